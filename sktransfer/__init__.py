@@ -1,0 +1,48 @@
+"""Transfer learning as scikit-learn estimators.
+
+A pretrained network becomes a transformer that stands in a Pipeline, and what to
+transfer - which network, which layer, which pooling - becomes a hyperparameter:
+
+>>> from sklearn.datasets import load_digits
+>>> from sklearn.linear_model import LogisticRegression
+>>> from sklearn.model_selection import GridSearchCV
+>>> from sklearn.pipeline import Pipeline
+>>> from sktransfer import PretrainedCNNFeatures
+>>> digits = load_digits()
+>>> images, labels = digits.images[:100] / 16, digits.target[:100]
+>>> pipeline = Pipeline([("features", PretrainedCNNFeatures(image_size=32)),
+...                      ("head", LogisticRegression(max_iter=1000))])
+>>> grid = {"features__layer": ["blocks.3", "penultimate"]}
+>>> GridSearchCV(pipeline, grid, cv=3).fit(images, labels).best_params_
+{'features__layer': 'blocks.3'}
+
+Importing the package is cheap: torch is loaded with the first estimator.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
+    from sktransfer.features import PretrainedCNNFeatures
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "PretrainedCNNFeatures": "sktransfer.features",
+    "describe_backbone": "sktransfer.backbones",
+    "list_backbones": "sktransfer.backbones",
+    "load_backbone": "sktransfer.backbones",
+}
+
+__all__ = ["PretrainedCNNFeatures", "describe_backbone", "list_backbones", "load_backbone"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,69 @@
+"""The user's own networks: an instance, a class, or any function that returns one."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from sktransfer.extraction.preprocessing import Preprocessing
+
+OwnBackbone = nn.Module | Callable[[], nn.Module]
+
+
+def build_own(backbone: OwnBackbone) -> nn.Module:
+    """A fresh network: a deep copy of an instance, or what the class or factory returns.
+
+    Raises
+    ------
+    TypeError
+        It is none of these, or cannot be called without arguments.
+    """
+    if isinstance(backbone, nn.Module):
+        return copy.deepcopy(backbone)
+    if not callable(backbone):
+        raise TypeError(
+            "backbone must be a name from sktransfer.list_backbones(), an nn.Module class, a "
+            f"function that returns an nn.Module, or an nn.Module; got {backbone!r}"
+        )
+    try:
+        module = backbone()
+    except TypeError as error:
+        raise TypeError(
+            f"backbone={backbone!r} must be callable without arguments ({error}); bind them with "
+            "functools.partial"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"backbone={backbone!r} must return an nn.Module, got {type(module).__name__}"
+        )
+    return module
+
+
+def name_of_own(backbone: OwnBackbone) -> str:
+    """A short name: of the class or function."""
+    if isinstance(backbone, nn.Module):
+        return type(backbone).__name__
+    return getattr(backbone, "__name__", type(backbone).__name__)
+
+
+def preprocessing_of(module: nn.Module) -> Preprocessing:
+    """What a network says of its input: timm's `pretrained_cfg`, else its first convolution."""
+    config: Any = getattr(module, "pretrained_cfg", None)
+    if isinstance(config, dict) and "input_size" in config:
+        return from_timm_config(config)
+    convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    return Preprocessing(in_channels=convolution.in_channels if convolution else 3)
+
+
+def from_timm_config(config: dict[str, Any]) -> Preprocessing:
+    """Read timm's `pretrained_cfg`."""
+    channels, height, width = config["input_size"]
+    return Preprocessing(
+        size=(height, width),
+        crop_pct=config.get("crop_pct") or 1.0,
+        interpolation=config.get("interpolation") or "bicubic",
+        mean=tuple(config.get("mean") or (0.0,)),
+        std=tuple(config.get("std") or (1.0,)),
+        in_channels=channels,
+    )

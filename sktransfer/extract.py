@@ -1,0 +1,160 @@
+"""Features of a folder of images, written to a file: ``python -m sktransfer extract``."""
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer.datasets import list_images
+from sktransfer.features import PretrainedCNNFeatures
+
+_FORMATS = (".parquet", ".csv", ".npy")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Extract, write, score and report; 1 if some files failed."""
+    output = Path(options.output)
+    _check_output(output)
+    paths, labels = list_images(options.directory)
+    layers = tuple(_number_or_name(layer) for layer in options.layer or ["penultimate"])
+    extractor = PretrainedCNNFeatures(
+        options.backbone,
+        weights=options.weights,
+        layer=layers,
+        pooling=options.pooling,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        device=options.device,
+        precision=options.precision,
+        on_error="nan",
+        verbose=not options.quiet,
+    )
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the failures are listed below
+        features = extractor.fit_transform(paths)
+    seconds = time.perf_counter() - started
+    errors = {failed.index: failed.message for failed in extractor.errors_}
+    names = [str(name) for name in extractor.get_feature_names_out()]
+    write_features(output, paths, labels, errors, names, features)
+
+    good = np.array([i not in errors for i in range(len(paths))])
+    scores = _score_layers(extractor, features[good], labels[good])
+    if options.json:
+        summary = {
+            "output": str(output),
+            "images": len(paths),
+            "features": features.shape[1],
+            "layers": list(extractor.layer_),
+            "classes": dict(Counter(labels.tolist())),
+            "failed": [{"path": paths[i], "error": message} for i, message in errors.items()],
+            "cross_validated_accuracy": scores,
+            "weights_sha256": extractor.weights_sha256_,
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(summary, indent=2))
+    else:
+        print(f"{len(paths)} images, {features.shape[1]} features -> {output} ({seconds:.1f} s)")
+        for layer, accuracy in scores.items():
+            print(f"{layer}: cross-validated accuracy {accuracy:.3f} (scaler, PCA, LDA)")
+    for i, message in errors.items():
+        print(f"failed: {paths[i]}: {message}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def write_features(
+    output: Path,
+    paths: np.ndarray,
+    labels: np.ndarray,
+    errors: dict[int, str],
+    names: list[str],
+    features: np.ndarray,
+) -> None:
+    """Write one row per image, in order; the file appears only when it is complete.
+
+    Parquet and CSV hold the columns path, label, error and the features. A ``.npy``
+    file holds the features alone, and ``<name>.index.csv`` beside it the rest.
+    """
+    index = [
+        (path, label, errors.get(i, ""))
+        for i, (path, label) in enumerate(zip(paths, labels, strict=True))
+    ]
+    header = ["path", "label", "error"]
+    partial = output.with_name(output.name + ".part")
+    if output.suffix == ".npy":
+        with partial.open("wb") as file:
+            np.save(file, features)
+        _write_csv(output.with_suffix(".index.csv"), header, index)
+    elif output.suffix == ".csv":
+        rows = ([*start, *row.tolist()] for start, row in zip(index, features, strict=True))
+        _write_csv(partial, [*header, *names], rows)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, Any] = {
+            name: pa.array([row[i] for row in index], pa.string()) for i, name in enumerate(header)
+        }
+        columns |= {name: np.ascontiguousarray(features[:, i]) for i, name in enumerate(names)}
+        pq.write_table(pa.table(columns), partial)
+    os.replace(partial, output)
+
+
+def _check_output(output: Path) -> None:
+    """Find out before the long work what would go wrong after it."""
+    if output.suffix not in _FORMATS:
+        raise ValueError(f"--output must end in {', '.join(_FORMATS)}, got {output}")
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f"the folder of --output {output} does not exist; create it first")
+    if output.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                'Parquet needs pyarrow: run `pip install "sktransfer[parquet]"`, or write .csv or '
+                ".npy"
+            ) from error
+
+
+def _number_or_name(layer: str) -> str | int:
+    return int(layer) if layer.lstrip("-").isdigit() else layer
+
+
+def _score_layers(
+    extractor: PretrainedCNNFeatures, features: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    """Cross-validated accuracy of each layer; {} unless there are classes to tell apart."""
+    smallest = min(Counter(labels.tolist()).values(), default=0)
+    if len(set(labels.tolist())) < 2 or smallest < 2:
+        return {}
+    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=0)
+    n_train = len(labels) - len(labels) // folds.get_n_splits() - 1
+    scores = {}
+    for layer, columns in extractor.feature_slices_.items():
+        head = make_pipeline(
+            StandardScaler(),
+            PCA(min(40, n_train - 1, columns.stop - columns.start), random_state=0),
+            LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        )
+        scores[layer] = float(cross_val_score(head, features[:, columns], labels, cv=folds).mean())
+    return scores
+
+
+def _write_csv(path: Path, header: list[str], rows: Any) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,169 @@
+"""One item, whatever it is, to plain pixels; anything wrong is an `ImageReadError`.
+
+Files and Pillow images become "L" or "RGB" in 8 bits where that loses nothing.
+Deeper images and arrays become arrays of shape (height, width, channels), uint8
+or float32 within [0, 1].
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sktransfer.exceptions import ImageReadError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""Formats that are tried; every decoder that is left out is one less to attack."""
+
+_FULL_SCALE = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535}
+
+Range = tuple[float, float] | None
+
+
+def read_image(
+    item: Any, *, channels: str, value_range: Range, max_pixels: int
+) -> Image.Image | np.ndarray:
+    """Decode one item of X.
+
+    Parameters
+    ----------
+    item : str, os.PathLike, PIL.Image.Image or array-like
+        A path, a Pillow image, or an array of shape (height, width),
+        (height, width, channels) or, with ``channels="first"``,
+        (channels, height, width).
+    channels : {"last", "first"}
+        Where an array keeps its channels.
+    value_range : tuple of float or None
+        What black and white are in arrays and in files deeper than 8 bits.
+    max_pixels : int
+        Largest accepted height times width.
+
+    Returns
+    -------
+    PIL.Image.Image in mode "L" or "RGB", or ndarray of shape (height, width, channels)
+
+    Raises
+    ------
+    ImageReadError
+        The message says what is wrong with the item and what to do.
+    """
+    if isinstance(item, str | os.PathLike):
+        return _read_file(Path(item), value_range=value_range, max_pixels=max_pixels)
+    if isinstance(item, Image.Image):
+        _check_pixels(item.size, max_pixels)
+        return _plain(ImageOps.exif_transpose(item), value_range)
+    if item is None or (isinstance(item, float) and np.isnan(item)):
+        raise ImageReadError(f"it is missing ({item!r}); drop the row or give a path")
+    if hasattr(item, "detach"):  # a torch tensor, perhaps on a GPU
+        item = item.detach().cpu()
+    return _read_array(
+        np.asarray(item), channels=channels, value_range=value_range, max_pixels=max_pixels
+    )
+
+
+def _read_file(path: Path, *, value_range: Range, max_pixels: int) -> Image.Image | np.ndarray:
+    if path.is_dir():
+        raise ImageReadError(
+            "it is a directory; pass its files, for example from sktransfer.datasets.list_images"
+        )
+    try:
+        if path.stat().st_size == 0:
+            raise ImageReadError("the file is empty (0 bytes)")
+        with Image.open(path, formats=FORMATS) as image:
+            # Opening reads the header only: the size is checked before a pixel is decoded.
+            _check_pixels(image.size, max_pixels)
+            try:
+                image.load()
+            except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+                raise ImageReadError(
+                    f"the {image.format} file is truncated or corrupt ({error})"
+                ) from error
+            ImageOps.exif_transpose(image, in_place=True)
+            return _plain(image, value_range)
+    except FileNotFoundError as error:
+        raise ImageReadError("there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise ImageReadError(f"it is not a readable {', '.join(FORMATS)} file") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageReadError(
+            f"it has more pixels than Pillow decodes ({error}); shrink the file, or raise both "
+            f"max_pixels={max_pixels} and PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from error
+    except OSError as error:
+        raise ImageReadError(f"it cannot be read ({error})") from error
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageReadError(
+            f"it has {height} x {width} pixels, more than max_pixels={max_pixels}; "
+            "raise max_pixels if you trust it"
+        )
+
+
+def _plain(image: Image.Image, value_range: Range) -> Image.Image | np.ndarray:
+    """Any Pillow mode to "L", "RGB" or a float32 array."""
+    if image.mode in ("I", "F") or image.mode in _FULL_SCALE:
+        # Pillow would clip these to 255 and so turn nearly all of them white.
+        return _deep(image, value_range)
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _deep(image: Image.Image, value_range: Range) -> np.ndarray:
+    values = np.asarray(image)[:, :, None]
+    full_scale = _FULL_SCALE.get(image.mode)
+    if value_range is None and full_scale is not None:
+        value_range = (0, full_scale)
+    if value_range is None and image.mode == "I":
+        raise ImageReadError(
+            f"its pixels are 32-bit integers from {values.min()} to {values.max()}, whose range is "
+            "not defined; pass value_range=(black, white)"
+        )
+    return _to_unit(values, value_range)
+
+
+def _read_array(
+    values: np.ndarray, *, channels: str, value_range: Range, max_pixels: int
+) -> np.ndarray:
+    if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
+        raise ImageReadError(
+            "an image is a path, a PIL image, or a numeric array of 2 or 3 dimensions; "
+            f"got an array of shape {values.shape} and dtype {values.dtype}"
+        )
+    if values.ndim == 2:
+        values = values[:, :, None]
+    elif channels == "first":
+        values = np.moveaxis(values, 0, 2)
+    height, width = values.shape[:2]
+    if values.size == 0:
+        raise ImageReadError(f"it has no pixels: shape {values.shape}")
+    _check_pixels((width, height), max_pixels)
+    if values.dtype == np.uint8 and value_range is None:
+        return np.ascontiguousarray(values)
+    return _to_unit(values, value_range)
+
+
+def _to_unit(values: np.ndarray, value_range: Range) -> np.ndarray:
+    """Map `value_range` to [0, 1] in float32, refusing what lies outside."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ImageReadError("it contains NaN or infinity")
+    if value_range is None and values.dtype.kind in "ui":
+        raise ImageReadError(
+            f"its dtype is {values.dtype}, whose range is not defined; cast to uint8 or pass "
+            "value_range=(black, white)"
+        )
+    low, high = (0.0, 1.0) if value_range is None else value_range
+    smallest, largest = values.min(), values.max()
+    if smallest < low or largest > high:
+        raise ImageReadError(
+            f"its values run from {smallest:g} to {largest:g}, outside value_range=({low:g}, "
+            f"{high:g}); pass the value_range=(black, white) that X really has"
+        )
+    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)

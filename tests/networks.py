@@ -1,0 +1,64 @@
+"""Small networks of a user's own, importable so that they can be pickled."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SmallCNN(nn.Module):
+    """One convolution, pooling and a linear layer."""
+
+    def __init__(self, in_channels: int = 3, n_classes: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 6, kernel_size=3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(6, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.pool(torch.relu(self.conv(x))).flatten(1))
+
+
+class GreyCNN(SmallCNN):
+    """For images of one channel."""
+
+    def __init__(self) -> None:
+        super().__init__(in_channels=1)
+
+
+class ChannelsLast(nn.Module):
+    """Its block puts out (batch, height, width, channels), as Swin transformers do."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, padding=1)
+        self.block = nn.Sequential(nn.Linear(width, width), nn.GELU())
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+class InPlace(nn.Module):
+    """A layer whose output the next layer overwrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.conv(x)).mean((2, 3)))
+
+
+class Repeated(nn.Module):
+    """One module that runs three times in a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = self.conv(x)
+        return self.head(x.mean((2, 3)))
