@@ -64,11 +64,12 @@ def hub_entry(name: str) -> Entry:
             "best a commit, pins what is loaded"
         )
     repository, revision = match.groups()
-    from timm.models import load_model_config_from_path
+    from timm.models import load_model_config_from_hf
 
-    # config.json holds plain data: architecture and preprocessing, no code.
-    path = _fetch_from_hub(name, repository, "config.json", revision)
-    config, model, arguments = load_model_config_from_path(path.parent)
+    # config.json holds plain data: architecture and preprocessing, no code. Fetched here
+    # first, so that a missing network is reported in our words.
+    _fetch_from_hub(name, repository, "config.json", revision)
+    config, model, arguments = load_model_config_from_hf(f"{repository}@{revision}")
     info = BackboneInfo(
         name,
         from_timm_config(config),

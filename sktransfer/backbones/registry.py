@@ -132,7 +132,8 @@ def load_backbone(
         ``.pt`` or ``.bin`` file; its number of classes may differ from the
         published one.
     weights_sha256 : str or None, default=None
-        SHA-256 the weights file must have.
+        SHA-256 the weights must have: of their file, or for weights that come without
+        one, of the state dict written as safetensors. Its first digits will do.
     random_state : int, RandomState instance or None, default=None
         Seeds the initialisation; torch's global generator is left alone.
 
@@ -168,6 +169,8 @@ def load_backbone(
     module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     if sha256 is None:
         sha256 = hashlib.sha256(module_to_bytes(module)).hexdigest()
+        if weights_sha256 is not None:
+            check_sha256(sha256, weights_sha256, f"the state of {info.name}")
     return Backbone(module, info, sha256)
 
 
@@ -185,17 +188,16 @@ def _load(
     name: str | OwnBackbone, weights: str | Path, weights_sha256: str | None
 ) -> tuple[nn.Module, BackboneInfo, str | None]:
     """Network, description and, if its weights came from a file, the file's SHA-256."""
-    from_file = str(weights) not in ("default", "random")
     if not isinstance(name, str):
         return _load_own(name, weights, weights_sha256)
     entry = _find_entry(name)
     if weights == "random":
         return entry.build(None), entry.info, None
-    if from_file:
-        state, sha256 = read_weights(weights, weights_sha256)
-    else:
+    if weights == "default":
         path, pinned = entry.fetch()
         state, sha256 = read_weights(path, pinned, weights_sha256)
+    else:
+        state, sha256 = read_weights(weights, weights_sha256)
     return entry.build(state), entry.info, sha256
 
 
@@ -209,7 +211,7 @@ def _load_own(
             "weights='random' needs a backbone that can be built anew; pass the class or a "
             f"function instead of a {type(backbone).__name__} instance"
         )
-    if str(weights) in ("default", "random"):
+    if weights in ("default", "random"):
         return module, info, None
     state, sha256 = read_weights(weights, weights_sha256)
     fit_weights(module, state, info.name)

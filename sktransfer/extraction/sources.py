@@ -88,7 +88,7 @@ def name_of(items: Sequence[Any], index: int) -> str | None:
 def _indexable(X: Any) -> Any:
     if hasattr(X, "detach"):  # torch tensor
         return np.asarray(X.detach().cpu())
-    if getattr(X, "ndim", None) == 2 and hasattr(X, "columns"):  # DataFrame
+    if hasattr(X, "columns") and len(X.shape) == 2:  # pandas or polars DataFrame
         if X.shape[1] != 1:
             raise ValueError(
                 f"X is a table of {X.shape[1]} columns; pass the one column that holds the images, "
@@ -116,7 +116,7 @@ def _check_array(X: Any, channels: str, in_channels: int) -> None:
         )
     if X.ndim not in (3, 4):
         raise ValueError(f"X must be {_KINDS}; got shape {X.shape}")
-    if X.ndim == 3 and X.shape[2] in (3, 4):
+    if X.ndim == 3 and X.shape[2] in (3, 4) and X.shape[1] > 4:
         raise ValueError(
             f"X has shape {X.shape}, which looks like one colour image; pass X[None] for a batch "
             "of one"

@@ -336,7 +336,7 @@ def find_stages(module: nn.Module, activations: Mapping[str, Activation]) -> tup
     names = [name for name, _ in children]
     return tuple(
         name
-        for name, after in zip(names, [*names[1:], None], strict=True)
+        for name, after in zip(names, [*names[1:], None], strict=False)
         if after is None or activations[after].resolution != activations[name].resolution
     )
 

@@ -60,7 +60,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         "default" for the published weights (for your own network those it comes with),
         "random" for fresh ones, or the path of a ``.safetensors`` or ``.pth`` file.
     weights_sha256 : str or None, default=None
-        SHA-256 the weights file must have.
+        SHA-256, or its first digits, that the weights must have; see `weights_sha256_`.
     layer : str, int or tuple of these, default="penultimate"
         Where features are read: "penultimate" (what the classifier sees), "output" (what
         the network returns), any name of ``module_.named_modules()`` that puts out one

@@ -1,0 +1,141 @@
+"""Names, descriptions, and loading by name."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sktransfer import describe_backbone, list_backbones, load_backbone
+from sktransfer.backbones.registry import shared_backbone
+from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
+from tests.networks import GreyCNN, SmallCNN
+
+
+def test_list_starts_with_the_backbones_that_come_with_pip():
+    names = list_backbones()
+    assert names[:3] == ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+    assert {"vgg16", "resnet18", "resnet50", "vit_b_16", "swin_t"} <= set(names)
+    assert "timm/resnet18" in list_backbones("timm/resnet*")
+
+
+@pytest.mark.parametrize("name", list_backbones())
+def test_every_listed_backbone_describes_itself(name):
+    info = describe_backbone(name)
+    height, width = info.preprocessing.size
+    assert 64 <= height == width <= 600
+    assert 0.8 < info.preprocessing.crop_pct <= 1
+    assert len(info.preprocessing.mean) == len(info.preprocessing.std) == 3
+    assert info.preprocessing.interpolation in ("bilinear", "bicubic")
+    assert info.license
+    assert info.source.startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet5", "did you mean"),
+        ("", "not known"),
+        ("timm/resnet5", "timm has no model 'resnet5'"),
+        ("hf-hub:org/name", "revision"),
+        ("hf-hub:name@main", "hf-hub:<organisation>/<name>@<revision>"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_a_hint(name, message):
+    with pytest.raises(ValueError, match=message):
+        load_backbone(name)
+
+
+def test_a_loaded_backbone_is_frozen_and_in_evaluation_mode():
+    backbone = load_backbone("efficientnet_lite0")
+    assert not backbone.module.training
+    assert not any(p.requires_grad for p in backbone.module.parameters())
+
+
+def test_loading_does_not_touch_torchs_generator_and_follows_the_seed():
+    before = torch.get_rng_state()
+    first, again, other = (
+        load_backbone("resnet18", "random", random_state=seed) for seed in (0, 0, 1)
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.weights_sha256 == again.weights_sha256 != other.weights_sha256
+
+
+def test_a_shared_backbone_is_loaded_once():
+    cpu = torch.device("cpu")
+    first = shared_backbone("efficientnet_lite0", None, cpu)
+    assert shared_backbone("efficientnet_lite0", first.weights_sha256, cpu) is first
+    with pytest.raises(WeightsMismatchError, match="expected abc"):
+        shared_backbone("efficientnet_lite0", "abc", cpu)
+
+
+def test_your_own_network_comes_as_class_function_or_instance():
+    instance = SmallCNN()
+    for own in (SmallCNN, lambda: SmallCNN(), instance):
+        backbone = load_backbone(own, random_state=0)
+        assert isinstance(backbone.module, SmallCNN)
+        assert backbone.module is not instance
+        assert backbone.info.preprocessing.in_channels == 3
+        assert backbone.info.preprocessing.size is None
+    assert load_backbone(GreyCNN).info.preprocessing.in_channels == 1
+
+
+def test_an_own_timm_network_brings_its_preprocessing():
+    import timm
+
+    info = load_backbone(lambda: timm.create_model("resnet18")).info
+    assert info.preprocessing.size == (224, 224)
+    assert info.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (3, "nn.Module"),
+        (dict, "must return an nn.Module"),
+        (nn.Linear, "without arguments"),
+    ],
+)
+def test_what_is_no_network_is_refused(own, message):
+    with pytest.raises(TypeError, match=message):
+        load_backbone(own)
+
+
+def test_random_weights_need_a_network_that_can_be_built_anew():
+    with pytest.raises(ValueError, match="SmallCNN instance"):
+        load_backbone(SmallCNN(), "random")
+
+
+def test_weights_come_from_a_file_and_are_named_by_its_hash(tmp_path):
+    import hashlib
+
+    source = SmallCNN()
+    path = tmp_path / "net.safetensors"
+    save_file(source.state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    backbone = load_backbone(SmallCNN, path, weights_sha256=digest)
+    assert backbone.weights_sha256 == digest
+    assert torch.equal(backbone.module.conv.weight, source.conv.weight)
+    # The same file without knowing of it: the hash of the state is the hash of the file.
+    assert load_backbone(source).weights_sha256 == digest
+
+
+def test_a_missing_file_is_reported_with_the_alternatives(tmp_path):
+    with pytest.raises(WeightsNotFoundError, match="weights='default', 'random'"):
+        load_backbone("resnet18", tmp_path / "no.pth")
+
+
+def test_a_fine_tuned_file_with_ten_classes_fits(tmp_path):
+    from torchvision.models import resnet18
+
+    source = resnet18(num_classes=10)
+    torch.save(source.state_dict(), tmp_path / "ten.pth")
+    backbone = load_backbone("resnet18", tmp_path / "ten.pth")
+    assert backbone.module.fc.out_features == 10
+    assert torch.equal(backbone.module.fc.weight, source.fc.weight)
+
+
+def test_the_weights_of_another_network_are_refused(tmp_path):
+    save_file(SmallCNN().state_dict(), tmp_path / "small.safetensors")
+    for name in ("resnet18", "efficientnet_lite0", "timm/resnet18"):
+        with pytest.raises(WeightsMismatchError, match="do not fit"):
+            load_backbone(name, tmp_path / "small.safetensors")

@@ -1,0 +1,106 @@
+"""Weights files: what is read, what is refused, and that nothing is executed."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sktransfer.backbones.weights import (
+    bytes_to_module,
+    fit_weights,
+    module_to_bytes,
+    read_weights,
+)
+from sktransfer.exceptions import WeightsMismatchError
+from tests.networks import SmallCNN
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
+def test_every_kind_of_file_gives_the_same_tensors(suffix, tmp_path):
+    state = SmallCNN().state_dict()
+    path = tmp_path / f"net{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    assert same(read_weights(path)[0], dict(state))
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
+def test_a_training_checkpoint_is_unwrapped(key, tmp_path):
+    state = SmallCNN().state_dict()
+    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({key: parallel, "epoch": 3}, tmp_path / "checkpoint.pth")
+    assert same(read_weights(tmp_path / "checkpoint.pth")[0], dict(state))
+
+
+class Attack:
+    """Unpickling this runs a command."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
+    target = str(tmp_path / "owned")
+    torch.save({"weight": Attack(target)}, tmp_path / "attack.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Attack(target), protocol=2))
+    for name in ("attack.pth", "plain.pth"):
+        with pytest.raises(WeightsMismatchError, match="not a file of plain tensors"):
+            read_weights(tmp_path / name)
+    assert not os.path.exists(target)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 truncated"])
+def test_a_damaged_file_is_refused_by_name(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsMismatchError, match=name):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, torch.zeros(3), SmallCNN().state_dict])
+def test_a_file_of_anything_but_named_tensors_is_refused(content, tmp_path):
+    torch.save(content() if callable(content) else content, tmp_path / "x.pth")
+    if callable(content):
+        assert read_weights(tmp_path / "x.pth")[0]
+        return
+    with pytest.raises(WeightsMismatchError, match="not a dict of tensors"):
+        read_weights(tmp_path / "x.pth")
+
+
+def test_the_hash_is_checked_before_the_file_is_read(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"garbage")
+    with pytest.raises(WeightsMismatchError, match="expected 1234"):
+        read_weights(tmp_path / "net.pth", "1234")
+
+
+def test_a_mismatch_lists_what_is_missing_unknown_and_misshapen():
+    state = dict(SmallCNN().state_dict())
+    state["extra"] = state.pop("conv.bias")
+    state["linear.weight"] = torch.zeros(9, 6)
+    with pytest.raises(WeightsMismatchError) as caught:
+        fit_weights(SmallCNN(), state, "the net")
+    message = str(caught.value)
+    assert "1 missing: conv.bias" in message
+    assert "1 unknown: extra" in message
+    assert "linear.weight (9, 6) for (4, 6)" in message
+
+
+def test_tied_weights_survive_the_way_through_bytes():
+    def tied():
+        net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        net[1].weight = net[0].weight
+        return net
+
+    source, target = tied(), tied()
+    bytes_to_module(target, module_to_bytes(source))
+    assert torch.equal(target[0].weight, source[0].weight)
+    assert target[1].weight is target[0].weight

@@ -1,0 +1,27 @@
+"""A folder as paths and labels."""
+
+import pytest
+
+from sktransfer.datasets import list_images
+
+
+def test_classes_are_the_first_subfolders(tmp_path):
+    for name in ["b/2.PNG", "a/deep/er/1.jpeg", "a/0.jpg", "top.gif", "b/notes.txt", ".git/x.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    paths, labels = list_images(tmp_path)
+    assert [path[len(str(tmp_path)) + 1 :] for path in paths] == [
+        "a/0.jpg",
+        "a/deep/er/1.jpeg",
+        "b/2.PNG",
+        "top.gif",
+    ]
+    assert labels.tolist() == ["a", "a", "b", ""]
+
+
+def test_a_folder_without_images_or_no_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="no image file"):
+        list_images(tmp_path)
+    with pytest.raises(NotADirectoryError, match="not a directory"):
+        list_images(tmp_path / "notes.txt")

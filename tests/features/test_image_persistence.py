@@ -1,0 +1,208 @@
+"""PretrainedCNNFeatures copied, pickled and inside scikit-learn's machinery."""
+
+import copy
+import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import joblib
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, FastICA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import PretrainedCNNFeatures
+from sktransfer.exceptions import WeightsMismatchError
+from tests.networks import SmallCNN
+
+
+def lite(**params) -> PretrainedCNNFeatures:
+    return PretrainedCNNFeatures(image_size=32, layer="blocks.3", **params)
+
+
+def own(**params) -> PretrainedCNNFeatures:
+    return PretrainedCNNFeatures(SmallCNN, random_state=0, **params)
+
+
+def through_joblib(estimator):
+    buffer = io.BytesIO()
+    joblib.dump(estimator, buffer)
+    buffer.seek(0)
+    return joblib.load(buffer)
+
+
+ROUND_TRIPS = {
+    "pickle": lambda e: pickle.loads(pickle.dumps(e)),
+    "joblib": through_joblib,
+    "deepcopy": copy.deepcopy,
+}
+
+
+def variants(tmp_path):
+    torch.manual_seed(3)
+    module = SmallCNN()
+    save_file(module.state_dict(), tmp_path / "net.safetensors")
+    return {
+        "named": lite(),
+        "random": PretrainedCNNFeatures("resnet18", weights="random", image_size=32),
+        "class": own(),
+        "factory": PretrainedCNNFeatures(partial(SmallCNN, n_classes=3), random_state=1),
+        "instance": PretrainedCNNFeatures(module),
+        "file": PretrainedCNNFeatures(SmallCNN, weights=tmp_path / "net.safetensors"),
+    }
+
+
+@pytest.mark.parametrize("trip", ROUND_TRIPS)
+@pytest.mark.parametrize("kind", ["named", "random", "class", "factory", "instance", "file"])
+def test_a_round_trip_keeps_the_features(kind, trip, colour, tmp_path):
+    estimator = variants(tmp_path)[kind].fit(colour)
+    expected = estimator.transform(colour)
+    (tmp_path / "net.safetensors").unlink()  # what was loaded from a file travels inside
+    copied = ROUND_TRIPS[trip](estimator)
+    assert_allclose(copied.transform(colour), expected, atol=1e-6)
+    assert copied.weights_sha256_ == estimator.weights_sha256_
+    assert copied.get_feature_names_out().tolist() == estimator.get_feature_names_out().tolist()
+    assert not copied.module_.training
+
+
+def test_an_unfitted_estimator_makes_the_round_trip_too():
+    copied = pickle.loads(pickle.dumps(lite(pooling="max")))
+    assert copied.get_params() == lite(pooling="max").get_params()
+    assert not hasattr(copied, "module_")
+
+
+def test_a_named_backbone_pickles_as_a_reference(digits):
+    small = len(pickle.dumps(lite().fit(digits[0][:2])))
+    assert small < 20_000  # the weights are 19 MB
+
+
+def test_a_reference_is_verified_when_it_is_unpickled(digits):
+    estimator = lite().fit(digits[0][:2])
+    estimator.weights_sha256_ = "0" * 64
+    data = pickle.dumps(estimator)
+    with pytest.raises(WeightsMismatchError, match="expected 0000"):
+        pickle.loads(data)
+
+
+def test_an_estimator_fitted_on_a_missing_gpu_comes_back_on_the_cpu(digits):
+    estimator = lite().fit(digits[0][:2])
+    expected = estimator.transform(digits[0][:2])
+    estimator.device = estimator.device_ = "cuda:7"  # as pickled on another machine
+    data = pickle.dumps(estimator)
+    with pytest.warns(UserWarning, match=r"device='cuda:7'.*using the CPU"):
+        copied = pickle.loads(data)
+    assert_array_equal(copied.transform(digits[0][:2]), expected)
+
+
+def test_clone_copies_parameters_and_forgets_the_fit(colour):
+    module = SmallCNN()
+    estimator = PretrainedCNNFeatures(module, layer="conv").fit(colour)
+    cloned = clone(estimator)
+    assert cloned.backbone is not module  # an instance is deep-copied, as documented
+    assert not hasattr(cloned, "module_")
+    assert_array_equal(cloned.fit_transform(colour), estimator.transform(colour))
+
+
+def test_fitting_leaves_the_users_own_instance_alone(colour):
+    module = SmallCNN().train()
+    PretrainedCNNFeatures(module).fit_transform(colour)
+    assert module.training
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_threads_with_different_layers_share_a_network_without_mixing(digits):
+    X = digits[0][:48]
+    layers = ["blocks.1", "blocks.2", "blocks.3", "blocks.4", "penultimate"] * 2
+    alone = [lite().set_params(layer=layer).fit_transform(X) for layer in layers]
+    estimators = [lite().set_params(layer=layer, batch_size=8).fit(X) for layer in layers]
+    assert len({id(e.module_) for e in estimators}) == 1
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda e: e.transform(X), estimators))
+    for found, expected in zip(together, alone, strict=True):
+        assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [StandardScaler(), PCA(20), LinearDiscriminantAnalysis()],
+        [StandardScaler(), LinearDiscriminantAnalysis(n_components=9), LogisticRegression()],
+        [
+            StandardScaler(),
+            FastICA(15, random_state=0, max_iter=1000, tol=1e-2),
+            LogisticRegression(),
+        ],
+    ],
+    ids=["PCA", "LDA", "ICA"],
+)
+def test_reduction_after_deep_features_learns_digits(steps, digits):
+    X, X_test, y, y_test = train_test_split(*digits, train_size=300, test_size=300, random_state=0)
+    assert make_pipeline(lite(), *steps).fit(X, y).score(X_test, y_test) > 0.9
+
+
+def test_grid_search_in_two_processes_finds_the_layer(digits):
+    X, y = digits[0][:150], digits[1][:150]
+    search = GridSearchCV(
+        make_pipeline(lite(), StandardScaler(), LogisticRegression(max_iter=500)),
+        {"pretrainedcnnfeatures__layer": ["blocks.3", "penultimate"]},
+        cv=3,
+        n_jobs=2,
+    ).fit(X, y)
+    assert search.best_params_ == {"pretrainedcnnfeatures__layer": "blocks.3"}
+    alone = clone(search).set_params(n_jobs=None).fit(X, y)
+    for key in ("split0_test_score", "split1_test_score", "split2_test_score"):
+        assert_allclose(search.cv_results_[key], alone.cv_results_[key])
+
+
+def test_grid_search_over_backbones_runs_each_of_them(colour):
+    y = [0, 1] * 3
+    search = GridSearchCV(
+        make_pipeline(own(), LogisticRegression()),
+        {"pretrainedcnnfeatures__backbone": [SmallCNN, partial(SmallCNN, n_classes=7)]},
+        cv=2,
+        refit=False,
+    ).fit(colour, y)
+    assert len(search.cv_results_["params"]) == 2
+    widths = [
+        clone(own()).set_params(backbone=backbone, layer="output").fit_transform(colour).shape[1]
+        for backbone in (SmallCNN, partial(SmallCNN, n_classes=7))
+    ]
+    assert widths == [4, 7]
+
+
+def test_feature_union_fuses_two_backbones(digits):
+    X, y = digits
+    second = PretrainedCNNFeatures("resnet18", weights="random", image_size=32, random_state=0)
+    union = FeatureUnion([("lite", lite()), ("resnet", second)])
+    fused = union.fit_transform(X[:50])
+    assert fused.shape == (50, 80 + 512)
+    assert_allclose(fused[:, :80], lite().fit_transform(X[:50]), atol=1e-5)
+    names = union.get_feature_names_out()
+    assert names[0] == "lite__blocks.3_avg_0"
+    assert names[-1] == "resnet__penultimate_511"
+    pipeline = make_pipeline(union, StandardScaler(), LogisticRegression(max_iter=500))
+    assert pipeline.fit(X[:200], y[:200]).score(X[200:300], y[200:300]) > 0.85
+
+
+def test_column_transformer_takes_a_column_of_paths_beside_numbers(colour, tmp_path):
+    from PIL import Image
+
+    paths = [str(tmp_path / f"{i}.png") for i in range(6)]
+    for path, image in zip(paths, colour, strict=True):
+        Image.fromarray(image).save(path)
+    frame = pd.DataFrame({"photo": paths, "price": range(6)})
+    for column in ("photo", ["photo"]):
+        mixed = ColumnTransformer([("image", own(), column), ("rest", "passthrough", ["price"])])
+        found = mixed.fit_transform(frame)
+        assert_allclose(found[:, :6], own().fit_transform(colour), atol=1e-6)
+        assert found[:, 6].tolist() == list(range(6))

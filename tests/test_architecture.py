@@ -1,0 +1,92 @@
+"""Rules of the code base: cheap import, one-way imports, documented names."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sktransfer
+import sktransfer.datasets
+import sktransfer.exceptions
+
+ROOT = Path(sktransfer.__file__).parent
+
+# Each room may import from itself and from the rooms before it.
+ORDER = ["exceptions", "extraction", "backbones", "features", "datasets", "demo", "extract", "cli"]
+
+
+def test_importing_the_package_loads_neither_torch_nor_scikit_learn():
+    code = "import sys; old = set(sys.modules); import sktransfer; print(*set(sys.modules) - old)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "torchvision", "timm", "sklearn", "numpy", "PIL"} & set(loaded)
+    assert sum(name.startswith("sktransfer") for name in loaded) == 1
+    assert len(loaded) < 60  # the standard library's typing and what it needs
+
+
+def imported_rooms(path):
+    """Rooms of the package that a file imports at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "sktransfer":
+                names = [f"sktransfer.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "sktransfer" and len(parts) > 1 and parts[1] in ORDER:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if room in ("__init__", "__main__"):
+        return
+    allowed = ORDER[: ORDER.index(room) + 1]
+    assert set(imported_rooms(path)) <= set(allowed)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_weights_only_is_never_switched_off(path):
+    source = path.read_text()
+    assert "weights_only=False" not in source
+    assert "trust_remote_code" not in source
+    assert all(
+        "weights_only=True" in call
+        for call in re.findall(r"(?<!safetensors\.)torch\.load\([^)]*\)", source)
+    )
+
+
+PUBLIC = {name: getattr(sktransfer, name) for name in sktransfer.__all__}
+PUBLIC["list_images"] = sktransfer.datasets.list_images
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_document_parameters_results_and_show_an_example(name):
+    item = PUBLIC[name]
+    text = inspect.getdoc(item)
+    assert text
+    assert ">>>" in text
+    parameters = [
+        p for p in inspect.signature(item).parameters if p not in ("args", "kwargs", "self")
+    ]
+    for parameter in parameters:
+        assert re.search(rf"^(\w+, )*{parameter}(, \w+)* :", text, re.MULTILINE), parameter
+    if inspect.isclass(item):
+        for method_name, method in inspect.getmembers(item, inspect.isfunction):
+            if not method_name.startswith("_") and method.__module__.startswith("sktransfer"):
+                assert inspect.getdoc(method), method_name
+
+
+def test_public_names_are_listed_and_a_wrong_one_is_an_attribute_error():
+    assert set(sktransfer.__all__) <= set(dir(sktransfer))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sktransfer.nothing

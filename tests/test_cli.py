@@ -1,0 +1,108 @@
+"""The command line, run as a user runs it."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sktransfer import PretrainedCNNFeatures
+from sktransfer.cli import main
+from sktransfer.datasets import list_images
+
+
+@pytest.fixture
+def folder(digits, tmp_path):
+    """Thirty digits in three classes."""
+    X, y = digits
+    for label in (0, 1, 2):
+        (tmp_path / "in" / f"class {label}").mkdir(parents=True)
+        for i in np.flatnonzero(y == label)[:10]:
+            image = Image.fromarray((X[i] * 255).astype(np.uint8))
+            image.save(tmp_path / "in" / f"class {label}" / f"{i}.png")
+    return tmp_path / "in"
+
+
+def extract(folder, output, *more):
+    arguments = ["extract", str(folder), "-o", str(output), "--image-size", "32", "--json"]
+    return main([*arguments, *more])
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "npy"])
+def test_extract_writes_what_the_estimator_computes(suffix, folder, tmp_path, capsys):
+    output = tmp_path / f"features.{suffix}"
+    assert extract(folder, output, "--layer", "blocks.3", "--layer", "-1") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["classes"] == {"class 0": 10, "class 1": 10, "class 2": 10}
+    assert summary["layers"] == ["blocks.3", "blocks.6"]
+    assert summary["cross_validated_accuracy"]["blocks.3"] > 0.9
+
+    paths, labels = list_images(folder)
+    estimator = PretrainedCNNFeatures(layer=("blocks.3", -1), image_size=32)
+    expected = estimator.fit_transform(paths)
+    if suffix == "npy":
+        features = np.load(output)
+        table = pd.read_csv(tmp_path / "features.index.csv", keep_default_na=False)
+    else:
+        table = pd.read_parquet(output) if suffix == "parquet" else pd.read_csv(output)
+        features = table[list(estimator.get_feature_names_out())].to_numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert table["path"].tolist() == paths.tolist()
+    assert table["label"].tolist() == labels.tolist()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_extract_keeps_failed_files_as_rows_and_lists_them(folder, tmp_path, capsys):
+    bad = folder / "class 1" / "broken.png"
+    bad.write_bytes(b"broken")
+    assert extract(folder, tmp_path / "f.csv") == 1
+    printed = capsys.readouterr()
+    assert [entry["path"] for entry in json.loads(printed.out)["failed"]] == [str(bad)]
+    assert f"failed: {bad}: it is not a readable" in printed.err
+    with open(tmp_path / "f.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["path"] == str(bad)]
+    assert len(rows) == 1
+    assert rows[0]["error"].startswith("it is not a readable")
+    assert rows[0]["penultimate_0"] == "nan"
+
+
+def test_extract_without_classes_scores_nothing(folder, tmp_path, capsys):
+    assert extract(folder / "class 0", tmp_path / "f.npy") == 0
+    assert json.loads(capsys.readouterr().out)["cross_validated_accuracy"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{in}", "-o", "{out}/f.txt"], "must end in .parquet, .csv, .npy"),
+        (["{in}", "-o", "{out}/no/f.csv"], "does not exist"),
+        (["{in}/absent", "-o", "{out}/f.csv"], "not a directory"),
+        (["{in}", "-o", "{out}/f.csv", "--layer", "nope"], "layer='nope'"),
+        (["{in}", "-o", "{out}/f.csv", "--backbone", "nope"], "backbone='nope'"),
+        (["{in}", "-o", "{out}/f.csv", "--weights", "nope.pth"], "nope.pth"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_two(arguments, message, folder, tmp_path, capsys):
+    filled = [a.format(**{"in": folder, "out": tmp_path}) for a in arguments]
+    assert main(["extract", *filled]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_the_module_runs_and_shows_progress_on_stderr(folder, tmp_path):
+    command = [sys.executable, "-m", "sktransfer", "extract", str(folder), "-o"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "f.npy"), "--image-size", "32"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "100%" in done.stderr
+    assert done.stdout.startswith("30 images, 1280 features")
