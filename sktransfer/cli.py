@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from sktransfer import extract
 
         return extract.main(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"sktransfer: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -56,16 +56,16 @@ def _parser() -> argparse.ArgumentParser:
         help="where the plot goes (default: %(default)s)",
     )
     demo.add_argument(
-        "--seeds", type=_positive, default=5, metavar="N", help="random splits (default: 5)"
+        "--seeds", type=positive_integer, default=5, metavar="N", help="random splits (default: 5)"
     )
 
     extract = commands.add_parser(
         "extract",
         help="write the features of a folder of images to a file",
         description=(
-            "Features of every image below a folder. With one subfolder per class, each layer is "
-            "also scored by cross-validation (scaler, PCA, LDA). Files that cannot be read are "
-            "listed and become rows of NaN."
+            "Features of every image below a folder. With one subfolder per class, and five images "
+            "or more in each, every layer is also scored by cross-validation (scaler, PCA, LDA). "
+            "Files that cannot be read are listed and become rows of NaN."
         ),
         epilog=_EXIT_CODES,
     )
@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         help="layer to read; repeat for several (default: penultimate)",
     )
     extract.add_argument("--pooling", default="avg", metavar="KIND")
-    extract.add_argument("--image-size", type=_positive, metavar="PIXELS")
-    extract.add_argument("--batch-size", type=_positive, default=64, metavar="N")
+    extract.add_argument("--image-size", type=positive_integer, metavar="PIXELS")
+    extract.add_argument("--batch-size", type=positive_integer, default=64, metavar="N")
     extract.add_argument("--device", default="auto")
     extract.add_argument("--precision", default="float32")
     extract.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
+def positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")

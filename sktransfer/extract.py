@@ -22,12 +22,20 @@ from sktransfer.datasets import list_images
 from sktransfer.features import PretrainedCNNFeatures
 
 _FORMATS = (".parquet", ".csv", ".npy")
+_N_FOLDS = 5
 
 
 def main(options: argparse.Namespace) -> int:
-    """Extract, write, score and report; 1 if some files failed."""
+    """Run the command and return its exit status: 1 if some files failed."""
     output = Path(options.output)
-    _check_output(output)
+    try:
+        _check_output(output)
+        return _run(options, output)
+    finally:
+        _partial(output).unlink(missing_ok=True)
+
+
+def _run(options: argparse.Namespace, output: Path) -> int:
     paths, labels = list_images(options.directory)
     layers = tuple(_number_or_name(layer) for layer in options.layer or ["penultimate"])
     extractor = PretrainedCNNFeatures(
@@ -65,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
             "weights_sha256": extractor.weights_sha256_,
             "seconds": round(seconds, 3),
         }
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(summary, indent=2, allow_nan=False))
     else:
         print(f"{len(paths)} images, {features.shape[1]} features -> {output} ({seconds:.1f} s)")
         for layer, accuracy in scores.items():
@@ -89,11 +97,11 @@ def write_features(
     file holds the features alone, and ``<name>.index.csv`` beside it the rest.
     """
     index = [
-        (path, label, errors.get(i, ""))
+        (_utf8(path), _utf8(label), _utf8(errors.get(i, "")))
         for i, (path, label) in enumerate(zip(paths, labels, strict=True))
     ]
     header = ["path", "label", "error"]
-    partial = output.with_name(output.name + ".part")
+    partial = _partial(output)
     if output.suffix == ".npy":
         with partial.open("wb") as file:
             np.save(file, features)
@@ -113,12 +121,24 @@ def write_features(
     os.replace(partial, output)
 
 
+def _partial(output: Path) -> Path:
+    return output.with_name(output.name + ".part")
+
+
+def _utf8(text: str) -> str:
+    """File names need not be UTF-8, but what is written here is."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
 def _check_output(output: Path) -> None:
     """Find out before the long work what would go wrong after it."""
     if output.suffix not in _FORMATS:
         raise ValueError(f"--output must end in {', '.join(_FORMATS)}, got {output}")
     if not output.absolute().parent.is_dir():
         raise ValueError(f"the folder of --output {output} does not exist; create it first")
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a directory; give the name of a file")
+    _partial(output).touch()  # is it allowed?
     if output.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -130,23 +150,23 @@ def _check_output(output: Path) -> None:
 
 
 def _number_or_name(layer: str) -> str | int:
-    return int(layer) if layer.lstrip("-").isdigit() else layer
+    return int(layer) if layer.removeprefix("-").isdecimal() else layer
 
 
 def _score_layers(
     extractor: PretrainedCNNFeatures, features: np.ndarray, labels: np.ndarray
 ) -> dict[str, float]:
-    """Cross-validated accuracy of each layer; {} unless there are classes to tell apart."""
-    smallest = min(Counter(labels.tolist()).values(), default=0)
-    if len(set(labels.tolist())) < 2 or smallest < 2:
+    """Cross-validated accuracy of each layer; {} without two classes of five images each."""
+    counts = Counter(labels.tolist())
+    if len(counts) < 2 or min(counts.values()) < _N_FOLDS:
         return {}
-    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=0)
-    n_train = len(labels) - len(labels) // folds.get_n_splits() - 1
+    folds = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=0)
+    n_train = len(labels) - -(-len(labels) // _N_FOLDS)
     scores = {}
     for layer, columns in extractor.feature_slices_.items():
         head = make_pipeline(
             StandardScaler(),
-            PCA(min(40, n_train - 1, columns.stop - columns.start), random_state=0),
+            PCA(min(40, n_train, columns.stop - columns.start), svd_solver="full"),
             LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
         )
         scores[layer] = float(cross_val_score(head, features[:, columns], labels, cv=folds).mean())

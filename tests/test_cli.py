@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -73,6 +74,41 @@ def test_extract_keeps_failed_files_as_rows_and_lists_them(folder, tmp_path, cap
 def test_extract_without_classes_scores_nothing(folder, tmp_path, capsys):
     assert extract(folder / "class 0", tmp_path / "f.npy") == 0
     assert json.loads(capsys.readouterr().out)["cross_validated_accuracy"] == {}
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 2), (1, 9), (5, 5)])
+def test_few_images_are_written_and_scored_only_if_that_means_anything(
+    sizes, digits, tmp_path, capsys
+):
+    for label, count in enumerate(sizes):
+        (tmp_path / "in" / str(label)).mkdir(parents=True)
+        for i in np.flatnonzero(digits[1] == label)[:count]:
+            image = Image.fromarray((digits[0][i] * 255).astype(np.uint8))
+            image.save(tmp_path / "in" / str(label) / f"{i}.png")
+    assert extract(tmp_path / "in", tmp_path / "f.csv") == 0
+    printed = capsys.readouterr()
+    scores = json.loads(printed.out)["cross_validated_accuracy"]
+    assert bool(scores) == (min(sizes) >= 5)
+    assert "Warning" not in printed.err
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "npy"])
+def test_file_names_need_not_be_utf8(suffix, folder, tmp_path, capsys):
+    source = next((folder / "class 0").iterdir())
+    os.link(source, os.path.join(os.fsencode(folder / "class 0"), b"\xff.png"))
+    output = tmp_path / f"f.{suffix}"
+    assert extract(folder, output) == 0
+    index = tmp_path / "f.index.csv" if suffix == "npy" else output
+    table = pd.read_parquet(index) if suffix == "parquet" else pd.read_csv(index)
+    assert table["path"].str.endswith("\\xff.png").sum() == 1
+
+
+def test_what_cannot_be_written_is_found_out_first_and_leaves_nothing(folder, tmp_path, capsys):
+    (tmp_path / "taken.csv").mkdir()
+    assert extract(folder, tmp_path / "taken.csv") == 2
+    assert "is a directory" in capsys.readouterr().err
+    assert extract(folder, tmp_path / "f.csv", "--backbone", "nope") == 2
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize(

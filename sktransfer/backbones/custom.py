@@ -1,6 +1,7 @@
 """The user's own networks: an instance, a class, or any function that returns one."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,10 @@ OwnBackbone = nn.Module | Callable[[], nn.Module]
 
 
 def build_own(backbone: OwnBackbone) -> nn.Module:
-    """A fresh network: a deep copy of an instance, or what the class or factory returns.
+    """A copy of an instance, or of what the class or function returns.
+
+    A function may return a network that its caller goes on using: a copy keeps it
+    from being frozen.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def build_own(backbone: OwnBackbone) -> nn.Module:
         raise TypeError(
             f"backbone={backbone!r} must return an nn.Module, got {type(module).__name__}"
         )
-    return module
+    return copy.deepcopy(module)
 
 
 def name_of_own(backbone: OwnBackbone) -> str:
@@ -48,12 +52,19 @@ def name_of_own(backbone: OwnBackbone) -> str:
 
 
 def preprocessing_of(module: nn.Module) -> Preprocessing:
-    """What a network says of its input: timm's `pretrained_cfg`, else its first convolution."""
+    """What a network says of its input: timm's `pretrained_cfg`, corrected by its layers."""
     config: Any = getattr(module, "pretrained_cfg", None)
-    if isinstance(config, dict) and "input_size" in config:
-        return from_timm_config(config)
+    known = isinstance(config, dict) and "input_size" in config
+    how = from_timm_config(config) if known else Preprocessing()
     convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    return Preprocessing(in_channels=convolution.in_channels if convolution else 3)
+    channels = convolution.in_channels if convolution else how.in_channels
+    if channels != how.in_channels:  # timm's in_chans=, which its configuration does not follow
+        mean, std = (sum(values) / len(values) for values in (how.mean, how.std))
+        how = dataclasses.replace(how, in_channels=channels, mean=(mean,), std=(std,))
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    if isinstance(size, tuple):  # likewise timm's img_size=
+        how = dataclasses.replace(how, size=size)
+    return how
 
 
 def from_timm_config(config: dict[str, Any]) -> Preprocessing:

@@ -2,6 +2,10 @@
 
 import fnmatch
 import hashlib
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +24,7 @@ from sktransfer.backbones.vision import (
     torchvision_names,
 )
 from sktransfer.backbones.weights import (
+    bytes_to_state,
     check_sha256,
     fit_weights,
     module_to_bytes,
@@ -52,6 +57,9 @@ class Backbone:
             channels = self.info.preprocessing.in_channels
             self._traces[size] = trace_network(self.module, size, channels)
         return self._traces[size]
+
+
+_BUILDING = threading.RLock()  # a factory may load a backbone of its own
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
@@ -133,9 +141,10 @@ def load_backbone(
         published one.
     weights_sha256 : str or None, default=None
         SHA-256 the weights must have: of their file, or for weights that come without
-        one, of the state dict written as safetensors. Its first digits will do.
+        one, of the state dict written as safetensors. Its first 8 digits will do.
     random_state : int, RandomState instance or None, default=None
-        Seeds the initialisation; torch's global generator is left alone.
+        Seeds ``weights="random"`` and your own networks; torch's global generator is
+        left alone.
 
     Returns
     -------
@@ -161,20 +170,72 @@ def load_backbone(
     >>> backbone.trace((224, 224)).stages[:2]
     ('blocks.0', 'blocks.1')
     """
-    seed = int(check_random_state(random_state).randint(2**31 - 1))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    generator = check_random_state(random_state)
+    drawn = weights == "random" or not isinstance(name, str)
+    with _seeded(int(generator.randint(2**31 - 1)) if drawn else 0):
         module, info, sha256 = _load(name, weights, weights_sha256)
+    return _finish(module, info, sha256, weights_sha256)
+
+
+def rebuild_backbone(name: str | OwnBackbone, data: bytes, weights_sha256: str) -> Backbone:
+    """A backbone from its state as `module_to_bytes` wrote it, without looking for a file.
+
+    Parameters
+    ----------
+    name : str, nn.Module subclass, callable or nn.Module
+        As for `load_backbone`.
+    data : bytes
+    weights_sha256 : str
+        Kept as it is.
+    """
+    state = bytes_to_state(data)
+    with _seeded(0):
+        if isinstance(name, str):
+            entry = _find_entry(name)
+            return _finish(entry.build(state), entry.info, weights_sha256, None)
+        module, info, _ = _load_own(name, "default", None)
+    fit_weights(module, state, info.name)
+    return _finish(module, info, weights_sha256, None)
+
+
+def _finish(
+    module: nn.Module, info: BackboneInfo, sha256: str | None, expected: str | None
+) -> Backbone:
+    module.eval().requires_grad_(False).float()
     # In this memory format convolutions on a CPU run up to five times faster.
-    module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)
+    if any(getattr(m, "track_running_stats", True) is False for m in module.modules()):
+        warnings.warn(
+            f"{info.name} has batch norm without running statistics: the features of an image "
+            "depend on the others in its batch. Build it with track_running_stats=True",
+            stacklevel=4,
+        )
     if sha256 is None:
         sha256 = hashlib.sha256(module_to_bytes(module)).hexdigest()
-        if weights_sha256 is not None:
-            check_sha256(sha256, weights_sha256, f"the state of {info.name}")
+        if expected is not None:
+            check_sha256(sha256, expected, f"the state of {info.name}")
     return Backbone(module, info, sha256)
 
 
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Build networks from a seed, and leave torch's generators as they were.
+
+    The generators are global: one thread at a time. ``torch.manual_seed`` would also
+    seed GPUs that nobody has used yet.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with _BUILDING, torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def _find_entry(name: str) -> Entry:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be one of list_backbones(), got {name!r}")
     if name.startswith("timm/"):
         return timm_entry(name)
     if name.startswith("hf-hub:"):

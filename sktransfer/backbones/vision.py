@@ -153,11 +153,11 @@ def lite_to_timm(state: State, depths: list[int]) -> dict[str, Tensor]:
             return key
         number, part, leaf = rest.split(".", 2)
         block, stage = int(number), 0
-        while block >= depths[stage]:
+        while stage < len(depths) - 1 and block >= depths[stage]:
             block -= depths[stage]
             stage += 1
         parts = _LITE_FIRST_STAGE if stage == 0 else _LITE_BLOCK
-        return f"blocks.{stage}.{block}.{parts[part]}.{leaf}"
+        return f"blocks.{stage}.{block}.{parts.get(part, part)}.{leaf}"
 
     return {rename(key): tensor for key, tensor in state.items()}
 
@@ -210,11 +210,23 @@ def torchvision_entry(name: str) -> Entry:
 
         if state is None:
             return create()
+        if name.startswith("densenet"):
+            state = rename_densenet(state)
         module = with_matching_head(create, state)
         fit_weights(module, state, name)
         return module
 
     return Entry(info, lambda: fetch_torchvision(name, weights), build)
+
+
+def rename_densenet(state: State) -> dict[str, Tensor]:
+    """Bring the names of torchvision's published DenseNet files up to date.
+
+    They were written before dots in module names were forbidden: ``norm.1`` for
+    what is ``norm1`` today.
+    """
+    old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+    return {old.sub(r"\1\2", name): tensor for name, tensor in state.items()}
 
 
 def fetch_torchvision(name: str, weights: Any) -> tuple[Path, str | None]:

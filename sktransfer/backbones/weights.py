@@ -7,10 +7,11 @@ and everything else goes through ``torch.load(weights_only=True)``.
 import hashlib
 import os
 import pickle
+import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,15 @@ def check_sha256(found: str, expected: str, what: str) -> None:
 
     Raises
     ------
+    ValueError
+        `expected` is no such thing.
     WeightsMismatchError
         They differ.
     """
+    if not isinstance(expected, str) or not re.fullmatch("[0-9a-fA-F]{8,64}", expected):
+        raise ValueError(
+            f"weights_sha256 must be a SHA-256, or at least its first 8 digits, got {expected!r}"
+        )
     if not found.startswith(expected.lower()):
         raise WeightsMismatchError(
             f"{what} has SHA-256 {found}, expected {expected}: it is damaged or another version; "
@@ -45,7 +52,7 @@ def check_sha256(found: str, expected: str, what: str) -> None:
 
 def read_weights(
     path: str | os.PathLike[str], *expected: str | None
-) -> tuple[dict[str, Tensor], str]:
+) -> tuple[Mapping[str, Tensor], str]:
     """Tensors by name from a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, and its SHA-256.
 
     A state dict wrapped in a training checkpoint (under "state_dict", "model" or
@@ -66,6 +73,8 @@ def read_weights(
     WeightsMismatchError
         The file is not the expected one, is damaged, or holds anything but tensors.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"weights must be 'default', 'random' or the path of a file, got {path!r}")
     path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsNotFoundError(
@@ -79,14 +88,20 @@ def read_weights(
     return _tensors_in(path), sha256
 
 
-def _tensors_in(path: Path) -> dict[str, Tensor]:
+def _tensors_in(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged or hostile file may raise anything
+        # torch's own message for pickles recommends the unsafe way to load them.
+        reason = (
+            "it holds Python objects, and nothing but tensors is ever unpickled"
+            if isinstance(error, pickle.UnpicklingError)
+            else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        )
         raise WeightsMismatchError(
-            f"{path} is not a file of plain tensors ({error}); save the network's state_dict() "
+            f"{path} is not a file of plain tensors ({reason}); save the network's state_dict() "
             "with safetensors.torch.save_file or torch.save"
         ) from error
     if isinstance(content, Mapping):
@@ -99,11 +114,16 @@ def _tensors_in(path: Path) -> dict[str, Tensor]:
             f"{path} holds {type(content).__name__}, not a dict of tensors; save the network's "
             "state_dict()"
         )
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    if any(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return content  # with the versions of its modules, which torch keeps as an attribute
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load `state` into `module`, all of it or not at all.
+    """Load all of `state` into all of `module`.
+
+    torch itself brings older files up to date, such as those of batch norm without
+    counters.
 
     Raises
     ------
@@ -111,23 +131,30 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         Names or shapes differ; the message lists them.
     """
     own = module.state_dict()
-    differences = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unknown": sorted(state.keys() - own.keys()),
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & state.keys())
-            if state[name].shape != own[name].shape
-        ],
-    }
-    if any(differences.values()):
+    loadable = OrderedDict(state)
+    # Some networks refuse a state that does not say of which version it is.
+    versions = getattr(state, "_metadata", {"": vars(own)["_metadata"][""]})
+    loadable._metadata = versions  # type: ignore[attr-defined]
+    try:
+        module.load_state_dict(loadable)
+    except (RuntimeError, ValueError) as error:
+        differences = {
+            "missing": sorted(own.keys() - state.keys()),
+            "unknown": sorted(state.keys() - own.keys()),
+            "of another shape": [
+                f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
+                for name in sorted(own.keys() & state.keys())
+                if state[name].shape != own[name].shape
+            ],
+        }
         listed = "; ".join(
             f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}"
             for kind, names in differences.items()
             if names
         )
-        raise WeightsMismatchError(f"the weights do not fit {what}: {listed}")
-    module.load_state_dict(state)
+        raise WeightsMismatchError(
+            f"the weights do not fit {what}: {listed or str(error)}"
+        ) from error
 
 
 def module_to_bytes(module: nn.Module) -> bytes:
@@ -136,6 +163,6 @@ def module_to_bytes(module: nn.Module) -> bytes:
     return safetensors.torch.save(state)
 
 
-def bytes_to_module(module: nn.Module, data: bytes) -> None:
-    """Undo `module_to_bytes` for a network of the same architecture."""
-    fit_weights(module, safetensors.torch.load(data), type(module).__name__)
+def bytes_to_state(data: bytes) -> dict[str, Tensor]:
+    """The state dict in the result of `module_to_bytes`."""
+    return safetensors.torch.load(data)

@@ -14,7 +14,7 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
     The class is the name of the first subfolder on the way to the file, as in
     ``directory/cat/2024/001.jpg``; for files directly in `directory` it is "".
     Files are told by their suffix alone and are not opened. Names that start with a
-    dot are passed over.
+    dot are passed over. Links to folders are followed, unless they lead back.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
         There is no such folder.
     ValueError
         It holds no file with the suffix of an image.
+    OSError
+        A subfolder cannot be read.
 
     Examples
     --------
@@ -51,7 +53,10 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
     if not root.is_dir():
         raise NotADirectoryError(f"{os.fspath(directory)} is not a directory")
     found: list[tuple[str, str]] = []
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
+        if _leads_back(Path(folder), root):
+            subfolders.clear()
+            continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         parts = Path(folder).relative_to(root).parts
         label = parts[0] if parts else ""
@@ -70,3 +75,13 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
         np.array([path for path, _ in found], dtype=object),
         np.array([label for _, label in found], dtype=object),
     )
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether links have led into a folder that is on the way already."""
+    way = [root, *(root / part for part in reversed(folder.relative_to(root).parents))]
+    return folder != root and folder.resolve() in {step.resolve() for step in way}
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -28,14 +28,17 @@ class Activation:
     shape : tuple of int
         Without the batch axis.
     layout : {"channels_first", "channels_last", "tokens", "vector"}
-        Meaning of the axes: (C, H, W), (H, W, C), (T, C) or (C,).
+        Meaning of the axes: (C, H, W) or (C, H * W), (H, W, C), (T, C), (C,).
     prefix_tokens : int, default=0
-        Leading tokens that stand for no position, such as the class token.
+        Leading tokens that stand for no position: class token and registers.
+    class_token : bool, default=False
+        Whether the first of them is a class token.
     """
 
     shape: tuple[int, ...]
     layout: Layout
     prefix_tokens: int = 0
+    class_token: bool = False
 
     @property
     def is_spatial(self) -> bool:
@@ -54,7 +57,7 @@ class Activation:
 
     def check_class_token(self, layer: str) -> None:
         """Raise ValueError if ``pooling="cls"`` has nothing to take from this layer."""
-        if self.is_spatial and self.prefix_tokens == 0:
+        if self.is_spatial and not self.class_token:
             raise ValueError(
                 "pooling='cls' needs a layer of a vision transformer with a class token; "
                 f"layer={layer!r} puts out {self.layout} of shape {self.shape}"

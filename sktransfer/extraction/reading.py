@@ -6,6 +6,7 @@ or float32 within [0, 1].
 """
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _FULL_SCALE = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535}
 
 Range = tuple[float, float] | None
+
+# Pillow decodes an opened image when it is first needed, which threads must not do at once to
+# one image that stands in X twice.
+_LOADING = threading.Lock()
+
+# Resampled or converted floats may overshoot their range by a rounding error.
+_TOLERANCE = 1e-6
 
 
 def read_image(
@@ -50,17 +58,31 @@ def read_image(
         The message says what is wrong with the item and what to do.
     """
     if isinstance(item, str | os.PathLike):
+        if not os.fspath(item):
+            raise ImageReadError("its path is empty")
         return _read_file(Path(item), value_range=value_range, max_pixels=max_pixels)
     if isinstance(item, Image.Image):
         _check_pixels(item.size, max_pixels)
+        with _LOADING:
+            item.load()
         return _plain(ImageOps.exif_transpose(item), value_range)
-    if item is None or (isinstance(item, float) and np.isnan(item)):
+    if item is None or (isinstance(item, float | np.floating) and np.isnan(item)) or _is_na(item):
         raise ImageReadError(f"it is missing ({item!r}); drop the row or give a path")
-    if hasattr(item, "detach"):  # a torch tensor, perhaps on a GPU
-        item = item.detach().cpu()
+    if hasattr(item, "detach"):
+        item = tensor_to_array(item)
     return _read_array(
         np.asarray(item), channels=channels, value_range=value_range, max_pixels=max_pixels
     )
+
+
+def tensor_to_array(tensor: Any) -> np.ndarray:
+    """A torch tensor, perhaps on a GPU or in a precision that NumPy lacks, as an array."""
+    tensor = tensor.detach().cpu()
+    return np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
+
+
+def _is_na(item: Any) -> bool:
+    return type(item).__name__ in ("NAType", "NaTType")  # pandas, which need not be there
 
 
 def _read_file(path: Path, *, value_range: Range, max_pixels: int) -> Image.Image | np.ndarray:
@@ -161,9 +183,11 @@ def _to_unit(values: np.ndarray, value_range: Range) -> np.ndarray:
         )
     low, high = (0.0, 1.0) if value_range is None else value_range
     smallest, largest = values.min(), values.max()
-    if smallest < low or largest > high:
+    slack = _TOLERANCE * (high - low)
+    if smallest < low - slack or largest > high + slack:
         raise ImageReadError(
-            f"its values run from {smallest:g} to {largest:g}, outside value_range=({low:g}, "
+            f"its values run from {smallest:.7g} to {largest:.7g}, outside value_range=({low:g}, "
             f"{high:g}); pass the value_range=(black, white) that X really has"
         )
-    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
+    unit = (values.astype(np.float64) - low) / (high - low)
+    return np.clip(unit, 0, 1).astype(np.float32)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sktransfer.extraction.reading import tensor_to_array
+
 _KINDS = (
     "an array of shape (n, height, width) or (n, height, width, channels), a sequence of paths, "
     "PIL images or arrays, or a dataset with len() and indexing"
@@ -67,15 +69,10 @@ def rows_to_images(X: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
 def take(items: Sequence[Any], index: int) -> Any:
     """Fetch one item; of a dataset's ``(image, target)`` pairs, the image.
 
-    Called by one thread only, as datasets and Pillow's lazy loading need not be
-    thread-safe.
+    Called by one thread only, as datasets need not be thread-safe.
     """
     item = items[index]
-    if isinstance(item, tuple) and item:
-        item = item[0]
-    if isinstance(item, Image.Image):
-        item.load()
-    return item
+    return item[0] if isinstance(item, tuple) and item else item
 
 
 def name_of(items: Sequence[Any], index: int) -> str | None:
@@ -86,8 +83,8 @@ def name_of(items: Sequence[Any], index: int) -> str | None:
 
 
 def _indexable(X: Any) -> Any:
-    if hasattr(X, "detach"):  # torch tensor
-        return np.asarray(X.detach().cpu())
+    if hasattr(X, "detach"):
+        return tensor_to_array(X)
     if hasattr(X, "columns") and len(X.shape) == 2:  # pandas or polars DataFrame
         if X.shape[1] != 1:
             raise ValueError(

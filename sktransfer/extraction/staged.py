@@ -6,6 +6,7 @@ set them: one network may serve several estimators in several threads.
 """
 
 import difflib
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,10 @@ OUTPUT = "output"
 # it (NFNet's stem has four convolutions) hold a few, while the largest of ResNet-152's four
 # stages holds 0.7.
 _TRUNK_SHARE = 0.9
+
+# Blank images in a tracing pass. A layer whose first axis is not the batch (attention windows,
+# tokens first, positional embeddings) has another length there, and is not offered.
+_PROBES = 3
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,10 @@ class StagedNetwork(nn.Module):
         self.layers = layers
         self.pooling = pooling
 
+    def taken(self) -> list[tuple[str, Activation]]:
+        """The layers in use and what they put out."""
+        return [(layer, self.trace.activations[layer]) for layer in self.layers]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (batch, channels, height, width) to (batch, n_features)."""
         wanted = {self.trace.taps[layer]: self.trace.activations[layer] for layer in self.layers}
@@ -112,6 +121,12 @@ class StagedNetwork(nn.Module):
         pooled: dict[Tap, Tensor] = {}
 
         def record(tap: Tap, value: Tensor) -> None:
+            if tuple(value.shape) != (len(x), *wanted[tap].shape):
+                raise ValueError(
+                    f"layer {tap.module!r} put out shape {tuple(value.shape)} for {len(x)} "
+                    f"images, expected {(len(x), *wanted[tap].shape)}; choose a layer with one "
+                    "row per image"
+                )
             # Pooled at once: a later layer may overwrite `value` in place. Of a module
             # that runs several times in one pass, the last run stays.
             pooled[tap] = pool(value, wanted[tap], self.pooling).float()
@@ -136,9 +151,9 @@ def _hooked(
     owner = threading.get_ident()
 
     def before(tap: Tap) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             if threading.get_ident() == owner:
-                record(tap, inputs[0])
+                record(tap, next(iter([*inputs, *named.values()]), None))
 
         return hook
 
@@ -153,7 +168,7 @@ def _hooked(
     for tap in taps:
         target = module.get_submodule(tap.module)
         if tap.side == "input":
-            handles.append(target.register_forward_pre_hook(before(tap)))
+            handles.append(target.register_forward_pre_hook(before(tap), with_kwargs=True))
         else:
             handles.append(target.register_forward_hook(after(tap)))
     try:
@@ -164,7 +179,7 @@ def _hooked(
 
 
 def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) -> Trace:
-    """Run one blank image through a network and note what each layer puts out.
+    """Run blank images through a network and note what each layer puts out.
 
     Widths come from this pass, never from attributes such as ``num_features``,
     which some networks state wrongly.
@@ -200,7 +215,7 @@ def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) ->
         return Activation(shape, layout)
 
     activations = {name: activation(name, shape) for name, shape in shapes.items()}
-    activations = _mark_prefix_tokens(module, activations)
+    activations = _mark_flat_maps(_mark_prefix_tokens(module, activations))
     taps = {name: Tap(name) for name in activations}
 
     head = _head(module, activations)
@@ -233,12 +248,13 @@ def _shapes(
             calls[tap.module] += 1
         seen = inputs if tap.side == "input" else outputs
         seen.pop(tap.module, None)
-        if isinstance(value, Tensor) and 2 <= value.ndim <= 4 and value.is_floating_point():
+        usable = isinstance(value, Tensor) and 2 <= value.ndim <= 4 and value.is_floating_point()
+        if usable and len(value) == _PROBES:
             seen[tap.module] = tuple(value.shape[1:])
 
     taps = {Tap(name, side) for name, _ in module.named_modules() for side in ("input", "output")}
     parameter = next(iter(module.parameters()), torch.zeros(()))
-    image = torch.zeros(1, in_channels, *size, device=parameter.device)
+    image = torch.zeros(_PROBES, in_channels, *size, dtype=torch.float32, device=parameter.device)
     try:
         with torch.inference_mode(), _hooked(module, taps, record):
             module(image)
@@ -270,18 +286,34 @@ def _guess_layout(shape: tuple[int, ...], size: tuple[int, int]) -> Layout | Non
 def _mark_prefix_tokens(
     module: nn.Module, activations: dict[str, Activation]
 ) -> dict[str, Activation]:
-    """Note the class token in the layers that carry it."""
+    """Note class token and registers in the layers that carry them."""
+    names = {name.rpartition(".")[2] for name, _ in module.named_parameters()}
+    class_token = bool(names & {"cls_token", "class_token"})
     prefix = getattr(module, "num_prefix_tokens", None)  # timm
     if not isinstance(prefix, int):
-        names = {name.rpartition(".")[2] for name, _ in module.named_parameters()}
-        prefix = int(bool(names & {"cls_token", "class_token"}))
+        prefix = int(class_token)
     grids = [a.shape[0] for a in activations.values() if a.layout == "tokens"]
     if prefix == 0 or not grids:
         return activations
     # The patch embedding has no class token yet: its grid is shorter than the last one.
     return {
-        name: Activation(a.shape, a.layout, prefix)
+        name: Activation(a.shape, a.layout, prefix, class_token)
         if a.layout == "tokens" and a.shape[0] == grids[-1]
+        else a
+        for name, a in activations.items()
+    }
+
+
+def _mark_flat_maps(activations: dict[str, Activation]) -> dict[str, Activation]:
+    """Tell a map flattened to (C, H * W) from tokens (T, C) by the maps it may come from."""
+    flattened = {
+        (a.shape[0], math.prod(a.shape[1:]))
+        for a in activations.values()
+        if a.layout == "channels_first"
+    }
+    return {
+        name: Activation(a.shape, "channels_first")
+        if a.layout == "tokens" and a.shape in flattened and a.shape[::-1] not in flattened
         else a
         for name, a in activations.items()
     }
@@ -289,6 +321,14 @@ def _mark_prefix_tokens(
 
 def _head(module: nn.Module, activations: Mapping[str, Activation]) -> str | None:
     """Name of the classifier: the last layer with parameters, if it maps features to outputs."""
+    names = {layer: name for name, layer in module.named_modules()}
+    # timm; a distilled network has two classifiers, its own one first.
+    get_classifier: Any = getattr(module, "get_classifier", None)
+    if get_classifier is not None:
+        own = get_classifier()
+        own = own[0] if isinstance(own, tuple) else own
+        if isinstance(own, nn.Linear) and names.get(own) in activations:
+            return names[own]
     last = None
     for name in activations:
         layer = module.get_submodule(name)

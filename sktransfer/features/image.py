@@ -1,24 +1,26 @@
 """Images to vectors: a pretrained convolutional network or vision transformer as a transformer."""
 
 import dataclasses
-import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, check_scalar
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import nn
 
 from sktransfer.backbones.custom import OwnBackbone
-from sktransfer.backbones.registry import Backbone, load_backbone, shared_backbone
-from sktransfer.backbones.weights import bytes_to_module, module_to_bytes
+from sktransfer.backbones.registry import (
+    Backbone,
+    load_backbone,
+    rebuild_backbone,
+    shared_backbone,
+)
+from sktransfer.backbones.weights import module_to_bytes
 from sktransfer.exceptions import ImageReadError
-from sktransfer.extraction.pooling import POOLINGS
 from sktransfer.extraction.preprocessing import Preprocessing, prepare
 from sktransfer.extraction.reading import read_image
 from sktransfer.extraction.runner import (
@@ -30,14 +32,11 @@ from sktransfer.extraction.runner import (
 )
 from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images
 from sktransfer.extraction.staged import StagedNetwork
-
-_OPTIONS = {
-    "pooling": POOLINGS,
-    "resize": ("crop", "squash"),
-    "channels": ("last", "first"),
-    "precision": ("float32", "bfloat16"),
-    "on_error": ("raise", "nan"),
-}
+from sktransfer.features._parameters import (
+    check_parameters,
+    resolve_layers,
+    resolve_preprocessing,
+)
 
 
 class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
@@ -54,8 +53,9 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     backbone : str, nn.Module subclass, callable or nn.Module, default="efficientnet_lite0"
         A name from `sktransfer.list_backbones`, such as "resnet50", "vgg16",
         "timm/convnext_tiny" or "hf-hub:<organisation>/<name>@<revision>"; or your own
-        network as a class, a function that returns one, or an instance. An instance is
-        deep-copied by `fit` and by `sklearn.base.clone`.
+        network as a class, a function that returns one, or an instance. `fit` works on a
+        copy, and `sklearn.base.clone` copies an instance, too: for ``Pipeline(memory=...)``
+        the copies are different networks, so prefer a class or function there.
     weights : str or Path, default="default"
         "default" for the published weights (for your own network those it comes with),
         "random" for fresh ones, or the path of a ``.safetensors`` or ``.pth`` file.
@@ -76,8 +76,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         own size (224 for most), or for a network that states none the size of the first
         image in `fit`. Small images need small sizes: 32 for digits of 8 x 8.
     resize : {"crop", "squash"}, default="crop"
-        "crop" resizes the shorter side and cuts the centre, as the network was evaluated;
-        "squash" fits the whole image, whatever its aspect ratio.
+        "crop" resizes the shorter side and cuts the centre, as in the evaluation of nearly
+        all published networks; "squash" fits the whole image, whatever its aspect ratio.
     mean, std : float, sequence of float or None, default=None
         Per-channel normalisation of values in [0, 1]; None takes the backbone's own, which
         for your own network is none.
@@ -255,22 +255,30 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         WeightsNotFoundError, WeightsMismatchError
             The weights are not to be had, or are not the expected ones.
         """
-        self._check_parameters()
+        check_parameters(self)
         device = resolve_device(self.device)
         backbone = self._load(device)
+        how = resolve_preprocessing(self, backbone.info.preprocessing)
+        items = self._items(X, how.in_channels, reset=True)
+        if how.size is None:
+            how = dataclasses.replace(how, size=self._first_image(items, self._size_reader(how)))
+        else:
+            self._first_image(items, self._reader(how))
+        assert how.size is not None
+        trace = backbone.trace(how.size)
+        layers = resolve_layers(self, trace)
+        # All went well: only now does the estimator change.
         self.device_ = str(device)
         self.weights_sha256_ = backbone.weights_sha256
-        self._preprocessing = self._resolve_preprocessing(backbone.info.preprocessing)
-        items = self._items(X, reset=True)
-        if self._preprocessing.size is None:
-            size = self._first_image(items, self._decoded_size)
-            self._preprocessing = dataclasses.replace(self._preprocessing, size=size)
-        else:
-            self._first_image(items, self._read)
-        assert self._preprocessing.size is not None
-        self.image_size_ = self._preprocessing.size
-        self._attach(backbone)
+        self.image_size_ = how.size
+        self.layer_ = layers
+        self.layers_ = list(trace.activations)
+        self.stages_ = list(trace.stages)
         self.errors_: list[FailedImage] = []
+        self._preprocessing = how
+        # What the network was made from, whatever set_params says afterwards.
+        self._source = (self.backbone, isinstance(self.backbone, str) and self._by_default())
+        self._attach(backbone, self.pooling)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -292,11 +300,12 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             With ``on_error="raise"``, the first image that cannot be read, by row and path.
         """
         check_is_fitted(self)
-        items = self._items(X, reset=False)
+        check_parameters(self)
+        items = self._items(X, self._preprocessing.in_channels, reset=False)
         features, self.errors_ = extract(
             self._network,
             items,
-            self._read,
+            self._reader(self._preprocessing),
             n_features=sum(width for _, width in self._blocks()),
             batch_size=self.batch_size,
             device=torch.device(self.device_),
@@ -338,64 +347,13 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         names = [f"{prefix}_{i}" for prefix, width in self._blocks() for i in range(width)]
         return np.asarray(names, dtype=object)
 
-    # --- parameters -----------------------------------------------------------------------
-
-    def _check_parameters(self) -> None:
-        for name, options in _OPTIONS.items():
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} must be one of {options}, got {getattr(self, name)!r}")
-        if not isinstance(self.strategy, str) or self.strategy != "frozen":
-            raise ValueError(
-                f"strategy must be 'frozen', got {self.strategy!r}; this version has no other"
-            )
-        if self.cache is not None:
-            raise ValueError(
-                f"cache must be None, got {self.cache!r}; this version has no feature store. "
-                "Pipeline(memory=...) avoids repeated passes over the same training fold"
-            )
-        check_scalar(self.batch_size, "batch_size", numbers.Integral, min_val=1)
-        check_scalar(self.max_pixels, "max_pixels", numbers.Integral, min_val=1)
-        if self.value_range is not None:
-            low, high = _numbers("value_range", self.value_range, 2)
-            if not low < high:
-                raise ValueError(
-                    "value_range must be (black, white) with black < white, got "
-                    f"{self.value_range!r}"
-                )
-        if self.image_shape is not None:
-            shape = _numbers("image_shape", self.image_shape, 2, 3)
-            if any(side != -1 and side < 1 for side in shape):
-                raise ValueError(
-                    "image_shape must hold positive integers, or one -1 to be inferred, got "
-                    f"{self.image_shape!r}"
-                )
-
-    def _resolve_preprocessing(self, own: Preprocessing) -> Preprocessing:
-        """The backbone's preprocessing, with what the parameters say instead."""
-        size = own.size
-        if self.image_size is not None:
-            sides: Any = self.image_size
-            if isinstance(sides, numbers.Integral):
-                sides = (sides, sides)
-            height, width = _numbers("image_size", sides, 2)
-            if height < 1 or width < 1:
-                raise ValueError(f"image_size must be positive, got {self.image_size!r}")
-            size = (int(height), int(width))
-        statistics: dict[str, Any] = {}
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            if value is not None:
-                value = (value,) if isinstance(value, numbers.Real) else value
-                statistics[name] = _numbers(name, value, 1, own.in_channels)
-        if any(value <= 0 for value in statistics.get("std", ())):
-            raise ValueError(f"std must be positive, got {self.std!r}")
-        return dataclasses.replace(own, size=size, resize=self.resize, **statistics)
-
     # --- input ----------------------------------------------------------------------------
 
-    def _items(self, X: Any, *, reset: bool) -> Any:
-        in_channels = self._preprocessing.in_channels
+    def _items(self, X: Any, in_channels: int, *, reset: bool) -> Any:
         if self.image_shape is None:
+            if reset:  # an earlier fit may have seen rows of pixels
+                for seen in {"n_features_in_", "feature_names_in_"} & vars(self).keys():
+                    delattr(self, seen)
             return as_image_items(X, channels=self.channels, in_channels=in_channels)
         rows = validate_data(self, X, reset=reset, ensure_all_finite=self.on_error == "raise")
         return rows_to_images(rows, self.image_shape)
@@ -408,32 +366,44 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             max_pixels=self.max_pixels,
         )
 
-    def _read(self, item: Any) -> np.ndarray:
-        return prepare(self._decode(item), self._preprocessing, max_pixels=self.max_pixels)
+    def _reader(self, how: Preprocessing) -> Callable[[Any], np.ndarray]:
+        """What turns an item of X into the array that the network takes."""
+        return lambda item: prepare(self._decode(item), how, max_pixels=self.max_pixels)
 
-    def _decoded_size(self, item: Any) -> tuple[int, int]:
-        image = self._decode(item)
-        height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
-        # Also see to it that the channels fit.
-        how = dataclasses.replace(self._preprocessing, size=(height, width))
-        prepare(image, how, max_pixels=self.max_pixels)
-        return height, width
+    def _size_reader(self, how: Preprocessing) -> Callable[[Any], tuple[int, int]]:
+        """What tells height and width of an item, and sees to it that its channels fit."""
 
-    def _first_image(self, items: Sequence[Any], read: Any) -> Any:
+        def read(item: Any) -> tuple[int, int]:
+            image = self._decode(item)
+            height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
+            own_size = dataclasses.replace(how, size=(height, width))
+            prepare(image, own_size, max_pixels=self.max_pixels)
+            return height, width
+
+        return read
+
+    def _first_image(self, items: Sequence[Any], read: Callable[[Any], Any]) -> Any:
         """What `read` makes of the first image, or with on_error="nan" of the first good one."""
+        failures = []
         for index in range(len(items)):
             result = read_item(items, index, read)
             if not isinstance(result, ImageReadError):
                 return result
-            if self.on_error == "raise" or index == len(items) - 1:
-                failure = FailedImage(index, name_of(items, index), str(result))
-                raise image_error(failure) from result
-        raise AssertionError("X is not empty")  # pragma: no cover
+            failures.append(FailedImage(index, name_of(items, index), str(result)))
+            if self.on_error == "raise":
+                raise image_error(failures[0]) from result
+        raise ImageReadError(
+            f"none of the {len(items)} images can be read; the first, "
+            f"{failures[0].path or 'X[0]'}: {failures[0].message}"
+        )
 
     # --- the network ----------------------------------------------------------------------
 
+    def _by_default(self) -> bool:
+        return isinstance(self.weights, str) and self.weights == "default"
+
     def _load(self, device: torch.device) -> Backbone:
-        if isinstance(self.backbone, str) and self.weights == "default":
+        if isinstance(self.backbone, str) and self._by_default():
             return shared_backbone(self.backbone, self.weights_sha256, device)
         backbone = load_backbone(
             self.backbone,
@@ -444,33 +414,19 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         backbone.module.to(device)
         return backbone
 
-    def _attach(self, backbone: Backbone) -> None:
+    def _attach(self, backbone: Backbone, pooling: str) -> None:
         """Take a loaded network into use."""
-        trace = backbone.trace(self.image_size_)
-        layers = self.layer if isinstance(self.layer, tuple | list) else (self.layer,)
-        if not layers:
-            raise ValueError("layer must name at least one layer, got an empty tuple")
-        for layer in layers:
-            if isinstance(layer, bool) or not isinstance(layer, str | numbers.Integral):
-                raise ValueError(
-                    f"layer must be a name, a stage number or a tuple of these, got {layer!r}"
-                )
-        self.layers_ = list(trace.activations)
-        self.stages_ = list(trace.stages)
-        self.layer_ = tuple(trace.resolve(layer) for layer in layers)
-        if self.pooling == "cls":
-            for name in self.layer_:
-                trace.activations[name].check_class_token(name)
         self.module_ = backbone.module
-        self._network = StagedNetwork(backbone.module, trace, self.layer_, self.pooling)
+        trace = backbone.trace(self.image_size_)
+        self._network = StagedNetwork(backbone.module, trace, self.layer_, pooling)
 
     @property
     def feature_slices_(self) -> dict[str, slice]:
         """Columns of each layer, in the order of `layer_`."""
         check_is_fitted(self)
         slices, start = {}, 0
-        for layer in self.layer_:
-            stop = start + self._network.trace.activations[layer].width(self.pooling)
+        for layer, activation in self._network.taken():
+            stop = start + activation.width(self._network.pooling)
             slices[layer] = slice(start, stop)
             start = stop
         return slices
@@ -478,52 +434,56 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     def _blocks(self) -> list[tuple[str, int]]:
         """Name prefix and width of each run of features."""
         blocks = []
-        for layer in self.layer_:
-            activation = self._network.trace.activations[layer]
-            width = activation.width(self.pooling)
+        pooling = self._network.pooling
+        for layer, activation in self._network.taken():
+            width = activation.width(pooling)
             if not activation.is_spatial:
                 blocks.append((layer, width))
-            elif self.pooling == "avg+max":
+            elif pooling == "avg+max":
                 blocks += [(f"{layer}_avg", width // 2), (f"{layer}_max", width // 2)]
             else:
-                blocks.append((f"{layer}_{self.pooling}", width))
+                blocks.append((f"{layer}_{pooling}", width))
         return blocks
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
 
     # --- pickling -------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__().copy()
-        state.pop("_network", None)
-        module: nn.Module | None = state.pop("module_", None)
-        by_reference = isinstance(self.backbone, str) and self.weights == "default"
-        if module is not None and not by_reference:
-            state["_module_bytes"] = module_to_bytes(module)
+        network = state.pop("_network", None)
+        state.pop("module_", None)
+        if network is not None:
+            _, by_reference = self._source
+            state["_pooling"] = network.pooling
+            state["_module_bytes"] = None if by_reference else module_to_bytes(network.module)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = state.copy()
+        pooling = state.pop("_pooling", None)
         data = state.pop("_module_bytes", None)
         super().__setstate__(state)
-        if not hasattr(self, "weights_sha256_"):  # not fitted
+        if pooling is None:  # not fitted
             return
         try:
-            device = resolve_device(self.device)
+            device = resolve_device("auto" if self.device == "auto" else self.device_)
         except ValueError:
-            device = torch.device("cpu")
             warnings.warn(
-                f"the estimator was fitted with device={self.device!r}, which this machine lacks; "
+                f"the estimator was fitted on device={self.device_!r}, which this machine lacks; "
                 "using the CPU",
                 stacklevel=2,
             )
+            device = torch.device("cpu")
         self.device_ = str(device)
-        if data is None:
-            backbone = shared_backbone(str(self.backbone), self.weights_sha256_, device)
+        name, by_reference = self._source
+        if by_reference:
+            backbone = shared_backbone(str(name), self.weights_sha256_, device)
         else:
-            weights = "random" if isinstance(self.backbone, str) else "default"
-            backbone = load_backbone(self.backbone, weights)
-            bytes_to_module(backbone.module, data)
+            backbone = rebuild_backbone(name, data, self.weights_sha256_)
             backbone.module.to(device)
-        self._attach(backbone)
+        self._attach(backbone, pooling)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -533,15 +493,3 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.on_error == "nan"
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _numbers(name: str, value: Any, *lengths: int) -> tuple[Any, ...]:
-    """A tuple of one of the given lengths, of real numbers."""
-    try:
-        values = tuple(value)
-    except TypeError:
-        values = ()
-    if len(values) not in lengths or not all(isinstance(v, numbers.Real) for v in values):
-        expected = " or ".join(str(length) for length in dict.fromkeys(lengths))
-        raise ValueError(f"{name} must hold {expected} numbers, got {value!r}")
-    return values

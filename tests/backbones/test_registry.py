@@ -1,5 +1,8 @@
 """Names, descriptions, and loading by name."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -64,8 +67,8 @@ def test_a_shared_backbone_is_loaded_once():
     cpu = torch.device("cpu")
     first = shared_backbone("efficientnet_lite0", None, cpu)
     assert shared_backbone("efficientnet_lite0", first.weights_sha256, cpu) is first
-    with pytest.raises(WeightsMismatchError, match="expected abc"):
-        shared_backbone("efficientnet_lite0", "abc", cpu)
+    with pytest.raises(WeightsMismatchError, match="expected abcabcab"):
+        shared_backbone("efficientnet_lite0", "abcabcab", cpu)
 
 
 def test_your_own_network_comes_as_class_function_or_instance():
@@ -77,6 +80,78 @@ def test_your_own_network_comes_as_class_function_or_instance():
         assert backbone.info.preprocessing.in_channels == 3
         assert backbone.info.preprocessing.size is None
     assert load_backbone(GreyCNN).info.preprocessing.in_channels == 1
+
+
+def test_a_factory_may_return_a_network_that_is_in_use():
+    net = SmallCNN().train()
+    backbone = load_backbone(lambda: net)
+    assert backbone.module is not net
+    assert net.training
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_networks_of_any_precision_compute_in_float32():
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        module = load_backbone(SmallCNN().to(dtype)).module
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+
+def test_the_default_dtype_of_torch_does_not_reach_a_backbone():
+    torch.set_default_dtype(torch.float64)
+    try:
+        backbone = load_backbone("resnet18", "random")
+        assert backbone.trace((32, 32)).activations["penultimate"].shape == (512,)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_batch_norm_without_statistics_is_warned_of():
+    def careless():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
+
+    with pytest.warns(UserWarning, match="depend on the others in its batch"):
+        load_backbone(careless)
+
+
+def test_random_weights_are_the_same_in_every_thread():
+    """Torch's generator is one for all threads."""
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        hashes = list(
+            pool.map(
+                lambda _: load_backbone("resnet18", "random", random_state=0).weights_sha256,
+                range(8),
+            )
+        )
+    assert len(set(hashes)) == 1
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_published_weights_draw_nothing_from_numpy():
+    before = np.random.get_state()[1].copy()
+    load_backbone("efficientnet_lite0")
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+def test_a_factory_may_load_a_backbone_itself():
+    def headless():
+        return nn.Sequential(load_backbone("efficientnet_lite0").module, nn.Softmax(1))
+
+    assert isinstance(load_backbone(headless).module, nn.Sequential)
+
+
+def test_what_is_no_name_is_refused():
+    with pytest.raises(TypeError, match="name must be one of list_backbones"):
+        describe_backbone(nn.Conv2d)
+
+
+def test_an_own_timm_network_with_other_input_is_believed_over_its_configuration():
+    import timm
+
+    grey = load_backbone(lambda: timm.create_model("resnet18", in_chans=1)).info.preprocessing
+    assert (grey.in_channels, len(grey.mean)) == (1, 1)
+    small = load_backbone(lambda: timm.create_model("vit_tiny_patch16_224", img_size=64)).info
+    assert small.preprocessing.size == (64, 64)
 
 
 def test_an_own_timm_network_brings_its_preprocessing():

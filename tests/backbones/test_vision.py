@@ -1,6 +1,7 @@
 """EfficientNet-Lite and torchvision: weights, hashes and equality with the networks by hand."""
 
 import hashlib
+import re
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import timm
 import torch
 from numpy.testing import assert_allclose
+from safetensors.torch import save_file
 from torchvision import models
 from torchvision.models._api import Weights, WeightsEnum
 
@@ -138,6 +140,42 @@ def test_squeezenet_features_are_the_pooled_input_of_its_last_convolution(photos
         photos
     )
     assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_densenet_files_with_the_names_of_their_time_load(hub, photos, tmp_path):
+    """Torchvision renames them in a private function, which is the oracle here."""
+    weights = models.get_model_weights("densenet121").DEFAULT
+    state = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): tensor
+        for name, tensor in models.densenet121().state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save(state, tmp_path / "net.pth")
+    torch.save(state, hub / weights.url.rpartition("/")[2])
+    model = models.get_model("densenet121", weights=weights).eval()
+    loaded = load_backbone("densenet121", tmp_path / "net.pth").module
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mnasnet0_5"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_from_before_batch_norm_counted_load(name, suffix, tmp_path):
+    state = models.get_model(name, num_classes=2).state_dict()
+    old = {key: t for key, t in state.items() if not key.endswith("num_batches_tracked")}
+    (save_file if suffix == ".safetensors" else torch.save)(old, tmp_path / f"net{suffix}")
+    loaded = load_backbone(name, tmp_path / f"net{suffix}").module.state_dict()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in old.items())
+
+
+@pytest.mark.parametrize(
+    "key", ["_blocks.99._bn0.weight", "_blocks.0._foo.weight", "_blocks.0.x.y"]
+)
+def test_unknown_lite_tensors_are_a_mismatch_and_no_crash(key, tmp_path):
+    torch.save({key: torch.zeros(1)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsMismatchError, match="do not fit efficientnet_lite0"):
+        load_backbone("efficientnet_lite0", tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sktransfer.backbones.weights import (
-    bytes_to_module,
+    bytes_to_state,
+    check_sha256,
     fit_weights,
     module_to_bytes,
     read_weights,
@@ -59,7 +60,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 truncated"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"hello", b"PK\x03\x04 truncated"])
 def test_a_damaged_file_is_refused_by_name(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsMismatchError, match=name):
@@ -76,10 +77,29 @@ def test_a_file_of_anything_but_named_tensors_is_refused(content, tmp_path):
         read_weights(tmp_path / "x.pth")
 
 
+def test_the_refusal_of_a_pickle_does_not_recommend_the_unsafe_way(tmp_path):
+    torch.save({"weight": Attack("x")}, tmp_path / "attack.pth")
+    with pytest.raises(WeightsMismatchError) as caught:
+        read_weights(tmp_path / "attack.pth")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [None, 3, ["net.pth"]])
+def test_weights_that_are_no_path_are_refused(weights):
+    with pytest.raises(TypeError, match="weights must be 'default', 'random' or the path"):
+        read_weights(weights)
+
+
+@pytest.mark.parametrize("expected", ["", "1", 5, "not hexadecimal", "0" * 65])
+def test_a_pin_is_a_hash_or_at_least_eight_digits_of_it(expected):
+    with pytest.raises(ValueError, match="weights_sha256 must be a SHA-256"):
+        check_sha256("0" * 64, expected, "the file")
+
+
 def test_the_hash_is_checked_before_the_file_is_read(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"garbage")
-    with pytest.raises(WeightsMismatchError, match="expected 1234"):
-        read_weights(tmp_path / "net.pth", "1234")
+    with pytest.raises(WeightsMismatchError, match="expected 12345678"):
+        read_weights(tmp_path / "net.pth", "12345678")
 
 
 def test_a_mismatch_lists_what_is_missing_unknown_and_misshapen():
@@ -101,6 +121,6 @@ def test_tied_weights_survive_the_way_through_bytes():
         return net
 
     source, target = tied(), tied()
-    bytes_to_module(target, module_to_bytes(source))
+    fit_weights(target, bytes_to_state(module_to_bytes(source)), "the net")
     assert torch.equal(target[0].weight, source[0].weight)
     assert target[1].weight is target[0].weight

@@ -8,7 +8,9 @@ import struct
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from sktransfer.exceptions import ImageReadError
@@ -254,6 +256,37 @@ def test_what_is_no_image_file_is_refused_by_its_kind(tmp_path):
     for name, message in expected.items():
         with pytest.raises(ImageReadError, match=message):
             read(tmp_path / name)
+
+
+def test_lazily_opened_pictures_are_refused_before_they_are_decoded(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_bomb(2000, 2000))
+    with (
+        Image.open(tmp_path / "bomb.png") as opened,
+        pytest.raises(ImageReadError, match="max_pixels"),  # decoded, it would be truncated
+    ):
+        read(opened)
+
+
+def test_missing_values_of_every_library_are_missing():
+    for missing in (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT):
+        with pytest.raises(ImageReadError, match="it is missing"):
+            read(missing)
+    with pytest.raises(ImageReadError, match="path is empty"):
+        read("")
+
+
+def test_a_rounding_error_beyond_the_range_is_forgiven_and_clipped():
+    found = read(np.full((4, 4), 1 + 1e-7, dtype=np.float32))
+    assert found.max() == 1
+    with pytest.raises(ImageReadError, match=r"to 1\.00001, outside"):
+        read(np.full((4, 4), 1.00001))
+
+
+def test_tensors_of_any_precision_are_read():
+    values = torch.rand(3, 4, 5)
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        found = read(values.to(dtype), channels="first")
+        assert np.allclose(found, values.permute(1, 2, 0), atol=0.01)
 
 
 def test_a_file_that_may_not_be_opened_is_an_image_error(tmp_path):

@@ -55,6 +55,6 @@ def test_any_exception_of_a_reader_counts_as_a_bad_item():
 def test_auto_finds_a_device_and_a_wrong_name_is_refused():
     assert resolve_device("auto").type in ("cpu", "cuda", "mps")
     assert resolve_device("cpu") == torch.device("cpu")
-    for name in ("gpu", "cuda:99", 3.5):
+    for name in ("gpu", "cuda:99", 3.5, "meta"):
         with pytest.raises(ValueError, match="cannot be used here"):
             resolve_device(name)

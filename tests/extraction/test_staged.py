@@ -91,6 +91,76 @@ def test_a_network_without_classifier_returns_its_output_as_penultimate(x):
     assert torch.equal(staged(module, ("penultimate",))(x), module(x))
 
 
+def test_layers_without_one_row_per_image_cannot_be_asked_for():
+    class TokensFirst(nn.Module):
+        """A transformer in torch's default order: tokens, then batch."""
+
+        def __init__(self):
+            super().__init__()
+            self.patch = nn.Conv2d(3, 8, 2, 2)
+            layer = nn.TransformerEncoderLayer(8, 2, 16)
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.position = nn.Embedding(16, 8)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).permute(2, 0, 1)
+            tokens = tokens + self.position(torch.arange(16))[:, None]
+            return self.head(self.encoder(tokens).mean(0))
+
+    trace = trace_network(TokensFirst().eval(), (8, 8), 3)
+    assert set(trace.activations) == {"patch", "head", "penultimate", "output"}
+    swin = load_backbone("timm/swin_tiny_patch4_window7_224", "random").trace((224, 224))
+    assert "layers.0.blocks.0.attn" not in swin.activations  # one row per window
+    assert "layers.0.blocks.0" in swin.activations
+
+
+def test_a_layer_whose_batch_depends_on_the_data_is_an_error_and_no_number(x):
+    class Fickle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.norm = nn.Identity()
+
+        def forward(self, x):
+            return self.norm(self.conv(x)[:3]).mean((2, 3))
+
+    network = staged(Fickle(), ("norm",))
+    with pytest.raises(ValueError, match="one row per image"):
+        network(torch.cat([x, x, x]))
+
+
+def test_modules_called_by_keyword_are_seen(x):
+    class Keyword(SmallCNN):
+        def forward(self, x):
+            pooled = self.pool(input=torch.relu(self.conv(input=x))).flatten(1)
+            return self.linear(input=pooled)
+
+    module = Keyword()
+    plain = SmallCNN()
+    plain.load_state_dict(module.state_dict())
+    layers = ("conv", "penultimate")
+    assert torch.equal(staged(module, layers)(x), staged(plain, layers)(x))
+
+
+def test_a_flattened_map_is_pooled_over_its_positions(x):
+    module = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Flatten(2), nn.AvgPool1d(64), nn.Flatten())
+    found = staged(module, ("1",))(x)
+    assert torch.allclose(found, module[0](x).mean((2, 3)), atol=1e-6)
+
+
+def test_registers_are_no_class_token():
+    backbone = load_backbone("timm/vit_medium_patch16_reg4_gap_256", "random")
+    last = backbone.trace((256, 256)).activations["blocks.11"]
+    assert (last.prefix_tokens, last.class_token) == (4, False)
+
+
+def test_penultimate_of_a_distilled_network_is_its_class_token():
+    backbone = load_backbone("timm/deit_tiny_distilled_patch16_224", "random", random_state=0)
+    trace = backbone.trace((224, 224))
+    assert trace.taps["penultimate"].module == "head"
+
+
 def test_layers_that_put_out_tuples_cannot_be_asked_for():
     class Attentive(nn.Module):
         def __init__(self):

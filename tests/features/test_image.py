@@ -1,5 +1,6 @@
 """PretrainedCNNFeatures: what goes in, what comes out, in which order."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from torch.utils.data import Dataset
 
 from sktransfer import PretrainedCNNFeatures
@@ -374,13 +376,23 @@ def test_mean_and_std_normalise_values_in_the_unit_interval(colour):
         ({"value_range": 255}, "value_range"),
         ({"image_size": (1, 2, 3)}, "image_size"),
         ({"image_size": 0}, "image_size"),
+        ({"image_size": (32.5, 32)}, "image_size must hold 2 integers"),
+        ({"image_size": True}, "image_size"),
+        ({"value_range": (0, float("inf"))}, "value_range"),
+        ({"mean": float("nan")}, "mean"),
+        ({"std": [1, float("nan"), 1]}, "std"),
+        ({"image_shape": (8.0, 8)}, "image_shape"),
+        ({"pooling": np.array(["avg", "max"])}, "pooling"),
+        ({"random_state": "a"}, "seed"),
+        ({"device": "meta"}, "device"),
+        ({"layer": ("conv", "conv")}, "the same layer twice"),
         ({"image_shape": (8,)}, "image_shape"),
         ({"image_shape": (0, 8)}, "image_shape"),
         ({"mean": (1, 2)}, "mean"),
         ({"std": 0}, "std"),
         ({"device": "gpu"}, "device"),
         ({"backbone": "resnet-50"}, "did you mean 'resnet50'"),
-        ({"weights_sha256": "00zz"}, "expected 00zz.*weights_sha256"),
+        ({"weights_sha256": "00zz"}, "weights_sha256 must be a SHA-256"),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name(params, message, colour):
@@ -451,10 +463,10 @@ def test_a_whole_batch_of_bad_files_is_survived(files):
         assert np.isnan(estimator.transform(files)).any(axis=1).sum() == 2
 
 
-def test_fit_passes_over_bad_files_but_not_over_nothing_else(files, tmp_path):
+def test_fit_passes_over_bad_files_unless_all_are_bad(files, tmp_path):
     Path(files[0]).unlink()
     assert small(on_error="nan").fit(files).image_size_ == (10, 12)
-    with pytest.raises(ImageReadError, match="no such file"):
+    with pytest.raises(ImageReadError, match="none of the 2 images can be read.*no such file"):
         small(on_error="nan").fit([str(tmp_path / "a.png"), str(tmp_path / "b.png")])
 
 
@@ -538,10 +550,49 @@ def test_features_equal_timm_run_by_hand(photos):
 
 
 def test_a_pinned_hash_that_differs_is_refused(digits):
-    with pytest.raises(WeightsMismatchError, match="expected 0000"):
-        PretrainedCNNFeatures(weights_sha256="0000", image_size=32).fit(digits[0][:2])
+    with pytest.raises(WeightsMismatchError, match="expected 00000000"):
+        PretrainedCNNFeatures(weights_sha256="00000000", image_size=32).fit(digits[0][:2])
     pinned = PretrainedCNNFeatures(weights_sha256="579344248a93e230", image_size=32)
     assert pinned.fit(digits[0][:2]).weights_sha256_.startswith("579344248a93e230")
+
+
+def test_set_params_after_fit_changes_nothing_that_the_fit_decided(digits):
+    X = digits[0][:4]
+    estimator = PretrainedCNNFeatures(layer="blocks.2", image_size=32).fit(X)
+    features, names = estimator.transform(X), estimator.get_feature_names_out()
+    estimator.set_params(layer="blocks.4", pooling="avg+max", weights="random", backbone="vgg16")
+    for fitted in (estimator, pickle.loads(pickle.dumps(estimator))):
+        assert_array_equal(fitted.transform(X), features)
+        assert_array_equal(fitted.get_feature_names_out(), names)
+    with pytest.raises(ValueError, match="on_error must be one of"):
+        estimator.set_params(on_error="skip").transform(X)
+
+
+def test_a_failed_fit_leaves_the_estimator_as_it_was(digits, colour):
+    estimator = PretrainedCNNFeatures(image_size=32)
+    for X in (np.zeros((3, 4)), ["absent.png"]):
+        with pytest.raises(ValueError, match="image_shape|no such file"):
+            estimator.fit(X)
+        with pytest.raises(NotFittedError):
+            estimator.transform(digits[0][:2])
+        pickle.loads(pickle.dumps(estimator))
+    before = estimator.fit(colour).transform(colour)
+    with pytest.raises(ImageReadError):
+        estimator.set_params(mean=0.0, std=1.0, layer="blocks.1").fit(["absent.png"])
+    assert_array_equal(estimator.transform(colour), before)
+
+
+def test_a_fit_on_images_forgets_an_earlier_fit_on_rows(colour):
+    estimator = small(image_shape=(10, 12, 3)).fit(colour.reshape(6, -1))
+    assert estimator.n_features_in_ == 360
+    estimator.set_params(image_shape=None).fit(colour)
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def test_a_picture_may_stand_in_x_many_times(files):
+    with Image.open(files[0]) as opened:  # not decoded yet, and decoded by one thread only
+        features = small(batch_size=8).fit([opened]).transform([opened] * 64)
+    assert (features == features[0]).all()
 
 
 def test_refitting_follows_changed_parameters(digits):

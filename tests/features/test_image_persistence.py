@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import PretrainedCNNFeatures
+from sktransfer import PretrainedCNNFeatures, load_backbone
 from sktransfer.exceptions import WeightsMismatchError
 from tests.networks import SmallCNN
 
@@ -73,6 +73,24 @@ def test_a_round_trip_keeps_the_features(kind, trip, colour, tmp_path):
     assert copied.weights_sha256_ == estimator.weights_sha256_
     assert copied.get_feature_names_out().tolist() == estimator.get_feature_names_out().tolist()
     assert not copied.module_.training
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/resnet18", "efficientnet_lite0"])
+def test_a_checkpoint_with_other_classes_makes_the_round_trip(name, colour, tmp_path):
+    module = load_backbone(name, "random").module
+    state = dict(module.state_dict())
+    head = "classifier" if name == "efficientnet_lite0" else "fc"
+    for part in ("weight", "bias"):
+        state[f"{head}.{part}"] = state[f"{head}.{part}"][:10].clone()
+    torch.save(state, tmp_path / "ten.pth")
+    estimator = PretrainedCNNFeatures(
+        name, weights=tmp_path / "ten.pth", image_size=32, layer="output"
+    ).fit(colour)
+    (tmp_path / "ten.pth").unlink()
+    expected = estimator.transform(colour)
+    assert expected.shape == (6, 10)
+    copied = pickle.loads(pickle.dumps(estimator))
+    assert_allclose(copied.transform(colour), expected, atol=1e-5)
 
 
 def test_an_unfitted_estimator_makes_the_round_trip_too():
