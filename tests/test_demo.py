@@ -1,6 +1,7 @@
 """The demo on one split: its figures, table, plot and JSON."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -39,6 +40,17 @@ def test_the_table_shows_candidates_and_choice(report):
     table = demo.format_table(report)
     assert "GridSearchCV chose blocks." in table
     assert sum(line.startswith("penultimate") for line in table.splitlines()) == 4
+
+
+def test_without_matplotlib_the_table_is_printed_all_the_same(
+    report, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(demo, "run", lambda n_seeds: report)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert cli.main(["demo", "--plot", str(tmp_path / "plot.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "GridSearchCV chose" in printed
+    assert 'pip install "sktransfer[plot]"' in printed
 
 
 def test_the_command_prints_json_and_saves_a_plot(report, tmp_path, monkeypatch, capsys):

@@ -441,6 +441,39 @@ def test_bad_files_become_rows_of_nan_and_entries_of_errors(files, expected):
     assert estimator.errors_ == []
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_every_kind_of_bad_file_is_a_row_of_nan_and_an_entry(files, tmp_path, expected):
+    whole = Path(files[0]).read_bytes()
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "garbage.jpg").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "folder.png").mkdir()
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "bomb.png")
+    Image.fromarray(np.arange(120, dtype=np.int32).reshape(10, 12)).save(tmp_path / "deep.tiff")
+    messages = {
+        "empty.png": "empty",
+        "garbage.jpg": "not a readable",
+        "cut.png": "truncated or corrupt",
+        "folder.png": "directory",
+        "bomb.png": "more than max_pixels=89478485",
+        "deep.tiff": "value_range",
+        "absent.png": "no such file",
+    }
+    X = [files[0], *(str(tmp_path / name) for name in messages), files[5]]
+    estimator = small(on_error="nan").fit(X)
+    with pytest.warns(UserWarning, match="7 of 9 images"):
+        features = estimator.transform(X)
+    assert_allclose(features[[0, -1]], expected[[0, 5]], atol=1e-6)
+    assert np.isnan(features[1:-1]).all()
+    for error, (name, message) in zip(estimator.errors_, messages.items(), strict=True):
+        assert error.path == str(tmp_path / name)
+        assert X[error.index] == error.path
+        assert message in error.message
+    for path in X[1:-1]:
+        with pytest.raises(ImageReadError, match=Path(path).name):
+            small(image_size=8).fit([path])
+
+
 def test_a_dataset_that_raises_is_reported_like_a_bad_file(colour):
     class Faulty(Images):
         def __getitem__(self, index):
@@ -485,7 +518,9 @@ def test_rows_with_nan_are_bad_images_too(colour):
 
 def test_set_output_gives_named_columns_and_keeps_the_index(colour, files, expected):
     frame = (
-        small().set_output(transform="pandas").fit_transform(pd.Series(files, index=list("abcdef")))
+        small()
+        .set_output(transform="pandas")
+        .fit_transform(pd.DataFrame({"path": files}, index=list("abcdef")))
     )
     assert frame.index.tolist() == list("abcdef")
     assert frame.columns[0] == "penultimate_0"
