@@ -30,7 +30,7 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
     read_weights,
 )
-from sktransfer.extraction.staged import Trace, trace_network
+from sktransfer.extraction.tracing import Trace, trace_network
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer.extraction.pooling import POOLINGS
 from sktransfer.extraction.preprocessing import Preprocessing
-from sktransfer.extraction.staged import Trace
+from sktransfer.extraction.tracing import Trace
 
 _OPTIONS = {
     "pooling": POOLINGS,

@@ -1,0 +1,293 @@
+"""What a network is made of, found out by running it once: layers, shapes, head and stages."""
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sktransfer.extraction.hooks import Tap, hooked
+from sktransfer.extraction.pooling import Activation, Layout
+
+PENULTIMATE = "penultimate"
+OUTPUT = "output"
+
+# Of a level's weight matrices, the share that makes a child the trunk: stems and necks beside
+# it (NFNet's stem has four convolutions) hold a few, while the largest of ResNet-152's four
+# stages holds 0.7.
+_TRUNK_SHARE = 0.9
+
+# Blank images in a tracing pass. A layer whose first axis is not the batch (attention windows,
+# tokens first, positional embeddings) has another length there, and is not offered.
+_PROBES = 3
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one pass through a network shows.
+
+    Parameters
+    ----------
+    activations : dict of str to Activation
+        Every layer that can be asked for, in order of execution: the names of
+        ``named_modules()`` that put out one tensor, "penultimate" and "output".
+    taps : dict of str to Tap
+        Where each of them is read.
+    calls : dict of str to int
+        How often each module runs in one pass.
+    stages : tuple of str
+        The main blocks, shallow to deep.
+    """
+
+    activations: Mapping[str, Activation]
+    taps: Mapping[str, Tap]
+    calls: Mapping[str, int]
+    stages: tuple[str, ...]
+
+    def resolve(self, layer: str | int) -> str:
+        """Name of a layer given by its name or by its stage number.
+
+        Raises
+        ------
+        ValueError
+            No such layer or stage; the message lists what there is.
+        """
+        if isinstance(layer, str):
+            if layer in self.activations:
+                return layer
+            near = difflib.get_close_matches(layer, self.activations, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            raise ValueError(
+                f"layer={layer!r} is not a layer of this backbone that puts out one tensor; {hint}"
+                f"its stages are {list(self.stages)}, and `layers_` of an estimator fitted with "
+                "layer='penultimate' lists all"
+            )
+        if not -len(self.stages) <= layer < len(self.stages):
+            raise ValueError(
+                f"layer={layer!r} is not a stage of this backbone: it has {len(self.stages)} "
+                f"stages, {list(self.stages)}"
+            )
+        return self.stages[layer]
+
+
+def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) -> Trace:
+    """Run blank images through a network and note what each layer puts out.
+
+    Widths come from this pass, never from attributes such as ``num_features``,
+    which some networks state wrongly.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In evaluation mode.
+    size : tuple of int
+        Height and width of the images, in pixels.
+    in_channels : int
+
+    Raises
+    ------
+    ValueError
+        The network cannot take images of this size or number of channels.
+    """
+    shapes, inputs, calls = _shapes(module, size, in_channels)
+    # Only a second size tells (C, H, W) from (H, W, C) when all three agree.
+    ambiguous = any(_guess_layout(shape, size) is None for shape in shapes.values())
+    other: Mapping[str, tuple[int, ...]] = {}
+    if ambiguous:
+        try:
+            other, _, _ = _shapes(module, (2 * size[0], 2 * size[1]), in_channels)
+        except ValueError:  # a network of one fixed size: take torch's order
+            other = {}
+
+    def activation(name: str, shape: tuple[int, ...]) -> Activation:
+        layout = _guess_layout(shape, size)
+        if layout is None:
+            moved = name in other and other[name][0] != shape[0]
+            layout = "channels_last" if moved else "channels_first"
+        return Activation(shape, layout)
+
+    activations = {name: activation(name, shape) for name, shape in shapes.items()}
+    activations = _mark_flat_maps(_mark_prefix_tokens(module, activations))
+    taps = {name: Tap(name) for name in activations}
+
+    head = _head(module, activations)
+    root = activations.pop("", None)
+    taps.pop("", None)
+    if head in inputs:
+        taps[PENULTIMATE] = Tap(head, "input")
+        activations[PENULTIMATE] = activation(head, inputs[head])
+    elif root is not None:
+        taps[PENULTIMATE] = Tap("")
+        activations[PENULTIMATE] = root
+    if root is not None:
+        taps[OUTPUT] = Tap("")
+        activations[OUTPUT] = root
+    if not activations:
+        raise ValueError("the backbone has no layer that puts out one tensor")
+    return Trace(activations, taps, calls, find_stages(module, activations))
+
+
+def _shapes(
+    module: nn.Module, size: tuple[int, int], in_channels: int
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]], dict[str, int]]:
+    """Output and input shapes by module name, in order of completion, and call counts."""
+    outputs: dict[str, tuple[int, ...]] = {}
+    inputs: dict[str, tuple[int, ...]] = {}
+    calls: Counter[str] = Counter()
+
+    def record(tap: Tap, value: Any) -> None:
+        if tap.side == "output":
+            calls[tap.module] += 1
+        seen = inputs if tap.side == "input" else outputs
+        seen.pop(tap.module, None)
+        usable = isinstance(value, Tensor) and 2 <= value.ndim <= 4 and value.is_floating_point()
+        if usable and len(value) == _PROBES:
+            seen[tap.module] = tuple(value.shape[1:])
+
+    taps = {Tap(name, side) for name, _ in module.named_modules() for side in ("input", "output")}
+    parameter = next(iter(module.parameters()), torch.zeros(()))
+    image = torch.zeros(_PROBES, in_channels, *size, dtype=torch.float32, device=parameter.device)
+    try:
+        with torch.inference_mode(), hooked(module, taps, record):
+            module(image)
+    except Exception as error:  # a foreign network may raise anything
+        raise ValueError(
+            f"the backbone cannot process images of {size[0]} x {size[1]} pixels with "
+            f"{in_channels} channels ({type(error).__name__}: {error}); set image_size to one it "
+            "takes"
+        ) from error
+    return outputs, inputs, dict(calls)
+
+
+def _guess_layout(shape: tuple[int, ...], size: tuple[int, int]) -> Layout | None:
+    """Meaning of the axes by the image's aspect ratio; None if two readings fit."""
+    if len(shape) == 1:
+        return "vector"
+    if len(shape) == 2:
+        return "tokens"
+
+    def fits(height: int, width: int) -> bool:
+        return abs(height * size[1] - width * size[0]) <= max(size)
+
+    first, last = fits(shape[1], shape[2]), fits(shape[0], shape[1])
+    if first and last:
+        return None
+    return "channels_last" if last else "channels_first"
+
+
+def _mark_prefix_tokens(
+    module: nn.Module, activations: dict[str, Activation]
+) -> dict[str, Activation]:
+    """Note class token and registers in the layers that carry them."""
+    names = {name.rpartition(".")[2] for name, _ in module.named_parameters()}
+    class_token = bool(names & {"cls_token", "class_token"})
+    prefix = getattr(module, "num_prefix_tokens", None)  # timm
+    if not isinstance(prefix, int):
+        prefix = int(class_token)
+    grids = [a.shape[0] for a in activations.values() if a.layout == "tokens"]
+    if prefix == 0 or not grids:
+        return activations
+    # The patch embedding has no class token yet: its grid is shorter than the last one.
+    return {
+        name: Activation(a.shape, a.layout, prefix, class_token)
+        if a.layout == "tokens" and a.shape[0] == grids[-1]
+        else a
+        for name, a in activations.items()
+    }
+
+
+def _mark_flat_maps(activations: dict[str, Activation]) -> dict[str, Activation]:
+    """Tell a map flattened to (C, H * W) from tokens (T, C) by the maps it may come from."""
+    flattened = {
+        (a.shape[0], math.prod(a.shape[1:]))
+        for a in activations.values()
+        if a.layout == "channels_first"
+    }
+    return {
+        name: Activation(a.shape, "channels_first")
+        if a.layout == "tokens" and a.shape in flattened and a.shape[::-1] not in flattened
+        else a
+        for name, a in activations.items()
+    }
+
+
+def _head(module: nn.Module, activations: Mapping[str, Activation]) -> str | None:
+    """Name of the classifier: the last layer with parameters, if it maps features to outputs."""
+    names = {layer: name for name, layer in module.named_modules()}
+    # timm; a distilled network has two classifiers, its own one first.
+    get_classifier: Any = getattr(module, "get_classifier", None)
+    if get_classifier is not None:
+        own = get_classifier()
+        own = own[0] if isinstance(own, tuple) else own
+        if isinstance(own, nn.Linear) and names.get(own) in activations:
+            return names[own]
+    last = None
+    for name in activations:
+        layer = module.get_submodule(name)
+        if not any(layer.children()) and any(True for _ in layer.parameters(recurse=False)):
+            last = name
+    if last is None:
+        return None
+    layer = module.get_submodule(last)
+    if isinstance(layer, nn.Linear):
+        return last
+    # SqueezeNet classifies by a 1 x 1 convolution; elsewhere such a layer is a feature.
+    in_classifier = last.partition(".")[0] in ("classifier", "head", "fc")
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and in_classifier:
+        return last
+    return None
+
+
+def find_stages(module: nn.Module, activations: Mapping[str, Activation]) -> tuple[str, ...]:
+    """Names of a network's main blocks, shallow to deep.
+
+    Going down from the root, a child that holds nearly all weight matrices of its
+    level leads further down; at the first level without such a child, its blocks are
+    the stages. A level of plain layers, as in VGG, is cut where the resolution
+    changes.
+    """
+    order = {name: position for position, name in enumerate(activations)}
+    level: nn.Module = module
+    prefix = ""
+    while True:
+        children = [
+            (name, child)
+            for name, child in _executed_children(level, prefix, activations)
+            if activations[name].is_spatial
+        ]
+        children.sort(key=lambda item: order[item[0]])
+        deep = [item for item in children if _n_matrices(item[1]) >= 2 and any(item[1].children())]
+        if not deep:
+            break
+        name, child = max(deep, key=lambda item: _n_matrices(item[1]))
+        if _n_matrices(child) < _TRUNK_SHARE * sum(_n_matrices(c) for _, c in children):
+            break
+        prefix, level = name + ".", child
+    if deep:
+        return tuple(n for n, c in children if any(c.children()) and _n_matrices(c) >= 1)
+    names = [name for name, _ in children]
+    return tuple(
+        name
+        for name, after in zip(names, [*names[1:], None], strict=False)
+        if after is None or activations[after].resolution != activations[name].resolution
+    )
+
+
+def _executed_children(
+    level: nn.Module, prefix: str, activations: Mapping[str, Activation]
+) -> Iterator[tuple[str, nn.Module]]:
+    """Children that ran; the members of a list that never runs itself count as children."""
+    for name, child in level.named_children():
+        full = prefix + name
+        if full in activations:
+            yield full, child
+        elif isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from _executed_children(child, full + ".", activations)
+
+
+def _n_matrices(module: nn.Module) -> int:
+    return sum(parameter.ndim >= 2 for parameter in module.parameters())
