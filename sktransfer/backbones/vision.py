@@ -203,7 +203,9 @@ def torchvision_entry(name: str) -> Entry:
     def build(state: State | None) -> nn.Module:
         # Their own initialisation takes minutes, and torch's usual one serves as well.
         quirks = {"transform_input": True, "init_weights": False}
-        kwargs = quirks if name in _TRANSFORM_INPUT else {}
+        kwargs: dict[str, Any] = quirks if name in _TRANSFORM_INPUT else {}
+        if name.startswith("vit_"):  # the published weights fix the number of tokens
+            kwargs = {"image_size": weights.meta["min_size"][0]}
 
         def create(**more: Any) -> nn.Module:
             return models.get_model(name, weights=None, **kwargs, **more)

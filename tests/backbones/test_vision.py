@@ -14,7 +14,7 @@ from torchvision import models
 from torchvision.models._api import Weights, WeightsEnum
 
 from sktransfer import PretrainedCNNFeatures, load_backbone
-from sktransfer.backbones.vision import fetch_torchvision
+from sktransfer.backbones.vision import fetch_torchvision, torchvision_entry
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
 
 
@@ -45,6 +45,13 @@ def test_lite_weights_in_timms_own_names_load_from_a_file(tmp_path):
     torch.save(source.state_dict(), tmp_path / "tuned.pth")
     module = load_backbone("efficientnet_lite0", tmp_path / "tuned.pth").module
     assert torch.equal(module.classifier.weight, source.classifier.weight)
+
+
+def test_vision_transformers_are_built_for_the_size_of_their_weights():
+    with torch.device("meta"):  # no memory for its 633 million parameters
+        entry = torchvision_entry("vit_h_14")
+        module = entry.build(None)
+    assert (module.image_size,) * 2 == entry.info.preprocessing.size == (518, 518)
 
 
 def test_a_missing_weights_package_is_reported_with_the_pip_command(monkeypatch):
