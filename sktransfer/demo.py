@@ -62,7 +62,7 @@ def run(n_labels: tuple[int, ...] = (50, 200), n_seeds: int = 5) -> dict[str, An
             train, test = train_test_split(
                 np.arange(len(y)), train_size=n, stratify=y, random_state=seed
             )
-            folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+            folds = StratifiedKFold(3, shuffle=True, random_state=seed)
             searches.append(_search(images, X[RAW], y, train, test, folds, n, seed))
             for layer, params in [(layer, p) for layer in X for p in ParameterGrid(GRID)]:
                 pipeline = _pipeline().set_params(**params)

@@ -23,19 +23,22 @@ from sktransfer.features import PretrainedCNNFeatures
 
 _FORMATS = (".parquet", ".csv", ".npy")
 _N_FOLDS = 5
+_INDEX = ["path", "label", "error"]
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 if some files failed."""
     output = Path(options.output)
+    _check_output(output)
+    partial = output.with_name(f"{output.name}.{os.getpid()}.part")
+    partial.open("xb").close()  # is it allowed? Better to know before the work
     try:
-        _check_output(output)
-        return _run(options, output)
+        return _run(options, output, partial)
     finally:
-        _partial(output).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
-def _run(options: argparse.Namespace, output: Path) -> int:
+def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
     paths, labels = list_images(options.directory)
     layers = tuple(_number_or_name(layer) for layer in options.layer or ["penultimate"])
     extractor = PretrainedCNNFeatures(
@@ -57,7 +60,10 @@ def _run(options: argparse.Namespace, output: Path) -> int:
     seconds = time.perf_counter() - started
     errors = {failed.index: failed.message for failed in extractor.errors_}
     names = [str(name) for name in extractor.get_feature_names_out()]
-    write_features(output, paths, labels, errors, names, features)
+    _write_features(partial, output.suffix, paths, labels, errors, names, features)
+    if output.suffix == ".npy":
+        _write_csv(output.with_suffix(".index.csv"), _INDEX, _index(paths, labels, errors))
+    os.replace(partial, output)
 
     good = np.array([i not in errors for i in range(len(paths))])
     scores = _score_layers(extractor, features[good], labels[good])
@@ -83,46 +89,45 @@ def _run(options: argparse.Namespace, output: Path) -> int:
     return 1 if errors else 0
 
 
-def write_features(
-    output: Path,
+def _write_features(
+    file: Path,
+    suffix: str,
     paths: np.ndarray,
     labels: np.ndarray,
     errors: dict[int, str],
     names: list[str],
     features: np.ndarray,
 ) -> None:
-    """Write one row per image, in order; the file appears only when it is complete.
+    """Write one row per image, in order.
 
     Parquet and CSV hold the columns path, label, error and the features. A ``.npy``
-    file holds the features alone, and ``<name>.index.csv`` beside it the rest.
+    file holds the features alone.
     """
-    index = [
-        (_utf8(path), _utf8(label), _utf8(errors.get(i, "")))
-        for i, (path, label) in enumerate(zip(paths, labels, strict=True))
-    ]
-    header = ["path", "label", "error"]
-    partial = _partial(output)
-    if output.suffix == ".npy":
-        with partial.open("wb") as file:
-            np.save(file, features)
-        _write_csv(output.with_suffix(".index.csv"), header, index)
-    elif output.suffix == ".csv":
+    index = _index(paths, labels, errors)
+    if suffix == ".npy":
+        with file.open("wb") as stream:
+            np.save(stream, features)
+    elif suffix == ".csv":
         rows = ([*start, *row.tolist()] for start, row in zip(index, features, strict=True))
-        _write_csv(partial, [*header, *names], rows)
+        _write_csv(file, [*_INDEX, *names], rows)
     else:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         columns: dict[str, Any] = {
-            name: pa.array([row[i] for row in index], pa.string()) for i, name in enumerate(header)
+            name: pa.array([row[i] for row in index], pa.string()) for i, name in enumerate(_INDEX)
         }
         columns |= {name: np.ascontiguousarray(features[:, i]) for i, name in enumerate(names)}
-        pq.write_table(pa.table(columns), partial)
-    os.replace(partial, output)
+        pq.write_table(pa.table(columns), file)
 
 
-def _partial(output: Path) -> Path:
-    return output.with_name(output.name + ".part")
+def _index(
+    paths: np.ndarray, labels: np.ndarray, errors: dict[int, str]
+) -> list[tuple[str, str, str]]:
+    return [
+        (_utf8(path), _utf8(label), _utf8(errors.get(i, "")))
+        for i, (path, label) in enumerate(zip(paths, labels, strict=True))
+    ]
 
 
 def _utf8(text: str) -> str:
@@ -138,7 +143,6 @@ def _check_output(output: Path) -> None:
         raise ValueError(f"the folder of --output {output} does not exist; create it first")
     if output.is_dir():
         raise ValueError(f"--output {output} is a directory; give the name of a file")
-    _partial(output).touch()  # is it allowed?
     if output.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401

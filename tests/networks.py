@@ -37,6 +37,18 @@ class ChannelsLast(nn.Module):
         return self.head(self.block(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
 
+class Projected(SmallCNN):
+    """Part of it is in no state dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("projection", torch.randn(4, 4), persistent=False)
+        self.scale = torch.rand(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) @ self.projection * self.scale
+
+
 class InPlace(nn.Module):
     """A layer whose output the next layer overwrites."""
 

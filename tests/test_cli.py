@@ -103,6 +103,15 @@ def test_file_names_need_not_be_utf8(suffix, folder, tmp_path, capsys):
     assert table["path"].str.endswith("\\xff.png").sum() == 1
 
 
+def test_files_of_others_are_left_alone(folder, tmp_path):
+    (tmp_path / "f.txt.part").write_text("precious")
+    (tmp_path / "f.csv.part").write_text("precious")
+    assert extract(folder, tmp_path / "f.txt") == 2
+    assert extract(folder, tmp_path / "f.csv") == 0
+    for name in ("f.txt.part", "f.csv.part"):
+        assert (tmp_path / name).read_text() == "precious"
+
+
 def test_what_cannot_be_written_is_found_out_first_and_leaves_nothing(folder, tmp_path, capsys):
     (tmp_path / "taken.csv").mkdir()
     assert extract(folder, tmp_path / "taken.csv") == 2

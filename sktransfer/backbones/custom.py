@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sktransfer.extraction.preprocessing import Preprocessing
 
@@ -24,7 +25,7 @@ def build_own(backbone: OwnBackbone) -> nn.Module:
         It is none of these, or cannot be called without arguments.
     """
     if isinstance(backbone, nn.Module):
-        return copy.deepcopy(backbone)
+        return _copy(backbone)
     if not callable(backbone):
         raise TypeError(
             "backbone must be a name from sktransfer.list_backbones(), an nn.Module class, a "
@@ -41,7 +42,22 @@ def build_own(backbone: OwnBackbone) -> nn.Module:
         raise TypeError(
             f"backbone={backbone!r} must return an nn.Module, got {type(module).__name__}"
         )
-    return copy.deepcopy(module)
+    return _copy(module)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        raise ValueError(
+            f"{type(module).__name__} has lazy layers that have seen no input yet; run it once on "
+            "a batch of images, or give its layers their sizes"
+        )
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(module).__name__} cannot be copied ({error}); pass a class or a function that "
+            "builds it"
+        ) from error
 
 
 def name_of_own(backbone: OwnBackbone) -> str:

@@ -171,31 +171,27 @@ def load_backbone(
     ('blocks.0', 'blocks.1')
     """
     generator = check_random_state(random_state)
-    drawn = weights == "random" or not isinstance(name, str)
+    drawn = weights == "random" or not isinstance(name, str | nn.Module)
     with _seeded(int(generator.randint(2**31 - 1)) if drawn else 0):
         module, info, sha256 = _load(name, weights, weights_sha256)
     return _finish(module, info, sha256, weights_sha256)
 
 
-def rebuild_backbone(name: str | OwnBackbone, data: bytes, weights_sha256: str) -> Backbone:
-    """A backbone from its state as `module_to_bytes` wrote it, without looking for a file.
+def rebuild_backbone(name: str, data: bytes, weights_sha256: str) -> Backbone:
+    """A named backbone from its state as `module_to_bytes` wrote it, without its file.
 
     Parameters
     ----------
-    name : str, nn.Module subclass, callable or nn.Module
+    name : str
         As for `load_backbone`.
     data : bytes
     weights_sha256 : str
         Kept as it is.
     """
-    state = bytes_to_state(data)
+    entry = _find_entry(name)
     with _seeded(0):
-        if isinstance(name, str):
-            entry = _find_entry(name)
-            return _finish(entry.build(state), entry.info, weights_sha256, None)
-        module, info, _ = _load_own(name, "default", None)
-    fit_weights(module, state, info.name)
-    return _finish(module, info, weights_sha256, None)
+        module = entry.build(bytes_to_state(data))
+    return _finish(module, entry.info, weights_sha256, None)
 
 
 def _finish(
@@ -225,7 +221,7 @@ def _seeded(seed: int) -> Iterator[None]:
     seed GPUs that nobody has used yet.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with _BUILDING, torch.random.fork_rng(devices=devices):
+    with _BUILDING, torch.random.fork_rng(devices=devices), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         for device in devices:
             with torch.cuda.device(device):

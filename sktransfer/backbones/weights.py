@@ -15,6 +15,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
 
@@ -132,8 +133,13 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
     """
     own = module.state_dict()
     loadable = OrderedDict(state)
-    # Some networks refuse a state that does not say of which version it is.
-    versions = getattr(state, "_metadata", {"": vars(own)["_metadata"][""]})
+    versions = getattr(state, "_metadata", None)
+    if versions is None:
+        # Without versions some networks refuse a file. Batch norm is left out: only without
+        # one does it forgive missing counters.
+        batch_norms = {name for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
+        current = getattr(own, "_metadata", {})
+        versions = {name: v for name, v in current.items() if name not in batch_norms}
     loadable._metadata = versions  # type: ignore[attr-defined]
     try:
         module.load_state_dict(loadable)
@@ -158,8 +164,12 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 
 
 def module_to_bytes(module: nn.Module) -> bytes:
-    """A network's state as safetensors, on the CPU, tied tensors written out."""
-    state = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
+    """A network's tensors as safetensors, on the CPU, tied tensors written out."""
+    state = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in module.state_dict().items()
+        if isinstance(tensor, Tensor)
+    }
     return safetensors.torch.save(state)
 
 

@@ -1,8 +1,9 @@
 """From a decoded image to the float32 array a network was trained on.
 
-Pillow resamples everything, files and arrays alike, so that the same picture
-gives the same numbers however it arrives: 8-bit images in 8 bits, as
-torchvision and timm do for Pillow images, all else in float32, plane by plane.
+Pillow resamples everything, files and arrays alike, so that the same pixels give
+the same numbers however they arrive: 8-bit images in 8 bits, as torchvision and
+timm do for Pillow images, all else in float32, plane by plane. The two differ by
+the rounding to 256 levels after each axis.
 """
 
 import math

@@ -77,9 +77,10 @@ def take(items: Sequence[Any], index: int) -> Any:
 
 def name_of(items: Sequence[Any], index: int) -> str | None:
     """Path of an item, if it has one."""
-    if isinstance(items, list | np.ndarray) and isinstance(items[index], str | os.PathLike):
-        return os.fspath(items[index])
-    return None
+    if not isinstance(items, list | np.ndarray):  # a dataset may work hard for an item
+        return None
+    item = take(items, index)
+    return os.fspath(item) if isinstance(item, str | os.PathLike) else None
 
 
 def _indexable(X: Any) -> Any:

@@ -48,16 +48,17 @@ class StagedNetwork(nn.Module):
         pooled: dict[Tap, Tensor] = {}
 
         def record(tap: Tap, value: Tensor) -> None:
+            pending[tap] -= 1
+            if pending[tap] > 0:  # of a module that runs several times the last run counts
+                return
             if tuple(value.shape) != (len(x), *wanted[tap].shape):
                 raise ValueError(
                     f"layer {tap.module!r} put out shape {tuple(value.shape)} for {len(x)} "
                     f"images, expected {(len(x), *wanted[tap].shape)}; choose a layer with one "
                     "row per image"
                 )
-            # Pooled at once: a later layer may overwrite `value` in place. Of a module
-            # that runs several times in one pass, the last run stays.
+            # Pooled at once: a later layer may overwrite `value` in place.
             pooled[tap] = pool(value, wanted[tap], self.pooling).float()
-            pending[tap] -= 1
             if all(count <= 0 for count in pending.values()):
                 raise _Reached
 

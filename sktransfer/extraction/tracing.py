@@ -1,9 +1,8 @@
 """What a network is made of, found out by running it once: layers, shapes, head and stages."""
 
 import difflib
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,17 @@ _TRUNK_SHARE = 0.9
 
 # Blank images in a tracing pass. A layer whose first axis is not the batch (attention windows,
 # tokens first, positional embeddings) has another length there, and is not offered.
-_PROBES = 3
+_PROBES = 5
+
+# Layers whose three-axis output is (batch, channels, positions) by torch's convention.
+_ONE_DIMENSIONAL = (
+    nn.Conv1d,
+    nn.BatchNorm1d,
+    nn.MaxPool1d,
+    nn.AvgPool1d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveMaxPool1d,
+)
 
 
 @dataclass(frozen=True)
@@ -94,40 +103,22 @@ def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) ->
         The network cannot take images of this size or number of channels.
     """
     shapes, inputs, calls = _shapes(module, size, in_channels)
-    # Only a second size tells (C, H, W) from (H, W, C) when all three agree.
-    ambiguous = any(_guess_layout(shape, size) is None for shape in shapes.values())
-    other: Mapping[str, tuple[int, ...]] = {}
-    if ambiguous:
-        try:
-            other, _, _ = _shapes(module, (2 * size[0], 2 * size[1]), in_channels)
-        except ValueError:  # a network of one fixed size: take torch's order
-            other = {}
-
-    def activation(name: str, shape: tuple[int, ...]) -> Activation:
-        layout = _guess_layout(shape, size)
-        if layout is None:
-            moved = name in other and other[name][0] != shape[0]
-            layout = "channels_last" if moved else "channels_first"
-        return Activation(shape, layout)
-
-    activations = {name: activation(name, shape) for name, shape in shapes.items()}
-    activations = _mark_flat_maps(_mark_prefix_tokens(module, activations))
-    taps = {name: Tap(name) for name in activations}
-
-    head = _head(module, activations)
-    root = activations.pop("", None)
-    taps.pop("", None)
+    head = _head(module, shapes)
+    taps = {name: Tap(name) for name in shapes}
     if head in inputs:
         taps[PENULTIMATE] = Tap(head, "input")
-        activations[PENULTIMATE] = activation(head, inputs[head])
-    elif root is not None:
+        shapes[PENULTIMATE] = inputs[head]
+    elif "" in shapes:
         taps[PENULTIMATE] = Tap("")
-        activations[PENULTIMATE] = root
-    if root is not None:
+        shapes[PENULTIMATE] = shapes[""]
+    if "" in shapes:  # what the network returns
+        del taps[""]
         taps[OUTPUT] = Tap("")
-        activations[OUTPUT] = root
-    if not activations:
+        shapes[OUTPUT] = shapes.pop("")
+    if not shapes:
         raise ValueError("the backbone has no layer that puts out one tensor")
+    activations = _layouts(module, shapes, size, in_channels)
+    activations = _mark_prefix_tokens(module, activations)
     return Trace(activations, taps, calls, find_stages(module, activations))
 
 
@@ -158,25 +149,57 @@ def _shapes(
         raise ValueError(
             f"the backbone cannot process images of {size[0]} x {size[1]} pixels with "
             f"{in_channels} channels ({type(error).__name__}: {error}); set image_size to one it "
-            "takes"
+            "takes. The channels are those of its first Conv2d, or 3"
         ) from error
     return outputs, inputs, dict(calls)
 
 
-def _guess_layout(shape: tuple[int, ...], size: tuple[int, int]) -> Layout | None:
-    """Meaning of the axes by the image's aspect ratio; None if two readings fit."""
-    if len(shape) == 1:
-        return "vector"
-    if len(shape) == 2:
-        return "tokens"
+def _layouts(
+    module: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    size: tuple[int, int],
+    in_channels: int,
+) -> dict[str, Activation]:
+    """Tell what the axes of each layer's output mean."""
+    modules = dict(module.named_modules())
+    doubtful = {name for name, shape in shapes.items() if _may_be_channels_last(shape, size)}
+    grown: Mapping[str, tuple[int, ...]] = {}
+    if doubtful:
+        try:  # only a larger image shows whether the first axis is a side or the channels
+            grown, _, _ = _shapes(module, (2 * size[0], 2 * size[1]), in_channels)
+        except ValueError:  # a network of one fixed size
+            grown = {}
 
-    def fits(height: int, width: int) -> bool:
-        return abs(height * size[1] - width * size[0]) <= max(size)
+    def layout(name: str, shape: tuple[int, ...]) -> Layout:
+        if len(shape) == 1:
+            return "vector"
+        if len(shape) == 2:
+            channels_first = name in modules and _puts_channels_first(modules[name])
+            return "channels_first" if channels_first else "tokens"
+        if name not in doubtful:
+            return "channels_first"
+        if name in grown:
+            return "channels_last" if grown[name][0] != shape[0] else "channels_first"
+        says_so = str(getattr(module, "output_fmt", "")) == "NHWC"  # timm
+        return "channels_last" if says_so or not _fits(shape[1:], size) else "channels_first"
 
-    first, last = fits(shape[1], shape[2]), fits(shape[0], shape[1])
-    if first and last:
-        return None
-    return "channels_last" if last else "channels_first"
+    return {name: Activation(shape, layout(name, shape)) for name, shape in shapes.items()}
+
+
+def _fits(sides: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether two axes have the aspect ratio of the image, to a pixel."""
+    return abs(sides[0] * size[1] - sides[1] * size[0]) <= max(size)
+
+
+def _may_be_channels_last(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
+    return len(shape) == 3 and _fits(shape[:2], size)
+
+
+def _puts_channels_first(layer: nn.Module) -> bool:
+    """Whether a layer with two axes per image puts out (C, positions) rather than tokens."""
+    return isinstance(layer, _ONE_DIMENSIONAL) or (
+        isinstance(layer, nn.Flatten) and layer.start_dim == 2
+    )
 
 
 def _mark_prefix_tokens(
@@ -200,22 +223,7 @@ def _mark_prefix_tokens(
     }
 
 
-def _mark_flat_maps(activations: dict[str, Activation]) -> dict[str, Activation]:
-    """Tell a map flattened to (C, H * W) from tokens (T, C) by the maps it may come from."""
-    flattened = {
-        (a.shape[0], math.prod(a.shape[1:]))
-        for a in activations.values()
-        if a.layout == "channels_first"
-    }
-    return {
-        name: Activation(a.shape, "channels_first")
-        if a.layout == "tokens" and a.shape in flattened and a.shape[::-1] not in flattened
-        else a
-        for name, a in activations.items()
-    }
-
-
-def _head(module: nn.Module, activations: Mapping[str, Activation]) -> str | None:
+def _head(module: nn.Module, ran: Collection[str]) -> str | None:
     """Name of the classifier: the last layer with parameters, if it maps features to outputs."""
     names = {layer: name for name, layer in module.named_modules()}
     # timm; a distilled network has two classifiers, its own one first.
@@ -223,10 +231,10 @@ def _head(module: nn.Module, activations: Mapping[str, Activation]) -> str | Non
     if get_classifier is not None:
         own = get_classifier()
         own = own[0] if isinstance(own, tuple) else own
-        if isinstance(own, nn.Linear) and names.get(own) in activations:
+        if isinstance(own, nn.Linear) and names.get(own) in ran:
             return names[own]
     last = None
-    for name in activations:
+    for name in ran:
         layer = module.get_submodule(name)
         if not any(layer.children()) and any(True for _ in layer.parameters(recurse=False)):
             last = name

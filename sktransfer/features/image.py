@@ -1,5 +1,6 @@
 """Images to vectors: a pretrained convolutional network or vision transformer as a transformer."""
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ from sktransfer.features._parameters import (
     resolve_layers,
     resolve_preprocessing,
 )
+
+# What scikit-learn's validation notes of rows of pixels.
+_SEEN = {"n_features_in_", "feature_names_in_"}
 
 
 class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
@@ -149,8 +153,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     -----
     A fitted estimator with a named backbone and its default weights pickles as a reference:
     the weights are loaded again, and their SHA-256 is verified, when it is unpickled. Other
-    weights travel inside the pickle as safetensors. An estimator fitted on a GPU can be
-    unpickled without one.
+    weights of named backbones travel inside the pickle as safetensors, and a network of your
+    own as itself. An estimator fitted on a GPU can be unpickled without one.
 
     References
     ----------
@@ -259,14 +263,23 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         device = resolve_device(self.device)
         backbone = self._load(device)
         how = resolve_preprocessing(self, backbone.info.preprocessing)
-        items = self._items(X, how.in_channels, reset=True)
-        if how.size is None:
-            how = dataclasses.replace(how, size=self._first_image(items, self._size_reader(how)))
-        else:
-            self._first_image(items, self._reader(how))
-        assert how.size is not None
-        trace = backbone.trace(how.size)
-        layers = resolve_layers(self, trace)
+        seen_before = {name: vars(self)[name] for name in _SEEN & vars(self).keys()}
+        try:
+            items = self._items(X, how.in_channels, reset=True)
+            if how.size is None:
+                size = self._first_image(items, self._size_reader(how))
+                how = dataclasses.replace(how, size=size)
+            else:
+                self._first_image(items, self._reader(how))
+            assert how.size is not None
+            trace = backbone.trace(how.size)
+            layers = resolve_layers(self, trace)
+        except Exception:
+            for name in _SEEN & vars(self).keys():
+                delattr(self, name)
+            for name, value in seen_before.items():
+                setattr(self, name, value)
+            raise
         # All went well: only now does the estimator change.
         self.device_ = str(device)
         self.weights_sha256_ = backbone.weights_sha256
@@ -276,8 +289,10 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self.stages_ = list(trace.stages)
         self.errors_: list[FailedImage] = []
         self._preprocessing = how
-        # What the network was made from, whatever set_params says afterwards.
-        self._source = (self.backbone, isinstance(self.backbone, str) and self._by_default())
+        # How the network can be had again, whatever set_params says afterwards: by name and
+        # default weights, by name and the weights themselves, or not without the network.
+        self._name = self.backbone if isinstance(self.backbone, str) else None
+        self._by_reference = self._name is not None and self._by_default()
         self._attach(backbone, self.pooling)
         return self
 
@@ -352,8 +367,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     def _items(self, X: Any, in_channels: int, *, reset: bool) -> Any:
         if self.image_shape is None:
             if reset:  # an earlier fit may have seen rows of pixels
-                for seen in {"n_features_in_", "feature_names_in_"} & vars(self).keys():
-                    delattr(self, seen)
+                for name in _SEEN & vars(self).keys():
+                    delattr(self, name)
             return as_image_items(X, channels=self.channels, in_channels=in_channels)
         rows = validate_data(self, X, reset=reset, ensure_all_finite=self.on_error == "raise")
         return rows_to_images(rows, self.image_shape)
@@ -416,6 +431,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
 
     def _attach(self, backbone: Backbone, pooling: str) -> None:
         """Take a loaded network into use."""
+        self._backbone = backbone
         self.module_ = backbone.module
         trace = backbone.trace(self.image_size_)
         self._network = StagedNetwork(backbone.module, trace, self.layer_, pooling)
@@ -453,17 +469,25 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__().copy()
         network = state.pop("_network", None)
-        state.pop("module_", None)
-        if network is not None:
-            _, by_reference = self._source
-            state["_pooling"] = network.pooling
-            state["_module_bytes"] = None if by_reference else module_to_bytes(network.module)
+        for loaded in ("module_", "_backbone"):
+            state.pop(loaded, None)
+        if network is None:
+            return state
+        state["_pooling"] = network.pooling
+        if self._name is None:
+            # A state dict does not hold all of a network: plain attributes, buffers that
+            # are not persistent. On the CPU, so that it can be unpickled anywhere.
+            info = self._backbone.info
+            state["_own"] = (copy.deepcopy(network.module).cpu(), info)
+        elif not self._by_reference:
+            state["_module_bytes"] = module_to_bytes(network.module)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = state.copy()
         pooling = state.pop("_pooling", None)
         data = state.pop("_module_bytes", None)
+        own = state.pop("_own", None)
         super().__setstate__(state)
         if pooling is None:  # not fitted
             return
@@ -477,12 +501,14 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             )
             device = torch.device("cpu")
         self.device_ = str(device)
-        name, by_reference = self._source
-        if by_reference:
-            backbone = shared_backbone(str(name), self.weights_sha256_, device)
+        if self._name is None:
+            module, info = own
+            backbone = Backbone(module, info, self.weights_sha256_)
+        elif self._by_reference:
+            backbone = shared_backbone(self._name, self.weights_sha256_, device)
         else:
-            backbone = rebuild_backbone(name, data, self.weights_sha256_)
-            backbone.module.to(device)
+            backbone = rebuild_backbone(self._name, data, self.weights_sha256_)
+        backbone.module.to(device)
         self._attach(backbone, pooling)
 
     def __sklearn_tags__(self) -> Tags:

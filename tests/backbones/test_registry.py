@@ -133,6 +133,30 @@ def test_published_weights_draw_nothing_from_numpy():
     assert np.array_equal(np.random.get_state()[1], before)
 
 
+def test_an_instance_draws_nothing_from_numpy():
+    before = np.random.get_state()[1].copy()
+    load_backbone(SmallCNN())
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_lazy_layers_are_refused_and_normalised_weights_are_not():
+    with pytest.raises(ValueError, match="lazy layers"):
+        load_backbone(lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
+    assert load_backbone(lambda: nn.utils.weight_norm(nn.Conv2d(3, 4, 1))).module
+
+
+def test_extra_state_that_is_no_tensor_is_no_obstacle():
+    class Extra(SmallCNN):
+        def get_extra_state(self):
+            return {"note": "x"}
+
+        def set_extra_state(self, state):
+            pass
+
+    assert load_backbone(Extra).weights_sha256
+
+
 def test_a_factory_may_load_a_backbone_itself():
     def headless():
         return nn.Sequential(load_backbone("efficientnet_lite0").module, nn.Softmax(1))

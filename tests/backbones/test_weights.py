@@ -114,6 +114,26 @@ def test_a_mismatch_lists_what_is_missing_unknown_and_misshapen():
     assert "linear.weight (9, 6) for (4, 6)" in message
 
 
+def test_a_network_with_a_plain_state_dict_loads_from_a_file(tmp_path):
+    class Plain(SmallCNN):
+        def state_dict(self, *args, **kwargs):
+            return dict(super().state_dict(*args, **kwargs))
+
+    source, target = Plain(), Plain()
+    torch.save(source.state_dict(), tmp_path / "net.pth")
+    fit_weights(target, read_weights(tmp_path / "net.pth")[0], "the net")
+    assert torch.equal(target.conv.weight, source.conv.weight)
+
+
+def test_versioned_parts_load_from_files_without_versions(tmp_path):
+    from torchvision.models import mnasnet0_5
+
+    source, target = (nn.Sequential(mnasnet0_5(num_classes=2)) for _ in range(2))
+    save_file(source.state_dict(), tmp_path / "net.safetensors")
+    fit_weights(target, read_weights(tmp_path / "net.safetensors")[0], "the net")
+    assert same(source.state_dict(), target.state_dict())
+
+
 def test_tied_weights_survive_the_way_through_bytes():
     def tied():
         net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))

@@ -41,6 +41,24 @@ def test_a_layer_that_is_overwritten_in_place_is_read_before_that(x):
     assert torch.allclose(found, expected, atol=1e-6)
 
 
+def test_a_module_that_runs_at_two_shapes_is_read_at_its_last_run(x):
+    class Shared(nn.Module):
+        """One activation for two widths, as in torchvision's bottleneck blocks."""
+
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 9, 1)
+            self.relu = nn.ReLU(inplace=True)
+            self.head = nn.Linear(9, 2)
+
+        def forward(self, x):
+            return self.head(self.relu(self.wide(self.relu(self.narrow(x)))).mean((2, 3)))
+
+    module = Shared()
+    found = staged(module, ("relu", "penultimate"))(x)
+    assert torch.equal(found[:, :9], found[:, 9:])
+
+
 def test_a_module_that_runs_three_times_is_read_at_its_last_run(x):
     module = Repeated()
     expected = module.conv(module.conv(module.conv(x))).mean((2, 3))
@@ -72,7 +90,7 @@ def test_a_layer_whose_batch_depends_on_the_data_is_an_error_and_no_number(x):
             self.norm = nn.Identity()
 
         def forward(self, x):
-            return self.norm(self.conv(x)[:3]).mean((2, 3))
+            return self.norm(self.conv(x)[:5]).mean((2, 3))
 
     network = staged(Fickle(), ("norm",))
     with pytest.raises(ValueError, match="one row per image"):
@@ -107,8 +125,9 @@ def test_hooks_are_gone_after_the_pass_and_after_an_error(x):
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in module.modules())
 
 
-def test_every_layer_listed_can_be_extracted():
-    backbone = load_backbone("resnet18", "random", random_state=0)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "shufflenet_v2_x0_5"])
+def test_every_layer_listed_can_be_extracted(name):
+    backbone = load_backbone(name, "random", random_state=0)
     trace = backbone.trace((32, 32))
     network = StagedNetwork(backbone.module, trace, tuple(trace.activations), "avg")
     with torch.inference_mode():

@@ -1,6 +1,7 @@
 """What one pass reveals of a network."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -57,6 +58,67 @@ def test_layers_without_one_row_per_image_cannot_be_asked_for():
     swin = load_backbone("timm/swin_tiny_patch4_window7_224", "random").trace((224, 224))
     assert "layers.0.blocks.0.attn" not in swin.activations  # one row per window
     assert "layers.0.blocks.0" in swin.activations
+
+
+@pytest.mark.parametrize(
+    ("stride", "size"), [((4, 1), (128, 128)), ((2, 1), (64, 128)), ((4, 2), (64, 32))]
+)
+def test_a_map_that_looks_like_channels_last_by_chance_is_not_taken_for_one(stride, size):
+    channels = 16 if stride == (2, 1) else 32
+    module = nn.Sequential(nn.Conv2d(3, channels, 3, stride, 1), nn.ReLU())
+    trace = trace_network(module.eval(), size, 3)
+    assert trace.activations["0"].layout == "channels_first"
+    assert trace.activations["0"].width("avg") == channels
+
+
+def test_fixed_size_channels_last_networks_are_recognised_by_what_timm_says():
+    trace = load_backbone("timm/swin_tiny_patch4_window7_224", "random").trace((224, 224))
+    assert trace.activations["layers.0"].layout == "channels_last"
+
+
+def test_tokens_with_the_numbers_of_a_map_stay_tokens():
+    class Unfolded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 64, 3, 2, 1)
+            self.block = nn.Sequential(nn.Linear(256, 256), nn.ReLU())
+            self.head = nn.Linear(256, 3)
+
+        def forward(self, x):
+            patches = nn.functional.unfold(self.stem(x), 2, stride=2).transpose(1, 2)
+            return self.head(self.block(patches).mean(1))
+
+    trace = trace_network(Unfolded().eval(), (32, 32), 3)
+    assert trace.activations["stem"].shape == (64, 16, 16)
+    assert trace.activations["block"].layout == "tokens"
+
+
+def test_one_dimensional_convolutions_put_channels_first():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(2), nn.Conv1d(4, 6, 1), nn.BatchNorm1d(6))
+    trace = trace_network(module.eval(), (8, 8), 3)
+    assert [trace.activations[name].width("avg") for name in "123"] == [4, 6, 6]
+
+
+def test_penultimate_tokens_know_their_class_token():
+    def unpooled():
+        return timm.create_model("vit_tiny_patch16_224", global_pool="", depth=1, img_size=32)
+
+    trace = load_backbone(unpooled).trace((32, 32))
+    assert trace.activations["penultimate"] == trace.activations["norm"]
+    assert trace.activations["penultimate"].class_token
+
+
+def test_an_axis_of_three_is_not_taken_for_the_batch():
+    class Swapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.swap = nn.Identity()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.swap(x.transpose(0, 1)).mean((2, 3)).T)
+
+    assert "swap" not in trace_network(Swapped().eval(), (8, 8), 3).activations
 
 
 def test_registers_are_no_class_token():

@@ -617,6 +617,29 @@ def test_a_failed_fit_leaves_the_estimator_as_it_was(digits, colour):
     assert_array_equal(estimator.transform(colour), before)
 
 
+def test_a_failed_refit_leaves_what_was_seen_of_the_rows(colour):
+    rows = colour.reshape(6, -1)
+    estimator = small(image_shape=(10, 12, 3)).fit(pd.DataFrame(rows).add_prefix("pixel"))
+    for params, X in [
+        ({"image_shape": (2, 2, 3)}, rows[:, :12] + 0.5),
+        ({"image_shape": None}, [""]),
+    ]:
+        with pytest.raises(ImageReadError):
+            clone(estimator).set_params(**params).fit(X)
+        with pytest.raises(ImageReadError):
+            estimator.set_params(**params).fit(X)
+        assert estimator.n_features_in_ == 360
+        assert estimator.feature_names_in_[0] == "pixel0"
+
+
+def test_the_path_of_a_bad_file_is_told_for_pairs_too(files, tmp_path):
+    pairs = [(files[0], 1), (str(tmp_path / "absent.png"), 0)]
+    estimator = small(on_error="nan").fit(pairs)
+    with pytest.warns(UserWarning, match="1 of 2"):
+        estimator.transform(pairs)
+    assert estimator.errors_[0].path == str(tmp_path / "absent.png")
+
+
 def test_a_fit_on_images_forgets_an_earlier_fit_on_rows(colour):
     estimator = small(image_shape=(10, 12, 3)).fit(colour.reshape(6, -1))
     assert estimator.n_features_in_ == 360

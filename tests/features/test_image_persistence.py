@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sktransfer import PretrainedCNNFeatures, load_backbone
 from sktransfer.exceptions import WeightsMismatchError
-from tests.networks import SmallCNN
+from tests.networks import Projected, SmallCNN
 
 
 def lite(**params) -> PretrainedCNNFeatures:
@@ -73,6 +73,18 @@ def test_a_round_trip_keeps_the_features(kind, trip, colour, tmp_path):
     assert copied.weights_sha256_ == estimator.weights_sha256_
     assert copied.get_feature_names_out().tolist() == estimator.get_feature_names_out().tolist()
     assert not copied.module_.training
+
+
+@pytest.mark.parametrize("trip", ROUND_TRIPS)
+@pytest.mark.parametrize("backbone", [Projected, Projected()], ids=["class", "instance"])
+def test_what_is_in_no_state_dict_makes_the_round_trip_too(backbone, trip, colour):
+    estimator = PretrainedCNNFeatures(backbone, layer="output").fit(colour)
+    expected = estimator.transform(colour)
+    if isinstance(backbone, Projected):
+        backbone.projection.mul_(5)  # the user's own goes its own way after the fit
+        backbone.linear = torch.nn.Linear(6, 4)
+    assert_array_equal(estimator.transform(colour), expected)
+    assert_allclose(ROUND_TRIPS[trip](estimator).transform(colour), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "timm/resnet18", "efficientnet_lite0"])
