@@ -2,7 +2,8 @@
 
 import dataclasses
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,20 @@ def resolve_layers(estimator: Any, trace: Trace) -> tuple[str, ...]:
         for name in resolved:
             trace.activations[name].check_class_token(name)
     return resolved
+
+
+@contextmanager
+def restored_on_error(estimator: Any, names: set[str]) -> Iterator[None]:
+    """Give attributes back what they held, or did not, if the block fails."""
+    before = {name: vars(estimator)[name] for name in names & vars(estimator).keys()}
+    try:
+        yield
+    except Exception:
+        for name in names & vars(estimator).keys():
+            delattr(estimator, name)
+        for name, value in before.items():
+            setattr(estimator, name, value)
+        raise
 
 
 def _numbers(

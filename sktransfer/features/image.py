@@ -37,6 +37,7 @@ from sktransfer.features._parameters import (
     check_parameters,
     resolve_layers,
     resolve_preprocessing,
+    restored_on_error,
 )
 
 # What scikit-learn's validation notes of rows of pixels.
@@ -263,8 +264,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         device = resolve_device(self.device)
         backbone = self._load(device)
         how = resolve_preprocessing(self, backbone.info.preprocessing)
-        seen_before = {name: vars(self)[name] for name in _SEEN & vars(self).keys()}
-        try:
+        with restored_on_error(self, _SEEN):
             items = self._items(X, how.in_channels, reset=True)
             if how.size is None:
                 size = self._first_image(items, self._size_reader(how))
@@ -274,12 +274,6 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             assert how.size is not None
             trace = backbone.trace(how.size)
             layers = resolve_layers(self, trace)
-        except Exception:
-            for name in _SEEN & vars(self).keys():
-                delattr(self, name)
-            for name, value in seen_before.items():
-                setattr(self, name, value)
-            raise
         # All went well: only now does the estimator change.
         self.device_ = str(device)
         self.weights_sha256_ = backbone.weights_sha256
