@@ -55,14 +55,17 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
     )
     started = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the failures are listed below
+        # The failures are listed below; any other warning is the user's to see.
+        warnings.filterwarnings("ignore", ".*images could not be read", UserWarning)
         features = extractor.fit_transform(paths)
     seconds = time.perf_counter() - started
     errors = {failed.index: failed.message for failed in extractor.errors_}
     names = [str(name) for name in extractor.get_feature_names_out()]
-    _write_features(partial, output.suffix, paths, labels, errors, names, features)
-    if output.suffix == ".npy":
-        _write_csv(output.with_suffix(".index.csv"), _INDEX, _index(paths, labels, errors))
+    index = [
+        (_utf8(path), _utf8(label), _utf8(errors.get(i, "")))
+        for i, (path, label) in enumerate(zip(paths, labels, strict=True))
+    ]
+    _write_features(partial, output, index, names, features)
     os.replace(partial, output)
 
     good = np.array([i not in errors for i in range(len(paths))])
@@ -91,23 +94,21 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
 
 def _write_features(
     file: Path,
-    suffix: str,
-    paths: np.ndarray,
-    labels: np.ndarray,
-    errors: dict[int, str],
+    output: Path,
+    index: list[tuple[str, str, str]],
     names: list[str],
     features: np.ndarray,
 ) -> None:
-    """Write one row per image, in order.
+    """Write one row per image, in order, to `file`, in the format of `output`.
 
     Parquet and CSV hold the columns path, label, error and the features. A ``.npy``
-    file holds the features alone.
+    file holds the features alone, and ``<name>.index.csv`` beside it the rest.
     """
-    index = _index(paths, labels, errors)
-    if suffix == ".npy":
+    if output.suffix == ".npy":
         with file.open("wb") as stream:
             np.save(stream, features)
-    elif suffix == ".csv":
+        _write_csv(output.with_suffix(".index.csv"), _INDEX, index)
+    elif output.suffix == ".csv":
         rows = ([*start, *row.tolist()] for start, row in zip(index, features, strict=True))
         _write_csv(file, [*_INDEX, *names], rows)
     else:
@@ -119,15 +120,6 @@ def _write_features(
         }
         columns |= {name: np.ascontiguousarray(features[:, i]) for i, name in enumerate(names)}
         pq.write_table(pa.table(columns), file)
-
-
-def _index(
-    paths: np.ndarray, labels: np.ndarray, errors: dict[int, str]
-) -> list[tuple[str, str, str]]:
-    return [
-        (_utf8(path), _utf8(label), _utf8(errors.get(i, "")))
-        for i, (path, label) in enumerate(zip(paths, labels, strict=True))
-    ]
 
 
 def _utf8(text: str) -> str:

@@ -201,10 +201,11 @@ def torchvision_entry(name: str) -> Entry:
     )
 
     def build(state: State | None) -> nn.Module:
-        # Their own initialisation takes minutes, and torch's usual one serves as well.
-        quirks = {"transform_input": True, "init_weights": False}
-        kwargs: dict[str, Any] = quirks if name in _TRANSFORM_INPUT else {}
-        if name.startswith("vit_"):  # the published weights fix the number of tokens
+        kwargs: dict[str, Any] = {}
+        if name in _TRANSFORM_INPUT:
+            # Their own initialisation takes minutes, and torch's usual one serves as well.
+            kwargs = {"transform_input": True, "init_weights": False}
+        elif name.startswith("vit_"):  # the published weights fix the number of tokens
             kwargs = {"image_size": weights.meta["min_size"][0]}
 
         def create(**more: Any) -> nn.Module:

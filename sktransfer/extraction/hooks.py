@@ -26,17 +26,12 @@ def hooked(module: nn.Module, taps: set[Tap], record: Callable[[Tap, Any], None]
     """Call ``record(tap, value)`` for each tap during the block, in this thread only."""
     owner = threading.get_ident()
 
-    def before(tap: Tap) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def hook_of(tap: Tap) -> Any:
+        # torch calls a pre-hook with (module, inputs, named inputs), a hook with (.., output).
+        def hook(_: nn.Module, inputs: tuple[Any, ...], last: Any) -> None:
             if threading.get_ident() == owner:
-                record(tap, next(iter([*inputs, *named.values()]), None))
-
-        return hook
-
-    def after(tap: Tap) -> Any:
-        def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-            if threading.get_ident() == owner:
-                record(tap, output)
+                reads_output = tap.side == "output"
+                record(tap, last if reads_output else next(iter([*inputs, *last.values()]), None))
 
         return hook
 
@@ -44,9 +39,9 @@ def hooked(module: nn.Module, taps: set[Tap], record: Callable[[Tap, Any], None]
     for tap in taps:
         target = module.get_submodule(tap.module)
         if tap.side == "input":
-            handles.append(target.register_forward_pre_hook(before(tap), with_kwargs=True))
+            handles.append(target.register_forward_pre_hook(hook_of(tap), with_kwargs=True))
         else:
-            handles.append(target.register_forward_hook(after(tap)))
+            handles.append(target.register_forward_hook(hook_of(tap)))
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from sktransfer.exceptions import ImageReadError
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """Formats that are tried; every decoder that is left out is one less to attack."""
 
-_FULL_SCALE = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535}
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 Range = tuple[float, float] | None
 
@@ -128,7 +128,7 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 def _plain(image: Image.Image, value_range: Range) -> Image.Image | np.ndarray:
     """Any Pillow mode to "L", "RGB" or a float32 array."""
-    if image.mode in ("I", "F") or image.mode in _FULL_SCALE:
+    if image.mode in ("I", "F", *_SIXTEEN_BIT):
         # Pillow would clip these to 255 and so turn nearly all of them white.
         return _deep(image, value_range)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
@@ -140,9 +140,8 @@ def _plain(image: Image.Image, value_range: Range) -> Image.Image | np.ndarray:
 
 def _deep(image: Image.Image, value_range: Range) -> np.ndarray:
     values = np.asarray(image)[:, :, None]
-    full_scale = _FULL_SCALE.get(image.mode)
-    if value_range is None and full_scale is not None:
-        value_range = (0, full_scale)
+    if value_range is None and image.mode in _SIXTEEN_BIT:
+        value_range = (0, 65535)
     if value_range is None and image.mode == "I":
         raise ImageReadError(
             f"its pixels are 32-bit integers from {values.min()} to {values.max()}, whose range is "
