@@ -24,18 +24,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
+    from sktransfer.caching import FeatureStore
     from sktransfer.features import PretrainedCNNFeatures
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "FeatureStore": "sktransfer.caching",
     "PretrainedCNNFeatures": "sktransfer.features",
     "describe_backbone": "sktransfer.backbones",
     "list_backbones": "sktransfer.backbones",
     "load_backbone": "sktransfer.backbones",
 }
 
-__all__ = ["PretrainedCNNFeatures", "describe_backbone", "list_backbones", "load_backbone"]
+__all__ = [
+    "FeatureStore",
+    "PretrainedCNNFeatures",
+    "describe_backbone",
+    "list_backbones",
+    "load_backbone",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,3 +18,7 @@ class WeightsMismatchError(ValueError):
     Either its SHA-256 differs from the expected one, or its tensors do not fit
     the network.
     """
+
+
+class ConversionError(RuntimeError):
+    """OpenVINO cannot run a network, or not with torch's result."""

@@ -16,7 +16,17 @@ import sktransfer.exceptions
 ROOT = Path(sktransfer.__file__).parent
 
 # Each room may import from itself and from the rooms before it.
-ORDER = ["exceptions", "extraction", "backbones", "features", "datasets", "demo", "extract", "cli"]
+ORDER = [
+    "exceptions",
+    "caching",
+    "extraction",
+    "backbones",
+    "features",
+    "datasets",
+    "demo",
+    "extract",
+    "cli",
+]
 
 
 def test_importing_the_package_loads_neither_torch_nor_scikit_learn():

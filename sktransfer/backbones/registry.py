@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
     read_weights,
 )
+from sktransfer.extraction.fingerprint import network_fingerprint
 from sktransfer.extraction.tracing import Trace, trace_network
 
 
@@ -50,6 +51,11 @@ class Backbone:
     info: BackboneInfo
     weights_sha256: str
     _traces: dict[tuple[int, int], Trace] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, structure and code, as they are when it is first asked for."""
+        return network_fingerprint(self.module, self.weights_sha256)
 
     def trace(self, size: tuple[int, int]) -> Trace:
         """Layers of the network for images of this height and width; remembered."""

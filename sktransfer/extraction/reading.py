@@ -7,6 +7,7 @@ or float32 within [0, 1].
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from sktransfer.exceptions import ImageReadError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """Formats that are tried; every decoder that is left out is one less to attack."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -31,7 +34,12 @@ _TOLERANCE = 1e-6
 
 
 def read_image(
-    item: Any, *, channels: str, value_range: Range, max_pixels: int
+    item: Any,
+    *,
+    channels: str,
+    value_range: Range,
+    max_pixels: int,
+    enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
 ) -> Image.Image | np.ndarray:
     """Decode one item of X.
 
@@ -47,6 +55,9 @@ def read_image(
         What black and white are in arrays and in files deeper than 8 bits.
     max_pixels : int
         Largest accepted height times width.
+    enough : callable or None, default=None
+        Tells for the height and width of a file which would do. A JPEG is then decoded at
+        a half, a quarter or an eighth of its size if that is no less.
 
     Returns
     -------
@@ -60,7 +71,7 @@ def read_image(
     if isinstance(item, str | os.PathLike):
         if not os.fspath(item):
             raise ImageReadError("its path is empty")
-        return _read_file(Path(item), value_range=value_range, max_pixels=max_pixels)
+        return _read_file(Path(item), value_range=value_range, max_pixels=max_pixels, enough=enough)
     if isinstance(item, Image.Image):
         _check_pixels(item.size, max_pixels)
         with _LOADING:
@@ -85,7 +96,13 @@ def _is_na(item: Any) -> bool:
     return type(item).__name__ in ("NAType", "NaTType")  # pandas, which need not be there
 
 
-def _read_file(path: Path, *, value_range: Range, max_pixels: int) -> Image.Image | np.ndarray:
+def _read_file(
+    path: Path,
+    *,
+    value_range: Range,
+    max_pixels: int,
+    enough: Callable[[tuple[int, int]], tuple[int, int]] | None,
+) -> Image.Image | np.ndarray:
     if path.is_dir():
         raise ImageReadError(
             "it is a directory; pass its files, for example from sktransfer.datasets.list_images"
@@ -96,6 +113,8 @@ def _read_file(path: Path, *, value_range: Range, max_pixels: int) -> Image.Imag
         with Image.open(path, formats=FORMATS) as image:
             # Opening reads the header only: the size is checked before a pixel is decoded.
             _check_pixels(image.size, max_pixels)
+            if enough is not None:
+                _draft(image, enough)
             try:
                 image.load()
             except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
@@ -115,6 +134,13 @@ def _read_file(path: Path, *, value_range: Range, max_pixels: int) -> Image.Imag
         ) from error
     except OSError as error:
         raise ImageReadError(f"it cannot be read ({error})") from error
+
+
+def _draft(image: Image.Image, enough: Callable[[tuple[int, int]], tuple[int, int]]) -> None:
+    """Have a JPEG's own transform shrink it, to no less than enough; other formats stay."""
+    turned = image.getexif().get(_ORIENTATION, 1) >= 5
+    height, width = enough(image.size if turned else image.size[::-1])
+    image.draft(None, (height, width) if turned else (width, height))
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:

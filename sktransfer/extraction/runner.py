@@ -6,18 +6,17 @@ whatever the number of images.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer.exceptions import ImageReadError
+from sktransfer.extraction.engines import Engine
 from sktransfer.extraction.sources import name_of, take
 
 _AHEAD = 2
@@ -55,15 +54,27 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
+class Batch(NamedTuple):
+    """What became of some items: the features of the good ones, and why the others failed."""
+
+    good: list[int]
+    matrices: list[np.ndarray]
+    failed: list[FailedImage]
+    reasons: list[ImageReadError]
+
+    def check(self, on_error: str) -> None:
+        """Raise for the first failed image unless failures are welcome as NaN."""
+        if self.failed and on_error == "raise":
+            raise image_error(self.failed[0]) from self.reasons[0]
+
+
 def extract(
-    network: nn.Module,
+    engine: Engine,
     items: Sequence[Any],
     read: Callable[[Any], np.ndarray],
     *,
     n_features: int,
     batch_size: int,
-    device: torch.device,
-    precision: str = "float32",
     on_error: str = "raise",
     progress: str | None = None,
 ) -> tuple[np.ndarray, list[FailedImage]]:
@@ -71,17 +82,15 @@ def extract(
 
     Parameters
     ----------
-    network : nn.Module
-        Maps (batch, channels, height, width) to (batch, `n_features`); on `device`.
+    engine : callable
+        See `sktransfer.extraction.engines`; its matrices together have `n_features`
+        columns.
     items : sequence
         See `sktransfer.extraction.sources.as_image_items`.
     read : callable
         Turns an item into a float32 array of shape (height, width, channels), the
         same for all, or raises `ImageReadError`. Called from several threads.
     n_features, batch_size : int
-    device : torch.device
-    precision : {"float32", "bfloat16"}
-        Arithmetic inside the network; the features are float32 either way.
     on_error : {"raise", "nan"}
         Whether an unreadable image ends the run or becomes a row of NaN.
     progress : str or None
@@ -94,33 +103,46 @@ def extract(
     """
     features = np.full((len(items), n_features), np.nan, dtype=np.float32)
     failed: list[FailedImage] = []
-    autocast = (
-        torch.autocast(device.type, dtype=torch.bfloat16)
-        if precision == "bfloat16"
-        else nullcontext()
-    )
-    bar = tqdm(total=len(items), desc=progress, unit="img", disable=progress is None)
-    with bar, torch.inference_mode(), autocast:
-        for start, results in _batches(items, read, batch_size):
-            good = []
-            for offset, result in enumerate(results):
-                if isinstance(result, ImageReadError):
-                    failure = FailedImage(
-                        start + offset, name_of(items, start + offset), str(result)
-                    )
-                    if on_error == "raise":
-                        raise image_error(failure) from result
-                    failed.append(failure)
-                else:
-                    good.append(start + offset)
-            if good:
-                pixels = np.stack([r for r in results if not isinstance(r, ImageReadError)])
-                # (n, H, W, C) seen as (n, C, H, W) is torch's channels_last: nothing is copied,
-                # and convolutions on a CPU run two to five times faster.
-                batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
-                features[good] = network(batch).cpu().numpy()
-            bar.update(len(results))
+    starts = range(0, len(items), batch_size)
+    batches = (range(start, min(start + batch_size, len(items))) for start in starts)
+    with progress_bar(len(items), progress) as bar:
+        for batch in stream(engine, items, read, batches):
+            batch.check(on_error)
+            failed += batch.failed
+            if batch.good:
+                features[batch.good] = np.concatenate(batch.matrices, axis=1)
+            bar.update(len(batch.good) + len(batch.failed))
     return features, failed
+
+
+def stream(
+    engine: Engine,
+    items: Sequence[Any],
+    read: Callable[[Any], np.ndarray],
+    batches: Iterable[Sequence[int]],
+) -> Iterator[Batch]:
+    """Run batches of items, given by their indices, while the next ones are being read.
+
+    `batches` is asked for its next batch no earlier than needed to keep the readers busy.
+    """
+    for indices, results in _reading(items, read, batches):
+        done = Batch([], [], [], [])
+        pixels = []
+        for index, result in zip(indices, results, strict=True):
+            if isinstance(result, ImageReadError):
+                done.failed.append(FailedImage(index, name_of(items, index), str(result)))
+                done.reasons.append(result)
+            else:
+                done.good.append(index)
+                pixels.append(result)
+        if pixels:
+            done.matrices.extend(engine(np.stack(pixels)))
+        yield done
+
+
+def progress_bar(total: int, label: str | None) -> "tqdm[Any]":
+    """A bar that counts images; without label, one that shows nothing."""
+    return tqdm(total=total, desc=label, unit="img", disable=label is None)
 
 
 def image_error(failure: FailedImage) -> ImageReadError:
@@ -138,27 +160,26 @@ def read_item(
     return _guarded(read, _fetch(items, index))
 
 
-def _batches(
-    items: Sequence[Any], read: Callable[[Any], np.ndarray], batch_size: int
-) -> Iterator[tuple[int, list[np.ndarray | ImageReadError]]]:
-    """Yield (first index, results) while the next batches are being read."""
+def _reading(
+    items: Sequence[Any], read: Callable[[Any], np.ndarray], batches: Iterable[Sequence[int]]
+) -> Iterator[tuple[Sequence[int], list[np.ndarray | ImageReadError]]]:
+    """Yield (indices, results) while the next batches are being read."""
     n_threads = min(_MAX_THREADS, joblib.cpu_count())
-    # A few images per task: tiny ones cost less than handing over a task does.
-    share = max(1, -(-batch_size // (2 * n_threads)))
-    queue: deque[tuple[int, list[Future[list[np.ndarray | ImageReadError]]]]] = deque()
+    queue: deque[tuple[Sequence[int], list[Future[list[np.ndarray | ImageReadError]]]]] = deque()
 
-    def results() -> tuple[int, list[np.ndarray | ImageReadError]]:
-        first, tasks = queue.popleft()
-        return first, [result for task in tasks for result in task.result()]
+    def results() -> tuple[Sequence[int], list[np.ndarray | ImageReadError]]:
+        indices, tasks = queue.popleft()
+        return indices, [result for task in tasks for result in task.result()]
 
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sktransfer-read")
     try:
-        for start in range(0, len(items), batch_size):
-            stop = min(start + batch_size, len(items))
+        for indices in batches:
             # Items are fetched here, in one thread: see `take`.
-            fetched = [_fetch(items, index) for index in range(start, stop)]
+            fetched = [_fetch(items, index) for index in indices]
+            # A few images per task: tiny ones cost less than handing over a task does.
+            share = max(1, -(-len(fetched) // (2 * n_threads)))
             shares = [fetched[i : i + share] for i in range(0, len(fetched), share)]
-            queue.append((start, [pool.submit(_read_all, read, part) for part in shares]))
+            queue.append((indices, [pool.submit(_read_all, read, part) for part in shares]))
             if len(queue) > _AHEAD:
                 yield results()
         while queue:

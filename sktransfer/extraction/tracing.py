@@ -50,12 +50,17 @@ class Trace:
         How often each module runs in one pass.
     stages : tuple of str
         The main blocks, shallow to deep.
+    size : tuple of int
+        Height and width of the images, in pixels.
+    in_channels : int
     """
 
     activations: Mapping[str, Activation]
     taps: Mapping[str, Tap]
     calls: Mapping[str, int]
     stages: tuple[str, ...]
+    size: tuple[int, int]
+    in_channels: int
 
     def resolve(self, layer: str | int) -> str:
         """Name of a layer given by its name or by its stage number.
@@ -119,7 +124,8 @@ def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) ->
         raise ValueError("the backbone has no layer that puts out one tensor")
     activations = _layouts(module, shapes, size, in_channels)
     activations = _mark_prefix_tokens(module, activations)
-    return Trace(activations, taps, calls, find_stages(module, activations))
+    stages = find_stages(module, activations)
+    return Trace(activations, taps, calls, stages, size, in_channels)
 
 
 def _shapes(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
+from sktransfer.caching import FeatureStore
+from sktransfer.extraction.engines import ENGINES
 from sktransfer.extraction.pooling import POOLINGS
 from sktransfer.extraction.preprocessing import Preprocessing
 from sktransfer.extraction.tracing import Trace
@@ -17,6 +20,7 @@ _OPTIONS = {
     "pooling": POOLINGS,
     "resize": ("crop", "squash"),
     "channels": ("last", "first"),
+    "engine": ENGINES,
     "precision": ("float32", "bfloat16"),
     "on_error": ("raise", "nan"),
 }
@@ -32,11 +36,12 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(
             f"strategy must be 'frozen', got {estimator.strategy!r}; this version has no other"
         )
-    if estimator.cache is not None:
+    if not isinstance(estimator.cache, str | os.PathLike | FeatureStore | None):
         raise ValueError(
-            f"cache must be None, got {estimator.cache!r}; this version has no feature store. "
-            "Pipeline(memory=...) avoids repeated passes over the same training fold"
+            f"cache must be None, the path of a folder or a FeatureStore, got {estimator.cache!r}"
         )
+    if not isinstance(estimator.fast_decode, bool | np.bool_):
+        raise ValueError(f"fast_decode must be True or False, got {estimator.fast_decode!r}")
     check_scalar(estimator.batch_size, "batch_size", numbers.Integral, min_val=1)
     check_scalar(estimator.max_pixels, "max_pixels", numbers.Integral, min_val=1)
     check_random_state(estimator.random_state)

@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +23,12 @@ from sktransfer.backbones.registry import (
     shared_backbone,
 )
 from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.exceptions import ImageReadError
-from sktransfer.extraction.preprocessing import Preprocessing, prepare
+from sktransfer.caching import FeatureStore
+from sktransfer.exceptions import ConversionError, ImageReadError
+from sktransfer.extraction.cached import Drawer, Extracted, extract_cached
+from sktransfer.extraction.engines import Engine, Network, resolve_engine, torch_engine
+from sktransfer.extraction.openvino import openvino_engine
+from sktransfer.extraction.preprocessing import Preprocessing, prepare, resized_size
 from sktransfer.extraction.reading import read_image
 from sktransfer.extraction.runner import (
     FailedImage,
@@ -32,7 +38,7 @@ from sktransfer.extraction.runner import (
     resolve_device,
 )
 from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images
-from sktransfer.extraction.staged import StagedNetwork
+from sktransfer.extraction.staged import Read, reads_of
 from sktransfer.features._parameters import (
     check_parameters,
     resolve_layers,
@@ -98,14 +104,27 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         else.
     strategy : {"frozen"}, default="frozen"
         Transfer strategy. The network is used as it is.
-    cache : None, default=None
-        Feature store. Not available yet.
+    cache : str, Path, FeatureStore or None, default=None
+        Folder of a feature store. Each image then goes through the network once, whatever the
+        layers, poolings, folds and processes of a search: one pass stores average and maximum
+        of every stage. Images are found by their content, under the same network, weights,
+        preprocessing, precision and engine only.
     batch_size : int, default=64
-        Images per forward pass. Memory grows with it, not with the number of images.
+        Images read ahead and handed over together. Memory grows with it, not with the number
+        of images. A CPU takes as many of them at once as suit its caches.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" prefers a GPU.
+    engine : {"auto", "torch", "openvino"}, default="auto"
+        What runs the network. "auto" takes OpenVINO where it is installed
+        (``pip install "sktransfer[openvino]"``) and the device is a CPU, and torch, with a
+        warning, for a network that OpenVINO cannot convert. Their float32 features agree
+        within 1e-4 relative to the largest, typically 1e-6.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic inside the network. The features are float32 either way.
+    fast_decode : bool, default=False
+        Decode JPEG files at a half, a quarter or an eighth of their size where that is still
+        no smaller than what the network needs. Several times faster for large photographs;
+        pixels shift a little.
     on_error : {"raise", "nan"}, default="raise"
         Whether an image that cannot be read is an error, or a row of NaN and an entry of
         `errors_`. Rows are never dropped.
@@ -140,6 +159,11 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         (index, path, message) of the images that the last `transform` could not read.
     device_ : str
         Device in use.
+    engine_ : {"torch", "openvino"}
+        Engine in use.
+    n_forward_ : int
+        Number of images that have gone through the network since `fit`. With a warm `cache`
+        it stays zero.
     n_features_in_ : int
         Number of pixel values in a row. Only with `image_shape`.
     feature_names_in_ : ndarray of str
@@ -147,6 +171,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
 
     See Also
     --------
+    sktransfer.FeatureStore : What `cache` keeps, and how to look into it.
     sktransfer.list_backbones : Names for `backbone`.
     sktransfer.datasets.list_images : Paths and class labels of a folder of images.
 
@@ -200,10 +225,12 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         channels: str = "last",
         value_range: tuple[float, float] | None = None,
         strategy: str = "frozen",
-        cache: None = None,
+        cache: str | Path | FeatureStore | None = None,
         batch_size: int = 64,
         device: str = "auto",
+        engine: str = "auto",
         precision: str = "float32",
+        fast_decode: bool = False,
         on_error: str = "raise",
         max_pixels: int = 89_478_485,
         random_state: Any = None,
@@ -225,7 +252,9 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self.cache = cache
         self.batch_size = batch_size
         self.device = device
+        self.engine = engine
         self.precision = precision
+        self.fast_decode = fast_decode
         self.on_error = on_error
         self.max_pixels = max_pixels
         self.random_state = random_state
@@ -259,10 +288,14 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             The first image cannot be read (with ``on_error="nan"``: none can).
         WeightsNotFoundError, WeightsMismatchError
             The weights are not to be had, or are not the expected ones.
+        ImportError
+            ``engine="openvino"`` without OpenVINO.
         """
         check_parameters(self)
         device = resolve_device(self.device)
+        engine = resolve_engine(self.engine, device)
         backbone = self._load(device)
+        fingerprint = backbone.fingerprint  # before a pass: a network may count its calls
         how = resolve_preprocessing(self, backbone.info.preprocessing)
         with restored_on_error(self, _SEEN):
             items = self._items(X, how.in_channels, reset=True)
@@ -276,6 +309,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             layers = resolve_layers(self, trace)
         # All went well: only now does the estimator change.
         self.device_ = str(device)
+        self.engine_ = engine
+        self._forwarded = [0]  # shared, so that `transform` changes no attribute
         self.weights_sha256_ = backbone.weights_sha256
         self.image_size_ = how.size
         self.layer_ = layers
@@ -283,11 +318,13 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self.stages_ = list(trace.stages)
         self.errors_: list[FailedImage] = []
         self._preprocessing = how
+        self._reads = reads_of(trace, layers, self.pooling)
+        self._fingerprint = fingerprint
         # How the network can be had again, whatever set_params says afterwards: by name and
         # default weights, by name and the weights themselves, or not without the network.
         self._name = self.backbone if isinstance(self.backbone, str) else None
         self._by_reference = self._name is not None and self._by_default()
-        self._attach(backbone, self.pooling)
+        self._attach(backbone)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -311,17 +348,22 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         check_parameters(self)
         items = self._items(X, self._preprocessing.in_channels, reset=False)
-        features, self.errors_ = extract(
-            self._network,
-            items,
-            self._reader(self._preprocessing),
-            n_features=sum(width for _, width in self._blocks()),
-            batch_size=self.batch_size,
-            device=torch.device(self.device_),
-            precision=self.precision,
-            on_error=self.on_error,
-            progress=type(self).__name__ if self.verbose else None,
-        )
+        try:
+            features, self.errors_, n_forward = self._extract(items)
+        except ConversionError as error:
+            if self.engine != "auto":
+                raise ConversionError(
+                    f"engine={self.engine!r} cannot run {self._backbone.info.name} ({error}); set "
+                    "engine='auto' or 'torch'"
+                ) from error
+            warnings.warn(
+                f"OpenVINO cannot run {self._backbone.info.name}, so torch does, more slowly "
+                f"({error}). Set engine='torch' to choose it without this warning",
+                stacklevel=2,
+            )
+            self.engine_ = "torch"
+            features, self.errors_, n_forward = self._extract(items)
+        self._forwarded[0] += n_forward
         if self.errors_:
             warnings.warn(
                 f"{len(self.errors_)} of {len(items)} images could not be read and are rows of "
@@ -353,7 +395,12 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
                     "input_features should have length equal to number of features "
                     f"({n_features_in}), got {len(input_features)}"
                 )
-        names = [f"{prefix}_{i}" for prefix, width in self._blocks() for i in range(width)]
+        trace = self._backbone.trace(self.image_size_)
+        names = []
+        for read in self._reads:
+            spatial = trace.activations[read.layer].is_spatial
+            prefix = f"{read.layer}_{read.pooling}" if spatial else read.layer
+            names += [f"{prefix}_{i}" for i in range(read.width(trace))]
         return np.asarray(names, dtype=object)
 
     # --- input ----------------------------------------------------------------------------
@@ -367,23 +414,24 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         rows = validate_data(self, X, reset=reset, ensure_all_finite=self.on_error == "raise")
         return rows_to_images(rows, self.image_shape)
 
-    def _decode(self, item: Any) -> Any:
+    def _decode(self, item: Any, how: Preprocessing) -> Any:
         return read_image(
             item,
             channels=self.channels,
             value_range=self.value_range,
             max_pixels=self.max_pixels,
+            enough=partial(resized_size, how=how) if self.fast_decode and how.size else None,
         )
 
     def _reader(self, how: Preprocessing) -> Callable[[Any], np.ndarray]:
         """What turns an item of X into the array that the network takes."""
-        return lambda item: prepare(self._decode(item), how, max_pixels=self.max_pixels)
+        return lambda item: prepare(self._decode(item, how), how, max_pixels=self.max_pixels)
 
     def _size_reader(self, how: Preprocessing) -> Callable[[Any], tuple[int, int]]:
         """What tells height and width of an item, and sees to it that its channels fit."""
 
         def read(item: Any) -> tuple[int, int]:
-            image = self._decode(item)
+            image = self._decode(item, how)
             height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
             own_size = dataclasses.replace(how, size=(height, width))
             prepare(image, own_size, max_pixels=self.max_pixels)
@@ -423,67 +471,100 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         backbone.module.to(device)
         return backbone
 
-    def _attach(self, backbone: Backbone, pooling: str) -> None:
+    def _attach(self, backbone: Backbone) -> None:
         """Take a loaded network into use."""
         self._backbone = backbone
         self.module_ = backbone.module
-        trace = backbone.trace(self.image_size_)
-        self._network = StagedNetwork(backbone.module, trace, self.layer_, pooling)
+
+    def _extract(self, items: Any) -> Extracted:
+        """Features of all items, through the store if there is one."""
+        trace = self._backbone.trace(self.image_size_)
+        how: dict[str, Any] = {
+            "read": self._reader(self._preprocessing),
+            "batch_size": self.batch_size,
+            "on_error": self.on_error,
+            "progress": type(self).__name__ if self.verbose else None,
+        }
+        if self.cache is None:
+            width = sum(read.width(trace) for read in self._reads)
+            engine = self._engine(self._reads)
+            features, failed = extract(engine, items, n_features=width, **how)
+            return Extracted(features, failed, len(items) - len(failed))
+        drawer = self._drawer(self.cache)
+        return extract_cached(drawer, self._engine, items, trace=trace, reads=self._reads, **how)
+
+    def _engine(self, reads: tuple[Read, ...]) -> Engine:
+        trace = self._backbone.trace(self.image_size_)
+        network = Network(self.module_, trace, self._fingerprint)
+        if self.engine_ == "openvino":
+            return openvino_engine(network, reads, self.precision)
+        return torch_engine(network, reads, torch.device(self.device_), self.precision)
+
+    def _drawer(self, cache: str | Path | FeatureStore) -> Drawer:
+        """Where the store keeps the features of this network under these parameters."""
+        decided_by = (
+            self._fingerprint,
+            self._preprocessing,
+            self.channels,
+            self.value_range,
+            self.max_pixels,
+            bool(self.fast_decode),
+            self.engine_,
+            torch.device(self.device_).type,
+            self.precision,
+        )
+        height, width = self.image_size_
+        return Drawer(
+            cache if isinstance(cache, FeatureStore) else FeatureStore(cache),
+            hashlib.sha256(repr(decided_by).encode()).hexdigest(),
+            f"{self._backbone.info.name}, {height} x {width}, {self.engine_}, {self.precision}",
+        )
+
+    @property
+    def n_forward_(self) -> int:
+        """Number of images that have gone through the network since `fit`."""
+        check_is_fitted(self)
+        return self._forwarded[0]
 
     @property
     def feature_slices_(self) -> dict[str, slice]:
         """Columns of each layer, in the order of `layer_`."""
         check_is_fitted(self)
-        slices, start = {}, 0
-        for layer, activation in self._network.taken():
-            stop = start + activation.width(self._network.pooling)
-            slices[layer] = slice(start, stop)
+        trace = self._backbone.trace(self.image_size_)
+        slices: dict[str, slice] = {}
+        start = 0
+        for read in self._reads:
+            stop = start + read.width(trace)
+            before = slices.get(read.layer)
+            slices[read.layer] = slice(start if before is None else before.start, stop)
             start = stop
         return slices
 
-    def _blocks(self) -> list[tuple[str, int]]:
-        """Name prefix and width of each run of features."""
-        blocks = []
-        pooling = self._network.pooling
-        for layer, activation in self._network.taken():
-            width = activation.width(pooling)
-            if not activation.is_spatial:
-                blocks.append((layer, width))
-            elif pooling == "avg+max":
-                blocks += [(f"{layer}_avg", width // 2), (f"{layer}_max", width // 2)]
-            else:
-                blocks.append((f"{layer}_{pooling}", width))
-        return blocks
-
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_network")
+        return hasattr(self, "_reads")
 
     # --- pickling -------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__().copy()
-        network = state.pop("_network", None)
-        for loaded in ("module_", "_backbone"):
-            state.pop(loaded, None)
-        if network is None:
+        backbone = state.pop("_backbone", None)
+        module = state.pop("module_", None)
+        if backbone is None:
             return state
-        state["_pooling"] = network.pooling
         if self._name is None:
             # A state dict does not hold all of a network: plain attributes, buffers that
             # are not persistent. On the CPU, so that it can be unpickled anywhere.
-            info = self._backbone.info
-            state["_own"] = (copy.deepcopy(network.module).cpu(), info)
+            state["_own"] = (copy.deepcopy(module).cpu(), backbone.info)
         elif not self._by_reference:
-            state["_module_bytes"] = module_to_bytes(network.module)
+            state["_module_bytes"] = module_to_bytes(module)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = state.copy()
-        pooling = state.pop("_pooling", None)
         data = state.pop("_module_bytes", None)
         own = state.pop("_own", None)
         super().__setstate__(state)
-        if pooling is None:  # not fitted
+        if not self.__sklearn_is_fitted__():
             return
         try:
             device = resolve_device("auto" if self.device == "auto" else self.device_)
@@ -495,6 +576,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             )
             device = torch.device("cpu")
         self.device_ = str(device)
+        if self.engine == "auto" and self.engine_ != resolve_engine("auto", device):
+            self.engine_ = "torch"  # which runs everywhere
         if self._name is None:
             module, info = own
             backbone = Backbone(module, info, self.weights_sha256_)
@@ -503,7 +586,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         else:
             backbone = rebuild_backbone(self._name, data, self.weights_sha256_)
         backbone.module.to(device)
-        self._attach(backbone, pooling)
+        self._attach(backbone)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

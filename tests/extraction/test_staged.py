@@ -6,14 +6,25 @@ import torch
 from torch import nn
 
 from sktransfer import load_backbone
-from sktransfer.extraction.staged import StagedNetwork
+from sktransfer.extraction.staged import StagedNetwork, reads_of
 from sktransfer.extraction.tracing import trace_network
 from tests.networks import ChannelsLast, InPlace, Repeated, SmallCNN
 
 
+class Joined(StagedNetwork):
+    """All that is read of an image in one row."""
+
+    def forward(self, x):
+        return torch.cat(super().forward(x), 1)
+
+
+def joined(module, trace, layers, pooling):
+    return Joined(module, trace, reads_of(trace, layers, pooling))
+
+
 def staged(module, layers, pooling="avg", size=(8, 8)):
     module.eval()
-    return StagedNetwork(module, trace_network(module, size, 3), layers, pooling)
+    return joined(module, trace_network(module, size, 3), layers, pooling)
 
 
 @pytest.fixture
@@ -129,7 +140,7 @@ def test_hooks_are_gone_after_the_pass_and_after_an_error(x):
 def test_every_layer_listed_can_be_extracted(name):
     backbone = load_backbone(name, "random", random_state=0)
     trace = backbone.trace((32, 32))
-    network = StagedNetwork(backbone.module, trace, tuple(trace.activations), "avg")
+    network = joined(backbone.module, trace, tuple(trace.activations), "avg")
     with torch.inference_mode():
         found = network(torch.zeros(2, 3, 32, 32))
     assert found.shape == (2, sum(a.width("avg") for a in trace.activations.values()))

@@ -226,7 +226,7 @@ def test_images_are_fetched_a_few_batches_ahead_and_no_more(colour):
             Watched.fetched += 1
             return self.items[0]
 
-    estimator = small(batch_size=4).fit(colour)
+    estimator = small(batch_size=4, engine="torch").fit(colour)
     Watched.fetched = 0
 
     def watch(module, inputs):
@@ -369,7 +369,9 @@ def test_mean_and_std_normalise_values_in_the_unit_interval(colour):
         ({"precision": "float16"}, "precision must be one of"),
         ({"on_error": "skip"}, "on_error must be one of"),
         ({"strategy": "fine-tune"}, "strategy must be 'frozen'"),
-        ({"cache": "/tmp/x"}, "cache must be None"),
+        ({"cache": 3}, "cache must be None, the path of a folder or a FeatureStore"),
+        ({"engine": "onnx"}, "engine must be one of"),
+        ({"fast_decode": "yes"}, "fast_decode must be True or False"),
         ({"batch_size": 0}, "batch_size"),
         ({"max_pixels": -1}, "max_pixels"),
         ({"value_range": (1, 0)}, "value_range"),

@@ -1,0 +1,137 @@
+"""A SQLite file that several processes share, and that is made anew when it is damaged.
+
+Rollback-journal mode, a connection per operation: a process may be killed at any
+moment, forked or threaded, and leaves neither a half-written row nor a lock behind.
+A damaged file is never renamed or emptied under processes that have it open; they
+all move on to a file with the next number, and the old one is unlinked.
+"""
+
+import os
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_BUSY_SECONDS = 60.0
+
+# Primary result codes that tell of a damaged file; SQLITE_ERROR means that a table is missing,
+# as every statement here is known to be right.
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+_SHORT_READ = sqlite3.SQLITE_IOERR | (2 << 8)
+
+
+class Database:
+    """A folder's current SQLite file of one kind.
+
+    Parameters
+    ----------
+    folder : Path
+    stem : str
+        Start of the file's name. Holds the version of the schema, so that two
+        versions never meet in one file.
+    schema : str
+        ``CREATE TABLE IF NOT EXISTS`` statements.
+    page_size : int, default=4096
+        Bytes.
+    durable : bool, default=True
+        Whether a commit waits for the disk. Without, a power cut may damage the
+        file; the death of a process never does.
+    """
+
+    def __init__(
+        self, folder: Path, stem: str, schema: str, *, page_size: int = 4096, durable: bool = True
+    ) -> None:
+        self.folder = folder
+        self.stem = stem
+        self.schema = schema
+        self.page_size = page_size
+        self.durable = durable
+
+    @property
+    def file(self) -> Path:
+        """The file in use, which need not exist yet."""
+        return self.folder / f"{self.stem}-{self._number():04d}.sqlite3"
+
+    def exists(self) -> bool:
+        """Whether anything was ever written."""
+        return self.file.exists()
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `work` with a connection in autocommit mode, once more if the file is damaged.
+
+        Raises
+        ------
+        sqlite3.OperationalError
+            The file cannot be opened, read or written, or stays locked for a minute.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(3):  # damaged again at once is no accident
+            file = self.file
+            try:
+                with self._connection(file) as connection:
+                    return work(connection)
+            except sqlite3.DatabaseError as error:
+                if not _tells_of_damage(error):
+                    raise
+                problem = error
+            self._abandon(file, problem)
+        raise problem
+
+    @contextmanager
+    def _connection(self, file: Path) -> Iterator[sqlite3.Connection]:
+        with closing(
+            sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)
+        ) as connection:
+            if not self.durable:
+                connection.execute("PRAGMA synchronous = OFF")
+            if connection.execute("PRAGMA user_version").fetchone() != (1,):
+                connection.execute(f"PRAGMA page_size = {self.page_size}")
+                with transaction(connection):
+                    for statement in filter(str.strip, self.schema.split(";")):
+                        connection.execute(statement)
+                    connection.execute("PRAGMA user_version = 1")
+            yield connection
+
+    def _number(self) -> int:
+        names = [path.name for path in self.folder.glob(f"{self.stem}-*.sqlite3")]
+        return max((int(name[len(self.stem) + 1 : -8]) for name in names), default=1)
+
+    def _abandon(self, file: Path, problem: sqlite3.DatabaseError) -> None:
+        """Go on with the next file; a process that still has this one open does no harm."""
+        if file != self.file:  # another process was first
+            return
+        following = file.with_name(f"{self.stem}-{self._number() + 1:04d}.sqlite3")
+        with self._connection(following):
+            pass
+        for name in (file, Path(f"{file}-journal")):
+            with suppress(OSError):
+                os.unlink(name)
+        warnings.warn(
+            f"{file} is damaged ({problem}) and was replaced by the empty {following.name}; what "
+            "it held is computed again",
+            stacklevel=4,
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction, rolled back if the block fails."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _tells_of_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # such as text that is no UTF-8
+        return True
+    return code & 0xFF in _DAMAGE or code == _SHORT_READ

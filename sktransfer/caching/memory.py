@@ -1,0 +1,69 @@
+"""What a process has read of a store, so that a search asks the file once per vector."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class MemoryLayer:
+    """Vectors by namespace, block and key, within a bound; safe to use from threads.
+
+    Parameters
+    ----------
+    max_bytes : int
+        The least recently used blocks go when there would be more.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._tables: OrderedDict[tuple[str, str], _Table] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(
+        self, namespace: str, block: str, keys: Sequence[bytes | None], out: np.ndarray
+    ) -> np.ndarray:
+        """Fill the rows of `out` whose key is here, and tell which."""
+        with self._lock:
+            table = self._tables.get((namespace, block))
+            if table is None or table.vectors.shape[1] != out.shape[1]:
+                return np.zeros(len(keys), dtype=bool)
+            self._tables.move_to_end((namespace, block))
+            rows = np.array([table.rows.get(key, -1) for key in keys], dtype=np.intp)
+            found = rows >= 0
+            out[found] = table.vectors[rows[found]]
+        return found
+
+    def put(self, namespace: str, block: str, keys: Sequence[bytes], vectors: np.ndarray) -> None:
+        """Keep vectors, as far as there is room."""
+        with self._lock:
+            name = (namespace, block)
+            table = self._tables.setdefault(name, _Table(vectors.shape[1]))
+            self._tables.move_to_end(name)
+            table.add(keys, vectors)
+            while sum(t.vectors.nbytes for t in self._tables.values()) > self.max_bytes:
+                self._tables.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._tables.clear()
+
+
+class _Table:
+    """A matrix that grows by doubling, and the row of each key."""
+
+    def __init__(self, width: int) -> None:
+        self.rows: dict[bytes | None, int] = {}
+        self.vectors = np.empty((0, width), dtype=np.float32)
+
+    def add(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
+        needed = len(self.rows) + len(keys)
+        if needed > len(self.vectors):
+            grown = np.empty((max(needed, 2 * len(self.vectors)), vectors.shape[1]), np.float32)
+            grown[: len(self.rows)] = self.vectors[: len(self.rows)]
+            self.vectors = grown
+        for key, vector in zip(keys, vectors, strict=True):
+            row = self.rows.setdefault(key, len(self.rows))
+            self.vectors[row] = vector

@@ -1,0 +1,432 @@
+"""The feature store: vectors on disk, found by content.
+
+The key of a row is a hash of the sample, its namespace a hash of everything else that
+decides the numbers. Vectors are raw little-endian float32 with a checksum; nothing is
+pickled, so that a store from elsewhere can spoil results but not run code.
+"""
+
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sktransfer.caching.claims import Claims
+from sktransfer.caching.database import Database, transaction
+from sktransfer.caching.memory import MemoryLayer
+
+# Samples are numbered as they come, so that rows are appended to the end of each block and
+# only the small index of keys is written at random.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS namespaces (
+    id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, description TEXT NOT NULL,
+    n_forward INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS blocks (
+    id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, name TEXT NOT NULL,
+    UNIQUE (namespace, name)
+);
+CREATE TABLE IF NOT EXISTS samples (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS vectors (
+    block INTEGER NOT NULL, sample INTEGER NOT NULL, vector BLOB NOT NULL,
+    checksum BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (block, sample)
+) WITHOUT ROWID
+"""
+
+_PAGE = 65_536  # bytes; a vector of a few thousand floats fits into one page
+_CHUNK = 500  # keys per query, below SQLite's limit on variables
+_ROOM = 0.97  # how far below the asked size to prune, as pages are never quite full
+
+
+class FeatureStore:
+    """Feature vectors on disk, shared by estimators, searches and processes.
+
+    Pass it, or just a path, as ``cache=``. A sample is found by its content - the bytes of
+    its array or its file - and only under exactly the network, weights, preprocessing,
+    precision and engine that computed it. A row with a wrong checksum counts as missing, and
+    a file that SQLite cannot read is replaced with a warning: in both cases the features are
+    computed again.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the store; ``~`` is your home. Made when something is first stored. All
+        processes of one machine may use it at once; on a network file system, let one.
+    memory_bytes : int, default=268435456
+        Upper bound in bytes of what a process keeps of this store in memory.
+
+    Notes
+    -----
+    SQLite [1]_ in rollback-journal mode: at any moment a process may be killed, and what was
+    committed stays while what was not is as if it had never been.
+
+    References
+    ----------
+    .. [1] "Atomic commit in SQLite", https://www.sqlite.org/atomiccommit.html
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FeatureStore, PretrainedCNNFeatures
+    >>> images = load_digits().images[:50] / 16
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store = FeatureStore(folder.name)
+    >>> first = PretrainedCNNFeatures(image_size=32, cache=store).fit(images)
+    >>> first.transform(images).shape, first.n_forward_
+    ((50, 1280), 50)
+    >>> other = PretrainedCNNFeatures(image_size=32, cache=store, layer="blocks.3", pooling="max")
+    >>> other.fit_transform(images).shape, other.n_forward_
+    ((50, 80), 0)
+    >>> store.info()["samples"]
+    50
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, memory_bytes: int = 268_435_456) -> None:
+        self.path = path
+        self.memory_bytes = memory_bytes
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({os.fspath(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FeatureStore):
+            return NotImplemented
+        return self._folder == other._folder and self.memory_bytes == other.memory_bytes
+
+    def __hash__(self) -> int:
+        return hash(self._folder)
+
+    def get(
+        self, namespace: str, block: str, keys: Sequence[bytes | None], width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Stored vectors, in the order of `keys`.
+
+        Parameters
+        ----------
+        namespace : str
+            What computed the vectors.
+        block : str
+            Which of its outputs they are.
+        keys : sequence of bytes or None
+            Of the samples; None is never found.
+        width : int
+            Length of the vectors. Rows of another length count as missing.
+
+        Returns
+        -------
+        vectors : ndarray of shape (len(keys), width), float32
+            NaN where nothing is stored.
+        found : ndarray of shape (len(keys),), bool
+        """
+        out = np.full((len(keys), width), np.nan, dtype=np.float32)
+        memory = self._memory()
+        found = memory.get(namespace, block, keys, out)
+        asked = {key for key, here in zip(keys, found, strict=True) if not here and key is not None}
+        if not asked or not self._database.exists():
+            return out, found
+        read = self._database.run(
+            lambda c: dict(_read(c, namespace, block, list(asked), 4 * width))
+        )
+        for i, key in enumerate(keys):
+            if not found[i] and key in read:
+                out[i] = read[key]
+                found[i] = True
+        if read:
+            memory.put(namespace, block, list(read), np.stack(list(read.values())))
+        return out, found
+
+    def put(
+        self,
+        namespace: str,
+        keys: Sequence[bytes],
+        blocks: Mapping[str, np.ndarray],
+        *,
+        description: str = "",
+        n_forward: int = 0,
+    ) -> None:
+        """Store vectors in one transaction; what was there is replaced.
+
+        Parameters
+        ----------
+        namespace : str
+        keys : sequence of bytes
+            Of the samples.
+        blocks : dict of str to ndarray of shape (len(keys), width), float32
+        description : str, default=""
+            For people; kept with a new namespace.
+        n_forward : int, default=0
+            Images that went through the network for it, added up by `info`.
+
+        Raises
+        ------
+        sqlite3.OperationalError
+            The store cannot be written: no permission, a full disk, a lock held too long.
+        """
+        now = int(time.time())
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute(
+                    "INSERT INTO namespaces (digest, description, n_forward) VALUES (?, ?, ?) "
+                    "ON CONFLICT (digest) DO UPDATE SET n_forward = n_forward + excluded.n_forward",
+                    (namespace, description, n_forward),
+                )
+                connection.executemany(
+                    "INSERT OR IGNORE INTO samples (key) VALUES (?)", [(key,) for key in keys]
+                )
+                numbers = _sample_numbers(connection, keys)
+                for block, vectors in blocks.items():
+                    connection.execute(
+                        "INSERT OR IGNORE INTO blocks (namespace, name) "
+                        "SELECT id, ? FROM namespaces WHERE digest = ?",
+                        (block, namespace),
+                    )
+                    number = _block_number(connection, namespace, block)
+                    blobs = [
+                        vector.tobytes() for vector in np.ascontiguousarray(vectors, dtype="<f4")
+                    ]
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
+                        [
+                            (
+                                number,
+                                numbers[key],
+                                blob,
+                                _checksum(namespace, block, key, blob),
+                                now,
+                            )
+                            for key, blob in zip(keys, blobs, strict=True)
+                        ],
+                    )
+
+        self._database.run(work)
+
+    def claims(self) -> Claims:
+        """Claims on samples that are about to be computed, as a context."""
+        return Claims(self._folder / "claims")
+
+    def info(self) -> dict[str, Any]:
+        """What is in the store.
+
+        Returns
+        -------
+        dict
+            "path"; "bytes" on disk; "samples", the number of distinct ones; "vectors";
+            and "namespaces", a list of dicts with "namespace", "description", "n_forward"
+            (images that ever went through the network for it), "samples", "vectors",
+            "vector_bytes" and "last_stored" (seconds since 1970).
+        """
+        columns = (
+            *("namespace", "description", "n_forward"),
+            *("samples", "vectors", "vector_bytes", "last_stored"),
+        )
+
+        def work(connection: sqlite3.Connection) -> dict[str, Any]:
+            rows = connection.execute(
+                "SELECT n.digest, n.description, n.n_forward, COUNT(DISTINCT v.sample), "
+                "COUNT(v.sample), COALESCE(SUM(LENGTH(v.vector)), 0), MAX(v.stored) "
+                "FROM namespaces n LEFT JOIN blocks b ON b.namespace = n.id "
+                "LEFT JOIN vectors v ON v.block = b.id GROUP BY n.id ORDER BY n.id"
+            ).fetchall()
+            (samples,) = connection.execute("SELECT COUNT(DISTINCT sample) FROM vectors").fetchone()
+            groups = [dict(zip(columns, row, strict=True)) for row in rows]
+            return {
+                "path": str(self._folder),
+                "bytes": self._bytes(),
+                "samples": samples,
+                "vectors": sum(group["vectors"] for group in groups),
+                "namespaces": groups,
+            }
+
+        if not self._database.exists():
+            return {
+                "path": str(self._folder),
+                "bytes": 0,
+                "samples": 0,
+                "vectors": 0,
+                "namespaces": [],
+            }
+        return self._database.run(work)
+
+    def verify(self) -> tuple[int, int]:
+        """Check every vector against its checksum, and remove those that fail.
+
+        Returns
+        -------
+        checked, removed : int
+        """
+        if not self._database.exists():
+            return 0, 0
+        self._memory().clear()
+
+        def work(connection: sqlite3.Connection) -> tuple[int, int]:
+            connection.text_factory = bytes  # damaged text need not be UTF-8
+            if connection.execute("PRAGMA quick_check").fetchone() != (b"ok",):
+                raise sqlite3.DatabaseError("PRAGMA quick_check found damage")
+            rows = connection.execute(
+                "SELECT v.block, v.sample, n.digest, b.name, s.key, v.vector, v.checksum "
+                "FROM vectors v LEFT JOIN blocks b ON v.block = b.id "
+                "LEFT JOIN namespaces n ON b.namespace = n.id "
+                "LEFT JOIN samples s ON v.sample = s.id"
+            )
+            checked, damaged = 0, []
+            for block, sample, digest, name, key, vector, checksum in rows:
+                checked += 1
+                parts = (digest, name, key, vector)
+                if not all(isinstance(part, bytes) for part in parts) or checksum != _digest(parts):
+                    damaged.append((block, sample))
+            if damaged:
+                with transaction(connection):
+                    connection.executemany(
+                        "DELETE FROM vectors WHERE block = ? AND sample = ?", damaged
+                    )
+            return checked, len(damaged)
+
+        return self._database.run(work)
+
+    def prune(self, *, max_bytes: int | None = None, older_than: float | None = None) -> int:
+        """Remove vectors, the oldest first, and give their space back to the disk.
+
+        Parameters
+        ----------
+        max_bytes : int or None, default=None
+            Size in bytes that the store may keep on disk.
+        older_than : float or None, default=None
+            Age in seconds beyond which vectors go.
+
+        Returns
+        -------
+        int
+            Number of vectors removed.
+        """
+        if max_bytes is None and older_than is None:
+            raise ValueError("prune needs max_bytes or older_than, got neither")
+        for name, value in (("max_bytes", max_bytes), ("older_than", older_than)):
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value!r}")
+        if not self._database.exists():
+            return 0
+        self._memory().clear()
+        removed = 0
+        if older_than is not None:
+            removed += self._delete("stored < ?", time.time() - older_than)
+        while max_bytes is not None and (size := self._bytes()) > max_bytes:
+            kept = sum(group["vector_bytes"] for group in self.info()["namespaces"])
+            gone = self._delete(
+                "(block, sample) IN (SELECT block, sample FROM (SELECT block, sample, SUM("
+                "LENGTH(vector)) OVER (ORDER BY stored DESC, sample DESC, block) AS kept "
+                "FROM vectors) WHERE kept > ?)",
+                _ROOM * kept * max_bytes / size,
+            )
+            removed += gone
+            if not gone:  # what is left are the empty tables
+                break
+        return removed
+
+    # --- the file -------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.path).expanduser().absolute()
+
+    @property
+    def _database(self) -> Database:
+        return Database(self._folder, "features-v1", _SCHEMA, page_size=_PAGE)
+
+    def _memory(self) -> MemoryLayer:
+        return _memory_of(self._folder, self.memory_bytes)
+
+    def _bytes(self) -> int:
+        return self._database.file.stat().st_size
+
+    def _delete(self, condition: str, value: float) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            with transaction(connection):
+                removed = connection.execute(
+                    f"DELETE FROM vectors WHERE {condition}", (value,)
+                ).rowcount
+                connection.execute(
+                    "DELETE FROM samples WHERE id NOT IN (SELECT sample FROM vectors)"
+                )
+            connection.execute("VACUUM")
+            return removed
+
+        return self._database.run(work)
+
+
+_LAYERS: dict[Path, MemoryLayer] = {}
+_LAYERS_LOCK = threading.Lock()
+
+
+def _memory_of(folder: Path, max_bytes: int) -> MemoryLayer:
+    """The process's one memory layer of a folder: clones of an estimator share it."""
+    with _LAYERS_LOCK:
+        layer = _LAYERS.setdefault(folder, MemoryLayer(max_bytes))
+        layer.max_bytes = max_bytes
+        return layer
+
+
+def _read(
+    connection: sqlite3.Connection, namespace: str, block: str, keys: list[bytes], n_bytes: int
+) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Intact vectors of a block, with their keys."""
+    number = _block_number(connection, namespace, block)
+    names = {sample: key for key, sample in _sample_numbers(connection, keys).items()}
+    for chunk in _chunks(sorted(names)):  # in the order in which they lie on disk
+        marks = ",".join("?" * len(chunk))
+        rows = connection.execute(
+            f"SELECT sample, vector, checksum FROM vectors WHERE block = ? AND sample IN ({marks})",
+            [number, *chunk],
+        )
+        for sample, vector, checksum in rows:
+            key = names[sample]
+            if (
+                isinstance(vector, bytes)
+                and len(vector) == n_bytes
+                and checksum == _checksum(namespace, block, key, vector)
+            ):
+                yield key, np.frombuffer(vector, dtype="<f4")
+
+
+def _block_number(connection: sqlite3.Connection, namespace: str, block: str) -> int | None:
+    row = connection.execute(
+        "SELECT b.id FROM blocks b JOIN namespaces n ON b.namespace = n.id "
+        "WHERE n.digest = ? AND b.name = ?",
+        (namespace, block),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def _sample_numbers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
+    numbers: dict[bytes, int] = {}
+    for chunk in _chunks(keys):
+        marks = ",".join("?" * len(chunk))
+        numbers.update(
+            connection.execute(f"SELECT key, id FROM samples WHERE key IN ({marks})", chunk)
+        )
+    return numbers
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield list(values[start : start + _CHUNK])
+
+
+def _checksum(namespace: str, block: str, key: bytes, vector: bytes) -> bytes:
+    """Of the whole row, so that a vector under a wrong key is found out as well."""
+    return _digest((namespace.encode(), block.encode(), key, vector))
+
+
+def _digest(parts: Sequence[bytes]) -> bytes:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()

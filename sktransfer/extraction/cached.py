@@ -1,0 +1,356 @@
+"""Features through a store: look up what is there, compute the rest once, for all who want it.
+
+One pass through the network answers more than what was asked: it stores average and
+maximum of every stage, so that the next layer or pooling of a search is found.
+"""
+
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sktransfer.caching import FeatureStore
+from sktransfer.caching.claims import Claims
+from sktransfer.exceptions import ImageReadError
+from sktransfer.extraction.engines import Engine
+from sktransfer.extraction.fingerprint import file_state, sample_key
+from sktransfer.extraction.runner import FailedImage, progress_bar, stream
+from sktransfer.extraction.sources import take
+from sktransfer.extraction.staged import Read, usual_reads
+from sktransfer.extraction.tracing import Trace
+
+_WINDOW = 4096
+"""Images looked up at once: files are hashed shortly before they are decoded, while the
+operating system still holds them."""
+
+_COMMIT_SECONDS = 1.0
+"""Time between writes, and about the work that one worker claims at once."""
+
+_POLL_SECONDS = 0.05
+
+
+class Drawer(NamedTuple):
+    """Where in a store a network's vectors lie.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    namespace : str
+        Hash of all that decides the vectors but the sample.
+    description : str
+        For people.
+    """
+
+    store: FeatureStore
+    namespace: str
+    description: str
+
+
+class Extracted(NamedTuple):
+    """Features of all items, the failures, and how many images went through the network."""
+
+    features: np.ndarray
+    failed: list[FailedImage]
+    n_forward: int
+
+
+def extract_cached(
+    drawer: Drawer,
+    engine_for: Callable[[tuple[Read, ...]], Engine],
+    items: Sequence[Any],
+    read: Callable[[Any], np.ndarray],
+    *,
+    trace: Trace,
+    reads: tuple[Read, ...],
+    batch_size: int,
+    on_error: str = "raise",
+    progress: str | None = None,
+) -> Extracted:
+    """Features of every item, in order, from the store as far as they are there.
+
+    Parameters
+    ----------
+    drawer : Drawer
+    engine_for : callable
+        Makes the engine for some reads; called only if something is missing.
+    items, read, batch_size, on_error, progress
+        As for `sktransfer.extraction.runner.extract`.
+    trace : Trace
+    reads : tuple of Read
+        What is wanted of every item.
+    """
+    run = _Run(drawer, engine_for, items, read, trace, reads, batch_size, on_error)
+    with progress_bar(len(items), progress) as bar:
+        for start in range(0, len(items), _WINDOW):
+            run.window(range(start, min(start + _WINDOW, len(items))), bar.update)
+    run.failed.sort()
+    return Extracted(run.features, run.failed, run.n_forward)
+
+
+class _Block(NamedTuple):
+    """What is stored as one vector: an average and its maximum, or a single read."""
+
+    reads: tuple[Read, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.reads[0].layer}/{'+'.join(read.pooling for read in self.reads)}"
+
+
+def _block_of(read: Read) -> _Block:
+    if read.pooling in ("avg", "max"):
+        return _Block((Read(read.layer, "avg"), Read(read.layer, "max")))
+    return _Block((read,))
+
+
+class _Run:
+    """The state of one `extract_cached`."""
+
+    def __init__(
+        self,
+        drawer: Drawer,
+        engine_for: Callable[[tuple[Read, ...]], Engine],
+        items: Sequence[Any],
+        read: Callable[[Any], np.ndarray],
+        trace: Trace,
+        reads: tuple[Read, ...],
+        batch_size: int,
+        on_error: str,
+    ) -> None:
+        self.store, self.namespace, self.description = drawer
+        self.engine_for = engine_for
+        self.items = items
+        self.read = read
+        self.trace = trace
+        self.reads = reads
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.blocks = tuple(dict.fromkeys(map(_block_of, reads)))
+        self.usual = tuple(dict.fromkeys(map(_block_of, usual_reads(trace))))
+        n_features = sum(read.width(trace) for read in reads)
+        self.features = np.full((len(items), n_features), np.nan, dtype=np.float32)
+        self.failed: list[FailedImage] = []
+        self.n_forward = 0
+        self.writable = True
+
+    # --- lookup ---------------------------------------------------------------------------
+
+    def window(self, indices: range, advance: Callable[[int], Any]) -> None:
+        """Fill the rows of some items."""
+        keys = [_key_of(self.items, index) for index in indices]
+        missing: dict[bytes, list[int]] = {}
+        for index, key in zip(indices, keys, strict=True):
+            # An item without a key is broken, or of a kind that reading will refuse.
+            missing.setdefault(key or b"no key" + index.to_bytes(8, "big"), []).append(index)
+        self._look_up(missing, advance)
+        if missing:
+            self._compute(missing, advance)
+
+    def _look_up(self, missing: dict[bytes, list[int]], advance: Callable[[int], Any]) -> None:
+        """Fill rows from the store, and take them off `missing`."""
+        keys = list(missing)
+        found = np.ones(len(keys), dtype=bool)
+        vectors: dict[_Block, np.ndarray] = {}
+        for block in self.blocks:
+            vectors[block], here = self._get(block, keys)
+            found &= here
+        rows = np.flatnonzero(found)
+        for start in range(0, len(rows), _WINDOW):
+            self._fill(
+                [missing[keys[row]] for row in rows[start : start + _WINDOW]],
+                {block: matrix[rows[start : start + _WINDOW]] for block, matrix in vectors.items()},
+            )
+        for row in rows:
+            advance(len(missing.pop(keys[row])))
+
+    def _get(self, block: _Block, keys: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        width = sum(read.width(self.trace) for read in block.reads)
+        return self.store.get(self.namespace, block.name, keys, width)
+
+    def _fill(self, positions: list[list[int]], vectors: dict[_Block, np.ndarray]) -> None:
+        """Write what is wanted of each sample into all its rows."""
+        rows = [row for rows in positions for row in rows]
+        of = np.repeat(np.arange(len(positions)), [len(rows) for rows in positions])
+        column = 0
+        for read in self.reads:
+            block = _block_of(read)
+            before = block.reads[: block.reads.index(read)]
+            start = sum(other.width(self.trace) for other in before)
+            width = read.width(self.trace)
+            self.features[rows, column : column + width] = vectors[block][of, start : start + width]
+            column += width
+
+    # --- computation ----------------------------------------------------------------------
+
+    def _compute(self, missing: dict[bytes, list[int]], advance: Callable[[int], Any]) -> None:
+        """Compute what is missing, sharing the work with whoever else is at it."""
+        blocks = self._blocks_to_compute(list(missing))
+        engine = self.engine_for(tuple(read for block in blocks for read in block.reads))
+        scope = f"{self.namespace}:{'|'.join(block.name for block in blocks)}"
+        with self.store.claims() as claims:
+            while missing:
+                lot = _Lot(self, claims, scope, blocks, missing, advance)
+                lot.run(engine)
+                if not missing:
+                    break
+                # The others hold the rest, or did when they were claimed.
+                self._look_up(missing, advance)
+                if not lot.any_claimed:
+                    time.sleep(_POLL_SECONDS)
+
+    def _blocks_to_compute(self, keys: list[bytes]) -> tuple[_Block, ...]:
+        """The usual blocks and those asked for; the latter alone once the usual are there."""
+        special = tuple(block for block in self.blocks if block not in self.usual)
+        if special and self._get(self.usual[-1], keys)[1].all():
+            return self.blocks
+        return self.usual + special
+
+
+class _Lot:
+    """Batches of claimed samples on their way through the network and into the store."""
+
+    def __init__(
+        self,
+        run: _Run,
+        claims: Claims,
+        scope: str,
+        blocks: tuple[_Block, ...],
+        missing: dict[bytes, list[int]],
+        advance: Callable[[int], Any],
+    ) -> None:
+        self.parent = run
+        self.claims = claims
+        self.scope = scope
+        self.blocks = blocks
+        self.missing = missing
+        self.advance = advance
+        self.any_claimed = False
+        self.claimed: dict[int, tuple[bytes, Any]] = {}  # by index: key and state of the file
+        self.pending: list[tuple[list[int], list[np.ndarray]]] = []
+        self.started = self.committed = time.perf_counter()
+        self.n_done = 0
+
+    def run(self, engine: Engine) -> None:
+        run = self.parent
+        try:
+            for batch in stream(engine, run.items, run.read, self._batches()):
+                run.n_forward += len(batch.good)
+                self.n_done += len(batch.good) + len(batch.failed)
+                self.pending.append((batch.good, batch.matrices))
+                self._settle_failures(batch.failed)
+                batch.check(run.on_error)
+                if time.perf_counter() - self.committed > _COMMIT_SECONDS:
+                    self._commit()
+        finally:  # what was computed is kept even if the run ends here
+            self._commit()
+            self.claims.release(self.scope, [key for key, _ in self.claimed.values()])
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Claim samples as they are needed; ends when nobody has left any."""
+        run = self.parent
+        tried: set[bytes] = set()
+        while True:
+            rate = self.n_done / (time.perf_counter() - self.started)
+            limit = max(run.batch_size, int(rate * _COMMIT_SECONDS))
+            open_keys = [key for key in self.missing if key not in tried]
+            keys = self.claims.take(self.scope, open_keys, limit)
+            if not keys:
+                return
+            self.any_claimed = True
+            tried.update(keys)
+            # Someone may have stored them between our lookup and our claim.
+            stored = np.ones(len(keys), dtype=bool)
+            for block in run.blocks:
+                stored &= run._get(block, keys)[1]
+            there = [key for key, done in zip(keys, stored, strict=True) if done]
+            if there:
+                self.claims.release(self.scope, there)
+            indices = []
+            for key, done in zip(keys, stored, strict=True):
+                if not done:
+                    index = self.missing[key][0]
+                    self.claimed[index] = (key, _state_of(run.items, index))
+                    indices.append(index)
+            for start in range(0, len(indices), run.batch_size):
+                yield indices[start : start + run.batch_size]
+
+    def _settle_failures(self, failed: Sequence[FailedImage]) -> None:
+        """Note a failure for every copy of the sample; failures are never stored."""
+        keys = [self.claimed.pop(failure.index)[0] for failure in failed]
+        if keys:
+            self.claims.release(self.scope, keys)
+        for failure, key in zip(failed, keys, strict=True):
+            positions = self.missing.pop(key)
+            self.parent.failed += [failure._replace(index=index) for index in positions]
+            self.advance(len(positions))
+
+    def _commit(self) -> None:
+        """Store what was computed since the last time, and fill its rows."""
+        self.committed = time.perf_counter()
+        batches = [(good, matrices) for good, matrices in self.pending if good]
+        self.pending = []
+        if not batches:
+            return
+        run = self.parent
+        indices = [index for good, _ in batches for index in good]
+        columns = iter(
+            np.concatenate(parts) for parts in zip(*(m for _, m in batches), strict=True)
+        )
+        vectors = {
+            block: np.concatenate([next(columns) for _ in block.reads], axis=1)
+            for block in self.blocks
+        }
+        samples = [self.claimed.pop(index) for index in indices]
+        keys = [key for key, _ in samples]
+        # A file that changed after it was hashed must not be stored under its old content.
+        same = [
+            not key.startswith(b"no key") and state == _state_of(run.items, index)
+            for index, (key, state) in zip(indices, samples, strict=True)
+        ]
+        self._store(
+            [key for key, keep in zip(keys, same, strict=True) if keep],
+            {block.name: matrix[same] for block, matrix in vectors.items()},
+        )
+        self.claims.release(self.scope, keys)
+        positions = [self.missing.pop(key) for key in keys]
+        run._fill(positions, vectors)
+        self.advance(sum(map(len, positions)))
+
+    def _store(self, keys: list[bytes], blocks: dict[str, np.ndarray]) -> None:
+        run = self.parent
+        if not run.writable or not keys:
+            return
+        try:
+            run.store.put(
+                run.namespace,
+                keys,
+                blocks,
+                description=run.description,
+                n_forward=len(keys),
+            )
+        except (OSError, sqlite3.Error) as error:
+            run.writable = False
+            warnings.warn(
+                f"{run.store!r} cannot be written ({error}); the features are right, but they "
+                "are not kept. Check the folder's permissions and free space",
+                stacklevel=2,
+            )
+
+
+def _key_of(items: Sequence[Any], index: int) -> bytes | None:
+    try:
+        return sample_key(take(items, index))
+    except Exception:  # a dataset that fails for this item fails again when it is read
+        return None
+
+
+def _state_of(items: Sequence[Any], index: int) -> Any:
+    if not isinstance(items, list | np.ndarray):
+        return None
+    try:
+        return file_state(take(items, index))
+    except (OSError, ImageReadError):
+        return None
