@@ -61,6 +61,8 @@ def without_batch_norm(module: nn.Module, trace: Trace, layers: Collection[str])
 
 
 def _fold(module: nn.Module, trace: Trace) -> _Folded | None:
+    if not any(map(_is_norm, module.modules())):
+        return None
     parameter = next(module.parameters(), torch.zeros(()))
     probe = torch.randn(
         2, trace.in_channels, *trace.size, generator=torch.Generator().manual_seed(0)
