@@ -1,14 +1,86 @@
-"""What the benchmarks share: where results go, and on what they were measured."""
+"""What the benchmarks share: options, paired timing, where results go, on what they were made."""
 
+import argparse
 import json
 import platform
-from importlib.metadata import version
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import joblib
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGES = (
+    *("numpy", "scikit-learn", "torch", "torchvision", "timm", "pillow", "openvino"),
+    *("embetter", "img2vec_pytorch"),
+)
+
+Seconds = dict[str, list[float]]
+
+
+def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
+    """The options that all measurements of speed have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--threads", type=int, default=2)
+    made.add_argument("--quick", action="store_true", help="tiny; tests the script, writes nothing")
+    return made
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call takes, and what it returns."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[], Any]], rounds: int, *, warm_up: bool = True
+) -> Seconds:
+    """Seconds of every contestant in every round, after one unmeasured call of each.
+
+    Whatever else the machine does then falls on all of them, and every other round runs
+    backwards, so that none always follows the same neighbour.
+    """
+    for work in contestants.values() if warm_up else ():
+        work()
+    seconds: Seconds = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name in list(contestants)[:: -1 if number % 2 else 1]:
+            seconds[name].append(timed(contestants[name])[0])
+    return seconds
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Median of each contestant's rounds."""
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
+    """How many times longer one takes: ratio of the medians, and median of the paired ratios."""
+    paired = [a / b for a, b in zip(slower, faster, strict=False)]
+    return {
+        "of_medians": statistics.median(slower) / statistics.median(faster),
+        "paired": statistics.median(paired),
+        "least": min(paired),
+        "most": max(paired),
+    }
+
+
+def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
+    """Run a script's hidden part in a process of its own; it prints one line of JSON last."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def write_result(name: str, result: dict[str, Any]) -> None:
@@ -18,8 +90,23 @@ def write_result(name: str, result: dict[str, Any]) -> None:
         "cores": joblib.cpu_count(),
         "python": platform.python_version(),
         "architecture": platform.machine(),
-        "versions": {p: version(p) for p in ("numpy", "scikit-learn", "torch", "timm", "pillow")},
+        "instructions": _instructions(),
+        "versions": {package: number for package in PACKAGES if (number := _version(package))},
     }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")
     print(f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+def _instructions() -> str:
+    """The widest vector instructions that torch uses here, which decide the speeds."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a peer that is measured in one of the benchmarks only
+        return None

@@ -1,4 +1,4 @@
-"""The command line: ``python -m sktransfer demo | extract``."""
+"""The command line: ``python -m sktransfer demo | extract | cache``."""
 
 import argparse
 import sys
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from sktransfer import demo
 
             return demo.main(as_json=options.json, plot=options.plot, n_seeds=options.seeds)
+        if options.command == "cache":
+            from sktransfer import cache
+
+            return cache.main(options)
         from sktransfer import extract
 
         return extract.main(options)
@@ -91,10 +95,36 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--image-size", type=positive_integer, metavar="PIXELS")
     extract.add_argument("--batch-size", type=positive_integer, default=64, metavar="N")
     extract.add_argument("--device", default="auto")
+    extract.add_argument("--engine", default="auto", help="auto, torch or openvino")
     extract.add_argument("--precision", default="float32")
+    extract.add_argument(
+        "--cache", metavar="FOLDER", help="feature store: what is in it is not computed again"
+    )
+    extract.add_argument(
+        "--fast-decode", action="store_true", help="decode large JPEG files at reduced size"
+    )
     extract.add_argument("--json", action="store_true", help="print the summary as JSON")
     extract.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_cache(commands.add_parser("cache", help="look into, shrink or check a feature store"))
     return parser
+
+
+def _add_cache(cache: argparse.ArgumentParser) -> None:
+    from sktransfer.cache import age, size
+
+    actions = cache.add_subparsers(dest="action", required=True)
+    info = actions.add_parser("info", help="what is in it, by network")
+    prune = actions.add_parser("prune", help="remove the oldest vectors")
+    prune.add_argument("--max-bytes", type=size, metavar="SIZE", help="such as 500M or 20G")
+    prune.add_argument("--older-than", type=age, metavar="AGE", help="such as 12h, 30d or 8w")
+    verify = actions.add_parser(
+        "verify",
+        help="check every vector, remove the damaged ones",
+        epilog="exit status: 0 all intact; 1 damage found and removed; 2 nothing done",
+    )
+    for action in (info, prune, verify):
+        action.add_argument("directory", help="the folder given as cache=")
+        action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def positive_integer(text: str) -> int:

@@ -49,7 +49,10 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
         image_size=options.image_size,
         batch_size=options.batch_size,
         device=options.device,
+        engine=options.engine,
         precision=options.precision,
+        cache=options.cache,
+        fast_decode=options.fast_decode,
         on_error="nan",
         verbose=not options.quiet,
     )
@@ -80,6 +83,7 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
             "failed": [{"path": paths[i], "error": message} for i, message in errors.items()],
             "cross_validated_accuracy": scores,
             "weights_sha256": extractor.weights_sha256_,
+            "forwarded": extractor.n_forward_,
             "seconds": round(seconds, 3),
         }
         print(json.dumps(summary, indent=2, allow_nan=False))

@@ -74,3 +74,10 @@ class Repeated(nn.Module):
         for _ in range(3):
             x = self.conv(x)
         return self.head(x.mean((2, 3)))
+
+
+class Unconvertible(SmallCNN):
+    """Uses an operation that OpenVINO lacks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.special.bessel_j0(x))

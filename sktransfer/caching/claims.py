@@ -111,9 +111,9 @@ class Claims:
         self, connection: sqlite3.Connection, scope: str, keys: list[bytes], limit: int
     ) -> list[bytes]:
         taken: list[bytes] = []
-        now = time.time()
         alive = {self._owner: True}
         with transaction(connection):
+            now = time.time()
             for chunk in _chunks(keys):
                 marks = ",".join("?" * len(chunk))
                 rows = connection.execute(
@@ -124,7 +124,7 @@ class Claims:
                 for key, owner, since in rows:
                     if owner not in alive:
                         alive[owner] = self._lives(owner)
-                    if alive[owner] and 0 <= now - since < _LEASE_SECONDS:
+                    if alive[owner] and abs(now - since) < _LEASE_SECONDS:
                         held.add(key)
                 free = [key for key in chunk if key not in held][: limit - len(taken)]
                 taken += free

@@ -103,6 +103,10 @@ class FeatureStore:
     def __hash__(self) -> int:
         return hash(self._folder)
 
+    def exists(self) -> bool:
+        """Whether anything was ever stored."""
+        return self._database.exists()
+
     def get(
         self, namespace: str, block: str, keys: Sequence[bytes | None], width: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +133,7 @@ class FeatureStore:
         memory = self._memory()
         found = memory.get(namespace, block, keys, out)
         asked = {key for key, here in zip(keys, found, strict=True) if not here and key is not None}
-        if not asked or not self._database.exists():
+        if not asked or not self.exists():
             return out, found
         read = self._database.run(
             lambda c: dict(_read(c, namespace, block, list(asked), 4 * width))
@@ -245,7 +249,7 @@ class FeatureStore:
                 "namespaces": groups,
             }
 
-        if not self._database.exists():
+        if not self.exists():
             return {
                 "path": str(self._folder),
                 "bytes": 0,
@@ -262,7 +266,7 @@ class FeatureStore:
         -------
         checked, removed : int
         """
-        if not self._database.exists():
+        if not self.exists():
             return 0, 0
         self._memory().clear()
 
@@ -311,7 +315,7 @@ class FeatureStore:
         for name, value in (("max_bytes", max_bytes), ("older_than", older_than)):
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value!r}")
-        if not self._database.exists():
+        if not self.exists():
             return 0
         self._memory().clear()
         removed = 0

@@ -48,7 +48,7 @@ def sample_key(item: Any) -> bytes | None:
         array = tensor_to_array(item) if hasattr(item, "detach") else np.asarray(item)
     except Exception:  # reading it will tell what is wrong
         return None
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in "buif" or array.ndim == 0:
         return None
     return _sha256(("array", array.dtype.str, array.shape), np.ascontiguousarray(array))
 

@@ -95,7 +95,7 @@ def _pairs(module: nn.Module, probe: torch.Tensor) -> dict[str, str]:
         elif id(value) in outputs:
             pairs[tap.module] = outputs[id(value)][0]
 
-    taps = {Tap(name) for name, m in modules.items() if type(m) is nn.Conv2d}
+    taps = {Tap(name) for name, m in modules.items() if isinstance(m, nn.Conv2d)}
     norms = {Tap(name, "input") for name, m in modules.items() if _is_norm(m)}
     with hooked(module, taps | norms, record):
         module(probe)

@@ -8,6 +8,7 @@ all its usual reads, of which a compiled net takes those that are wanted.
 import threading
 import warnings
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,14 @@ def _compile(
         "INFERENCE_NUM_THREADS": n_threads,
         "ENABLE_CPU_PINNING": False,  # processes that share a machine would pin the same cores
     }
-    return openvino.Core().compile_model(part, "CPU", settings)
+    return _core().compile_model(part, "CPU", settings)
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
 
 
 def _check(compiled: Any, network: Network, reads: tuple[Read, ...], precision: str) -> None:

@@ -1,0 +1,124 @@
+"""Which of torchvision's classification models OpenVINO converts, and with what difference.
+
+Each model with random weights, at its published size, in a process of its own. It is
+converted as the first `transform` with a feature store would do it: with average and maximum
+of every stage and of what the classifier sees. All of these are then compared with torch's on
+two images of noise; the difference is relative to the largest value of the same kind. A model
+that fails is one for which ``engine="auto"`` falls back to torch, for the reason shown.
+"""
+
+import argparse
+import fnmatch
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from _common import timed, write_result
+
+from sktransfer import list_backbones
+
+
+def measure(name: str, threads: int) -> dict[str, Any]:
+    """Convert and compare in this process."""
+    from sktransfer.backbones import load_backbone
+    from sktransfer.exceptions import ConversionError
+    from sktransfer.extraction.engines import Network, torch_engine
+    from sktransfer.extraction.openvino import openvino_engine
+    from sktransfer.extraction.staged import usual_reads
+
+    torch.set_num_threads(threads)
+    backbone = load_backbone(name, "random", random_state=0)
+    how = backbone.info.preprocessing
+    assert how.size is not None
+    trace = backbone.trace(how.size)
+    network = Network(backbone.module, trace, backbone.fingerprint)
+    reads = usual_reads(trace)
+    found: dict[str, Any] = {"size": how.size[0], "reads": len(reads)}
+    found["parameters"] = sum(parameter.numel() for parameter in backbone.module.parameters())
+    try:
+        seconds, engine = timed(lambda: openvino_engine(network, reads, "float32"))
+    except ConversionError as error:
+        return {**found, "error": str(error)}
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((2, *how.size, how.in_channels), dtype=np.float32)
+    right = torch_engine(network, reads, torch.device("cpu"), "float32")(pixels)
+    differences = {
+        f"{read.layer}/{read.pooling}": float(np.abs(a - b).max() / np.abs(b).max())
+        for read, a, b in zip(reads, engine(pixels), right, strict=True)
+    }
+    worst = max(differences, key=differences.__getitem__)
+    return {**found, "seconds": seconds, "difference": differences[worst], "worst": worst}
+
+
+def in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What became of a model; one that breaks or hangs its process is a finding, too."""
+    command = [sys.executable, __file__, "--measure", name, "--threads", str(options.threads)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout)
+    except subprocess.TimeoutExpired:
+        return {"broken": f"took longer than {options.timeout} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return {"broken": last}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def family_of(name: str) -> str:
+    """resnext50_32x4d is a resnext, vit_b_16 a vit, efficientnet_v2_s an efficientnet."""
+    return re.match(r"[a-z]+", name).group()  # type: ignore[union-attr]
+
+
+def main() -> None:
+    options_of = argparse.ArgumentParser(description=__doc__)
+    options_of.add_argument("--pattern", default="*", help="as in list_backbones")
+    options_of.add_argument("--threads", type=int, default=2)
+    options_of.add_argument("--timeout", type=float, default=1200, help="seconds for one model")
+    options_of.add_argument("--quick", action="store_true", help="two small models")
+    options_of.add_argument("--measure", help=argparse.SUPPRESS)
+    options = options_of.parse_args()
+    if options.measure:
+        found = measure(options.measure, options.threads)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({**found, "peak_MB": peak}))
+        return
+    names = [n for n in list_backbones() if not n.startswith("efficientnet_lite")]
+    names = ["squeezenet1_1", "shufflenet_v2_x0_5"] if options.quick else names
+    names = fnmatch.filter(names, options.pattern)
+    models: dict[str, dict[str, Any]] = {}
+    print(f"{'':<22} {'pixels':>6} {'seconds':>8} {'difference':>11} {'peak MB':>8}")
+    for name in names:
+        found = models[name] = in_process(name, options)
+        if "difference" in found:
+            shown = (
+                f"{found['seconds']:>8.1f} {found['difference']:>11.1e} {found['peak_MB']:>8.0f}"
+            )
+            print(f"{name:<22} {found['size']:>6} {shown}", flush=True)
+        else:
+            print(f"{name:<22} {found.get('error') or found['broken']}", flush=True)
+
+    families = defaultdict(list)
+    for name, found in models.items():
+        families[family_of(name)].append(found)
+    print(f"\n{'family':<14} {'models':>7} {'converted':>10} {'median s':>9} {'difference':>11}")
+    for family, members in families.items():
+        good = [found for found in members if "difference" in found]
+        shown = ""
+        if good:
+            seconds = statistics.median(found["seconds"] for found in good)
+            shown = f"{seconds:>9.1f} {max(found['difference'] for found in good):>11.1e}"
+        print(f"{family:<14} {len(members):>7} {len(good):>10} {shown}")
+    n_good = sum("difference" in found for found in models.values())
+    print(f"{n_good} of {len(models)} are converted")
+    if not options.quick and options.pattern == "*":  # a part must not stand for the whole
+        write_result("convertible", {"threads": options.threads, "models": models})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""What was stored comes back, bit by bit, or not at all."""
+
+import copy
+import pickle
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sktransfer import FeatureStore, PretrainedCNNFeatures
+
+KEYS = [bytes([i]) * 32 for i in range(20)]
+
+
+def vectors(n=20, width=5, seed=0):
+    return np.random.RandomState(seed).randn(n, width).astype(np.float32)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Twenty vectors of five numbers in block "b" of namespace "n"."""
+    store = FeatureStore(tmp_path / "store")
+    store.put("n", KEYS, {"b": vectors()}, description="a network", n_forward=20)
+    return store
+
+
+def forget(store):
+    """Read from disk, as another process would."""
+    store._memory().clear()
+
+
+def sqlite(store):
+    return sqlite3.connect(store._database.file)
+
+
+def test_vectors_come_back_exactly_in_the_order_asked_for(store):
+    for _ in range(2):  # from the file, then from memory
+        found, here = store.get("n", "b", [KEYS[7], b"unknown", KEYS[3], None, KEYS[7]], 5)
+        assert here.tolist() == [True, False, True, False, True]
+        assert np.array_equal(found[here], vectors()[[7, 3, 7]])
+        assert np.isnan(found[~here]).all()
+
+
+def test_special_values_survive(tmp_path):
+    store = FeatureStore(tmp_path)
+    special = np.array([[np.nan, np.inf, -np.inf, -0.0, 1e-45]], dtype=np.float32)
+    store.put("n", KEYS[:1], {"b": special})
+    assert store.get("n", "b", KEYS[:1], 5)[0].tobytes() == special.tobytes()
+
+
+def test_other_namespaces_blocks_and_widths_are_missing(store):
+    forget(store)
+    assert not store.get("m", "b", KEYS, 5)[1].any()
+    assert not store.get("n", "c", KEYS, 5)[1].any()
+    assert not store.get("n", "b", KEYS, 6)[1].any()
+
+
+def test_a_second_put_replaces_and_adds(store):
+    store.put("n", KEYS[:2], {"b": vectors(2, seed=1), "c": vectors(2, 3)}, n_forward=2)
+    forget(store)
+    assert np.array_equal(store.get("n", "b", KEYS[:3], 5)[0][:2], vectors(2, seed=1))
+    assert store.get("n", "c", KEYS[:3], 3)[1].tolist() == [True, True, False]
+    info = store.info()
+    assert info["namespaces"][0]["n_forward"] == 22
+    assert info["namespaces"][0]["description"] == "a network"
+    assert (info["samples"], info["vectors"]) == (20, 22)
+    assert info["namespaces"][0]["vector_bytes"] == 20 * 5 * 4 + 2 * 3 * 4
+    assert info["bytes"] == store._database.file.stat().st_size
+
+
+def test_asking_makes_no_folder(tmp_path):
+    store = FeatureStore(tmp_path / "absent")
+    assert not store.get("n", "b", KEYS, 5)[1].any()
+    assert store.info()["vectors"] == store.verify()[0] == store.prune(max_bytes=0) == 0
+    assert not (tmp_path / "absent").exists()
+
+
+def test_it_uses_a_rollback_journal_and_large_pages(store):
+    with sqlite(store) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert connection.execute("PRAGMA page_size").fetchone() == (65_536,)
+
+
+def test_a_flipped_bit_in_a_vector_is_found_and_mended(store):
+    file = store._database.file
+    data = bytearray(file.read_bytes())
+    where = data.index(vectors()[4].tobytes())
+    data[where + 6] ^= 1
+    file.write_bytes(data)
+    forget(store)
+    found, here = store.get("n", "b", KEYS, 5)
+    assert here.tolist() == [i != 4 for i in range(20)]
+    assert np.array_equal(found[here], np.delete(vectors(), 4, axis=0))
+    assert store.verify() == (20, 1)
+    assert store.verify() == (19, 0)
+    store.put("n", KEYS[4:5], {"b": vectors()[4:5]})
+    assert store.get("n", "b", KEYS, 5)[1].all()
+
+
+def test_a_vector_under_another_samples_key_is_found(store):
+    with sqlite(store) as connection:
+        connection.execute("UPDATE vectors SET sample = 999 WHERE sample = 1")
+        connection.execute("UPDATE vectors SET sample = 1 WHERE sample = 2")
+    forget(store)
+    found, here = store.get("n", "b", KEYS, 5)
+    assert np.array_equal(found[here], vectors()[here])
+    assert 17 <= here.sum() < 20
+    assert store.verify()[1] == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "garbage", "schema", "zeros"])
+def test_a_damaged_file_is_replaced_with_a_warning(store, damage):
+    file = store._database.file
+    data = bytearray(file.read_bytes())
+    if damage == "schema":
+        with sqlite(store) as connection:
+            connection.execute("DROP TABLE vectors")
+    else:
+        if damage == "header":
+            data[:16] = b"\0" * 16
+        file.write_bytes(
+            {
+                "truncated": data[: len(data) // 2],
+                "header": data,
+                "garbage": b"not a database" * 10_000,
+                "zeros": data[:4096] + b"\0" * (len(data) - 4096),
+            }[damage]
+        )
+    forget(store)
+    with pytest.warns(UserWarning, match=r"is damaged .* computed again"):
+        assert not store.get("n", "b", KEYS, 5)[1].any()
+    assert not file.exists()
+    store.put("n", KEYS, {"b": vectors()})
+    assert np.array_equal(store.get("n", "b", KEYS, 5)[0], vectors())
+
+
+def test_damage_anywhere_gives_right_vectors_or_none(store):
+    """A byte flipped at random places, in pages of any kind."""
+    file = store._database.file
+    original = file.read_bytes()
+    random = np.random.RandomState(0)
+    with sqlite(store) as connection:
+        used = int(connection.execute("PRAGMA page_count").fetchone()[0])
+    where = [*range(0, 300), *(p * 65_536 + i for p in range(used) for i in range(0, 120, 5))]
+    outcomes = set()
+    for position in random.choice(where, 150, replace=False):
+        for path in store._folder.glob("features-*"):
+            path.unlink()
+        data = bytearray(original)
+        data[position] ^= 0xFF
+        file.write_bytes(data)
+        forget(store)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some damage is found, some lies in unused space
+            found, here = store.get("n", "b", KEYS, 5)
+            assert np.array_equal(found[here], vectors()[here])
+            store.put("n", KEYS, {"b": vectors()})
+            forget(store)
+            found, here = store.get("n", "b", KEYS, 5)
+        assert np.array_equal(found[here], vectors()[here])
+        outcomes.add(bool(here.all()))
+    assert True in outcomes
+
+
+def test_prune_by_age_removes_the_old_only(store):
+    with sqlite(store) as connection:
+        connection.execute("UPDATE vectors SET stored = stored - 1000 WHERE sample <= 5")
+    assert store.prune(older_than=500) == 5
+    assert store.get("n", "b", KEYS, 5)[1].tolist() == [False] * 5 + [True] * 15
+    assert store.info()["samples"] == 15
+
+
+def test_prune_by_size_keeps_the_newest_and_shrinks_the_file(tmp_path):
+    store = FeatureStore(tmp_path)
+    keys = [i.to_bytes(32, "big") for i in range(2000)]
+    store.put("n", keys[:1000], {"b": vectors(1000, 1280)})
+    with sqlite(store) as connection:
+        connection.execute("UPDATE vectors SET stored = stored - 10")
+    store.put("n", keys[1000:], {"b": vectors(1000, 1280)})
+    before = store.info()["bytes"]
+    assert store.prune(max_bytes=before // 4) > 1000
+    assert store.info()["bytes"] <= before // 4
+    here = store.get("n", "b", keys, 1280)[1]
+    assert not here[:1000].any()
+    assert here.sum() > 0.8 * 2000 / 4
+    assert store.prune(max_bytes=0) == here.sum()
+    assert store.info()["vectors"] == 0
+
+
+def test_prune_needs_a_limit(store):
+    with pytest.raises(ValueError, match="max_bytes or older_than"):
+        store.prune()
+    with pytest.raises(ValueError, match="max_bytes must be at least 0, got -1"):
+        store.prune(max_bytes=-1)
+
+
+def test_what_a_process_keeps_in_memory_is_bounded(tmp_path):
+    store = FeatureStore(tmp_path, memory_bytes=30_000)
+    keys = [i.to_bytes(32, "big") for i in range(10)]
+    for block in "abcdef":
+        store.put("n", keys, {block: vectors(10, 200)})
+        assert np.array_equal(store.get("n", block, keys, 200)[0], vectors(10, 200))
+    kept = store._memory()._tables
+    assert 0 < sum(table.vectors.nbytes for table in kept.values()) <= 30_000
+    assert list(kept)[-1] == ("n", "f")
+
+
+def test_hits_in_memory_ask_the_file_nothing(store, monkeypatch):
+    store.get("n", "b", KEYS, 5)
+    monkeypatch.setattr(sqlite3, "connect", None)
+    assert np.array_equal(store.get("n", "b", KEYS[::-1], 5)[0], vectors()[::-1])
+
+
+def test_clones_copies_and_pickles_are_the_same_store(store):
+    for other in (copy.deepcopy(store), pickle.loads(pickle.dumps(store))):
+        assert other == store
+        assert hash(other) == hash(store)
+        assert other.get("n", "b", KEYS, 5)[1].all()
+    estimator = clone(PretrainedCNNFeatures(cache=store))
+    assert estimator.cache == store
+    assert repr(store) == f"FeatureStore({str(store.path)!r})"
+
+
+def test_the_home_folder_is_understood(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    FeatureStore("~/features").put("n", KEYS, {"b": vectors()})
+    assert list((tmp_path / "features").glob("features-v1-*.sqlite3"))
+
+
+WRITER = """
+import sys, numpy as np
+from sktransfer import FeatureStore
+folder, seed = sys.argv[1], int(sys.argv[2])
+store = FeatureStore(folder)
+random = np.random.RandomState(seed)
+print("ready", flush=True)
+while True:
+    numbers = random.randint(0, 3000, 40)
+    keys = [int(i).to_bytes(32, "big") for i in numbers]
+    rows = np.stack([np.random.RandomState(i).randn(300) for i in numbers]).astype("f4")
+    store.put("n", keys, {"b": rows, "c": rows[:, :7] + 1})
+    rows, here = store.get("n", "b", keys, 300)
+    assert here.all()
+"""
+
+
+def test_writers_killed_at_any_moment_leave_no_wrong_vector_and_no_lock(tmp_path):
+    """A few rounds; benchmarks/store_kill.py runs hundreds."""
+    random = np.random.RandomState(0)
+    keys = [i.to_bytes(32, "big") for i in range(3000)]
+    expected = np.stack([np.random.RandomState(i).randn(300) for i in range(3000)]).astype("f4")
+    store = FeatureStore(tmp_path)
+    stored = 0
+    for round_ in range(4):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(tmp_path), str(3 * round_ + i)],
+                stdout=subprocess.PIPE,
+            )
+            for i in range(3)
+        ]
+        for writer in writers:
+            writer.stdout.readline()
+        for writer in writers:
+            time.sleep(random.uniform(0, 0.2))
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+        started = time.perf_counter()
+        forget(store)
+        for block, right in (("b", expected), ("c", expected[:, :7] + 1)):
+            found, here = store.get("n", block, keys, right.shape[1])
+            assert np.array_equal(found[here], right[here])
+            assert here.sum() >= stored if block == "b" else here.sum() == stored
+            stored = int(here.sum())
+        store.put("n", keys[:1], {"b": expected[:1], "c": expected[:1, :7] + 1})
+        assert time.perf_counter() - started < 30  # no lock is left behind
+        assert store.verify()[1] == 0
+    assert stored > 40
