@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS claims (
 _LEASE_SECONDS = 600.0
 """Age at which a claim lapses even if its owner lives: it may be stopped or hanging."""
 
-_ORPHAN_SECONDS = 3600.0
+_ORPHAN_SECONDS = 60.0
 """Age at which a lock file without an owner is removed; a new one may not be locked yet."""
 
 _CHUNK = 500  # keys per query, below SQLite's limit on variables
@@ -60,8 +60,8 @@ class Claims:
     ) -> None:
         if self._lock is None:
             return
-        with suppress(sqlite3.Error):  # what is left is void without the lock
-            self._database.run(lambda connection: self._forget(connection, {self._owner}))
+        with suppress(OSError, sqlite3.Error):  # what is left is void without the lock
+            self._database.write(lambda connection: self._forget(connection, {self._owner}))
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock = None
@@ -77,8 +77,8 @@ class Claims:
             return []
         try:
             self._appear()
-            return self._database.run(lambda c: self._take(c, scope, wanted, limit))
-        except (OSError, sqlite3.OperationalError):
+            return self._database.write(lambda c: self._take(c, scope, wanted, limit))
+        except (OSError, sqlite3.Error):
             return wanted[:limit]
 
     def release(self, scope: str, keys: Sequence[bytes]) -> None:
@@ -92,8 +92,8 @@ class Claims:
                 )
 
         if self._lock is not None:
-            with suppress(sqlite3.OperationalError):
-                self._database.run(work)
+            with suppress(OSError, sqlite3.Error):
+                self._database.write(work)
 
     def _appear(self) -> None:
         """Hold a lock before any claim names its holder."""

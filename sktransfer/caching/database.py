@@ -7,6 +7,7 @@ all move on to a file with the next number, and the old one is unlinked.
 """
 
 import os
+import re
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,11 +18,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _BUSY_SECONDS = 60.0
+_VERSION = 1  # of a file whose tables are made
 
-# Primary result codes that tell of a damaged file; SQLITE_ERROR means that a table is missing,
-# as every statement here is known to be right.
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _SHORT_READ = sqlite3.SQLITE_IOERR | (2 << 8)
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """What was read shows that the file is damaged, though SQLite does not mind."""
 
 
 class Database:
@@ -60,19 +63,37 @@ class Database:
         """Whether anything was ever written."""
         return self.file.exists()
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Call `work` with a connection in autocommit mode, once more if the file is damaged.
+    def read(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
+        """Call `work` with a connection; `default` if nothing was ever written.
 
         Raises
         ------
         sqlite3.OperationalError
-            The file cannot be opened, read or written, or stays locked for a minute.
+            The file cannot be opened or read, or stays locked for a minute.
+        """
+        if not self.exists():
+            return default
+        return self._run(work, default)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `work` with a connection to a file that has its tables.
+
+        Raises
+        ------
+        OSError, sqlite3.OperationalError
+            The file cannot be opened or written, or stays locked for a minute.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        return self._run(work, None)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T], default: T | None) -> T:
+        """Do the work, once more if the file is damaged."""
         for _ in range(3):  # damaged again at once is no accident
             file = self.file
             try:
-                with self._connection(file) as connection:
+                with self._connection(file, making=default is None) as connection:
+                    if default is not None and _version(connection) != _VERSION:
+                        return default
                     return work(connection)
             except sqlite3.DatabaseError as error:
                 if not _tells_of_damage(error):
@@ -82,30 +103,34 @@ class Database:
         raise problem
 
     @contextmanager
-    def _connection(self, file: Path) -> Iterator[sqlite3.Connection]:
+    def _connection(self, file: Path, *, making: bool) -> Iterator[sqlite3.Connection]:
+        # Reading makes no file: another process may just have abandoned this one.
+        name = f"{file.as_uri()}?mode={'rwc' if making else 'rw'}"
         with closing(
-            sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None)
+            sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None, uri=True)
         ) as connection:
             if not self.durable:
                 connection.execute("PRAGMA synchronous = OFF")
-            if connection.execute("PRAGMA user_version").fetchone() != (1,):
+            if making and _version(connection) != _VERSION:
                 connection.execute(f"PRAGMA page_size = {self.page_size}")
                 with transaction(connection):
                     for statement in filter(str.strip, self.schema.split(";")):
                         connection.execute(statement)
-                    connection.execute("PRAGMA user_version = 1")
+                    connection.execute(f"PRAGMA user_version = {_VERSION}")
             yield connection
 
     def _number(self) -> int:
-        names = [path.name for path in self.folder.glob(f"{self.stem}-*.sqlite3")]
-        return max((int(name[len(self.stem) + 1 : -8]) for name in names), default=1)
+        pattern = re.compile(rf"{self.stem}-(\d+)\.sqlite3")
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        matches = filter(None, map(pattern.fullmatch, names))
+        return max((int(match[1]) for match in matches), default=1)
 
     def _abandon(self, file: Path, problem: sqlite3.DatabaseError) -> None:
         """Go on with the next file; a process that still has this one open does no harm."""
         if file != self.file:  # another process was first
             return
         following = file.with_name(f"{self.stem}-{self._number() + 1:04d}.sqlite3")
-        with self._connection(following):
+        with self._connection(following, making=True):
             pass
         for name in (file, Path(f"{file}-journal")):
             with suppress(OSError):
@@ -130,8 +155,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
 def _tells_of_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # such as text that is no UTF-8
+    code = getattr(error, "sqlite_errorcode", 0)
+    if isinstance(error, DamagedError):
         return True
-    return code & 0xFF in _DAMAGE or code == _SHORT_READ
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == _SHORT_READ:
+        return True
+    # A lost table, or text that no longer is UTF-8.
+    return str(error).startswith(("no such table", "no such column", "Could not decode"))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_KEY_BYTES = 150  # what a key and its place in a dictionary take
+
 
 class MemoryLayer:
     """Vectors by namespace, block and key, within a bound; safe to use from threads.
@@ -41,9 +43,16 @@ class MemoryLayer:
             name = (namespace, block)
             table = self._tables.setdefault(name, _Table(vectors.shape[1]))
             self._tables.move_to_end(name)
-            table.add(keys, vectors)
-            while sum(t.vectors.nbytes for t in self._tables.values()) > self.max_bytes:
+            wanted = len(keys) * (vectors[:1].nbytes + _KEY_BYTES)
+            while len(self._tables) > 1 and self._n_bytes() + wanted > self.max_bytes:
                 self._tables.popitem(last=False)
+            # A block that is larger than the bound keeps its first vectors, rather than
+            # all of them in turn.
+            if self._n_bytes() + wanted <= self.max_bytes:
+                table.add(keys, vectors)
+
+    def _n_bytes(self) -> int:
+        return sum(t.vectors.nbytes + _KEY_BYTES * len(t.rows) for t in self._tables.values())
 
     def clear(self) -> None:
         """Forget everything."""

@@ -10,14 +10,16 @@ import os
 import sqlite3
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sktransfer.caching.claims import Claims
-from sktransfer.caching.database import Database, transaction
+from sktransfer.caching.database import DamagedError, Database, transaction
 from sktransfer.caching.memory import MemoryLayer
 
 # Samples are numbered as they come, so that rows are appended to the end of each block and
@@ -40,6 +42,7 @@ CREATE TABLE IF NOT EXISTS vectors (
 
 _PAGE = 65_536  # bytes; a vector of a few thousand floats fits into one page
 _CHUNK = 500  # keys per query, below SQLite's limit on variables
+_PART = 2000  # rows that `verify` reads at once
 _ROOM = 0.97  # how far below the asked size to prune, as pages are never quite full
 
 
@@ -133,10 +136,11 @@ class FeatureStore:
         memory = self._memory()
         found = memory.get(namespace, block, keys, out)
         asked = {key for key, here in zip(keys, found, strict=True) if not here and key is not None}
-        if not asked or not self.exists():
+        if not asked:
             return out, found
-        read = self._database.run(
-            lambda c: dict(_read(c, namespace, block, list(asked), 4 * width))
+        nothing: dict[bytes, np.ndarray] = {}
+        read = self._database.read(
+            lambda c: dict(_read(c, namespace, block, list(asked), 4 * width)), nothing
         )
         for i, key in enumerate(keys):
             if not found[i] and key in read:
@@ -210,7 +214,7 @@ class FeatureStore:
                         ],
                     )
 
-        self._database.run(work)
+        self._database.write(work)
 
     def claims(self) -> Claims:
         """Claims on samples that are about to be computed, as a context."""
@@ -249,15 +253,8 @@ class FeatureStore:
                 "namespaces": groups,
             }
 
-        if not self.exists():
-            return {
-                "path": str(self._folder),
-                "bytes": 0,
-                "samples": 0,
-                "vectors": 0,
-                "namespaces": [],
-            }
-        return self._database.run(work)
+        nothing = {"bytes": 0, "samples": 0, "vectors": 0, "namespaces": []}
+        return self._database.read(work, {"path": str(self._folder), **nothing})
 
     def verify(self) -> tuple[int, int]:
         """Check every vector against its checksum, and remove those that fail.
@@ -266,34 +263,23 @@ class FeatureStore:
         -------
         checked, removed : int
         """
-        if not self.exists():
-            return 0, 0
         self._memory().clear()
 
-        def work(connection: sqlite3.Connection) -> tuple[int, int]:
-            connection.text_factory = bytes  # damaged text need not be UTF-8
-            if connection.execute("PRAGMA quick_check").fetchone() != (b"ok",):
-                raise sqlite3.DatabaseError("PRAGMA quick_check found damage")
-            rows = connection.execute(
-                "SELECT v.block, v.sample, n.digest, b.name, s.key, v.vector, v.checksum "
-                "FROM vectors v LEFT JOIN blocks b ON v.block = b.id "
-                "LEFT JOIN namespaces n ON b.namespace = n.id "
-                "LEFT JOIN samples s ON v.sample = s.id"
-            )
-            checked, damaged = 0, []
-            for block, sample, digest, name, key, vector, checksum in rows:
-                checked += 1
-                parts = (digest, name, key, vector)
-                if not all(isinstance(part, bytes) for part in parts) or checksum != _digest(parts):
-                    damaged.append((block, sample))
-            if damaged:
-                with transaction(connection):
-                    connection.executemany(
-                        "DELETE FROM vectors WHERE block = ? AND sample = ?", damaged
-                    )
-            return checked, len(damaged)
+        def check_pages(connection: sqlite3.Connection) -> bool:
+            if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise DamagedError("PRAGMA quick_check failed")
+            return True
 
-        return self._database.run(work)
+        self._database.read(check_pages, False)
+        checked, removed = 0, 0
+        last: _Row | None = (-1, -1)
+        while last is not None:  # in parts, so that writers get their turn
+            nothing: tuple[int, list[_Row], _Row | None] = (0, [], None)
+            n, damaged, last = self._database.read(partial(_check, last), nothing)
+            checked += n
+            if damaged:
+                removed += self._database.write(partial(_remove, damaged))
+        return checked, removed
 
     def prune(self, *, max_bytes: int | None = None, older_than: float | None = None) -> int:
         """Remove vectors, the oldest first, and give their space back to the disk.
@@ -315,10 +301,10 @@ class FeatureStore:
         for name, value in (("max_bytes", max_bytes), ("older_than", older_than)):
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value!r}")
-        if not self.exists():
-            return 0
         self._memory().clear()
         removed = 0
+        if not self.exists():
+            return removed
         if older_than is not None:
             removed += self._delete("stored < ?", time.time() - older_than)
         while max_bytes is not None and (size := self._bytes()) > max_bytes:
@@ -330,7 +316,7 @@ class FeatureStore:
                 _ROOM * kept * max_bytes / size,
             )
             removed += gone
-            if not gone:  # what is left are the empty tables
+            if not gone or self._bytes() >= size:  # only empty tables are left, or no room to work
                 break
         return removed
 
@@ -359,11 +345,20 @@ class FeatureStore:
                 connection.execute(
                     "DELETE FROM samples WHERE id NOT IN (SELECT sample FROM vectors)"
                 )
-            connection.execute("VACUUM")
+            try:
+                connection.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                warnings.warn(
+                    f"{self!r} gives the room of removed vectors to new ones, not to the disk: "
+                    f"compacting its file failed ({error})",
+                    stacklevel=5,
+                )
             return removed
 
-        return self._database.run(work)
+        return self._database.write(work)
 
+
+_Row = tuple[int, int]  # block and sample
 
 _LAYERS: dict[Path, MemoryLayer] = {}
 _LAYERS_LOCK = threading.Lock()
@@ -397,6 +392,31 @@ def _read(
                 and checksum == _checksum(namespace, block, key, vector)
             ):
                 yield key, np.frombuffer(vector, dtype="<f4")
+
+
+def _check(last: _Row, connection: sqlite3.Connection) -> tuple[int, list[_Row], _Row | None]:
+    """Number of rows after `last`, the damaged among them, and the new last."""
+    connection.text_factory = bytes  # damaged text need not be UTF-8
+    rows = connection.execute(
+        "SELECT v.block, v.sample, n.digest, b.name, s.key, v.vector, v.checksum "
+        "FROM (SELECT * FROM vectors WHERE (block, sample) > (?, ?) "
+        "ORDER BY block, sample LIMIT ?) v LEFT JOIN blocks b ON v.block = b.id "
+        "LEFT JOIN namespaces n ON b.namespace = n.id LEFT JOIN samples s ON v.sample = s.id "
+        "ORDER BY v.block, v.sample",
+        (*last, _PART),
+    ).fetchall()
+    damaged = [
+        (block, sample)
+        for block, sample, *parts, checksum in rows
+        if not all(isinstance(part, bytes) for part in parts) or checksum != _digest(parts)
+    ]
+    return len(rows), damaged, (rows[-1][0], rows[-1][1]) if len(rows) == _PART else None
+
+
+def _remove(damaged: list[_Row], connection: sqlite3.Connection) -> int:
+    with transaction(connection):
+        connection.executemany("DELETE FROM vectors WHERE block = ? AND sample = ?", damaged)
+    return len(damaged)
 
 
 def _block_number(connection: sqlite3.Connection, namespace: str, block: str) -> int | None:

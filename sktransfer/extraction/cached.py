@@ -6,19 +6,21 @@ maximum of every stage, so that the next layer or pooling of a search is found.
 
 import sqlite3
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 
 from sktransfer.caching import FeatureStore
 from sktransfer.caching.claims import Claims
-from sktransfer.exceptions import ImageReadError
 from sktransfer.extraction.engines import Engine
-from sktransfer.extraction.fingerprint import file_state, sample_key
-from sktransfer.extraction.runner import FailedImage, progress_bar, stream
-from sktransfer.extraction.sources import take
+from sktransfer.extraction.fingerprint import Sample, file_state, sample_of
+from sktransfer.extraction.runner import FailedImage, fetch, progress_bar, stream
+from sktransfer.extraction.sources import name_of
 from sktransfer.extraction.staged import Read, usual_reads
 from sktransfer.extraction.tracing import Trace
 
@@ -26,10 +28,17 @@ _WINDOW = 4096
 """Images looked up at once: files are hashed shortly before they are decoded, while the
 operating system still holds them."""
 
+_DATASET_WINDOW = 256
+"""The same for datasets, whose items are fetched once and held meanwhile."""
+
 _COMMIT_SECONDS = 1.0
 """Time between writes, and about the work that one worker claims at once."""
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = (0.05, 0.5)
+"""First and longest wait for samples that others are computing."""
+
+_LARGE = 16_384
+"""Bytes from which hashing an array costs more than handing it to a thread."""
 
 
 class Drawer(NamedTuple):
@@ -66,6 +75,7 @@ def extract_cached(
     trace: Trace,
     reads: tuple[Read, ...],
     batch_size: int,
+    max_pixels: int,
     on_error: str = "raise",
     progress: str | None = None,
 ) -> Extracted:
@@ -81,11 +91,14 @@ def extract_cached(
     trace : Trace
     reads : tuple of Read
         What is wanted of every item.
+    max_pixels : int
+        Larger Pillow images are not decoded.
     """
-    run = _Run(drawer, engine_for, items, read, trace, reads, batch_size, on_error)
+    run = _Run(drawer, engine_for, items, read, trace, reads, batch_size, max_pixels, on_error)
+    window = _WINDOW if isinstance(items, list | np.ndarray) else _DATASET_WINDOW
     with progress_bar(len(items), progress) as bar:
-        for start in range(0, len(items), _WINDOW):
-            run.window(range(start, min(start + _WINDOW, len(items))), bar.update)
+        for start in range(0, len(items), window):
+            run.window(range(start, min(start + window, len(items))), bar.update)
     run.failed.sort()
     return Extracted(run.features, run.failed, run.n_forward)
 
@@ -118,15 +131,18 @@ class _Run:
         trace: Trace,
         reads: tuple[Read, ...],
         batch_size: int,
+        max_pixels: int,
         on_error: str,
     ) -> None:
         self.store, self.namespace, self.description = drawer
         self.engine_for = engine_for
-        self.items = items
+        self.all_items = items
+        self.items: Any = items
         self.read = read
         self.trace = trace
         self.reads = reads
         self.batch_size = batch_size
+        self.max_pixels = max_pixels
         self.on_error = on_error
         self.blocks = tuple(dict.fromkeys(map(_block_of, reads)))
         self.usual = tuple(dict.fromkeys(map(_block_of, usual_reads(trace))))
@@ -134,17 +150,24 @@ class _Run:
         self.features = np.full((len(items), n_features), np.nan, dtype=np.float32)
         self.failed: list[FailedImage] = []
         self.n_forward = 0
-        self.writable = True
+        self.usable = True
+        self.samples: dict[int, Sample | None] = {}
+        self.own_keys = uuid.uuid4().bytes
 
     # --- lookup ---------------------------------------------------------------------------
 
     def window(self, indices: range, advance: Callable[[int], Any]) -> None:
         """Fill the rows of some items."""
-        keys = [_key_of(self.items, index) for index in indices]
+        if not isinstance(self.all_items, list | np.ndarray):
+            # A dataset may give another answer the second time, and work hard for each.
+            self.items = {index: fetch(self.all_items, index) for index in indices}
+        self.samples = _samples_of(self.items, indices, self.max_pixels)
         missing: dict[bytes, list[int]] = {}
-        for index, key in zip(indices, keys, strict=True):
-            # An item without a key is broken, or of a kind that reading will refuse.
-            missing.setdefault(key or b"no key" + index.to_bytes(8, "big"), []).append(index)
+        for index, sample in self.samples.items():
+            # An item without a key is broken, or of a kind that reading will refuse. Nobody
+            # else has it.
+            key = self.own_keys + index.to_bytes(8, "big") if sample is None else sample.key
+            missing.setdefault(key, []).append(index)
         self._look_up(missing, advance)
         if missing:
             self._compute(missing, advance)
@@ -158,17 +181,31 @@ class _Run:
             vectors[block], here = self._get(block, keys)
             found &= here
         rows = np.flatnonzero(found)
-        for start in range(0, len(rows), _WINDOW):
-            self._fill(
-                [missing[keys[row]] for row in rows[start : start + _WINDOW]],
-                {block: matrix[rows[start : start + _WINDOW]] for block, matrix in vectors.items()},
-            )
+        self._fill(
+            [missing[keys[row]] for row in rows],
+            {block: matrix[rows] for block, matrix in vectors.items()},
+        )
         for row in rows:
             advance(len(missing.pop(keys[row])))
 
     def _get(self, block: _Block, keys: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         width = sum(read.width(self.trace) for read in block.reads)
-        return self.store.get(self.namespace, block.name, keys, width)
+        if self.usable:
+            try:
+                return self.store.get(self.namespace, block.name, keys, width)
+            except (OSError, sqlite3.Error) as error:
+                self.give_up("read", error)
+        nothing = np.full((len(keys), width), np.nan, dtype=np.float32)
+        return nothing, np.zeros(len(keys), dtype=bool)
+
+    def give_up(self, what: str, error: Exception) -> None:
+        """Go on without the store: a search should not end because a disk is full."""
+        self.usable = False
+        warnings.warn(
+            f"{self.store!r} cannot be {what} ({error}); the features are right, but they are "
+            "not kept. Check the folder's permissions, free space and other users",
+            stacklevel=2,
+        )
 
     def _fill(self, positions: list[list[int]], vectors: dict[_Block, np.ndarray]) -> None:
         """Write what is wanted of each sample into all its rows."""
@@ -190,6 +227,7 @@ class _Run:
         blocks = self._blocks_to_compute(list(missing))
         engine = self.engine_for(tuple(read for block in blocks for read in block.reads))
         scope = f"{self.namespace}:{'|'.join(block.name for block in blocks)}"
+        wait = _POLL_SECONDS[0]
         with self.store.claims() as claims:
             while missing:
                 lot = _Lot(self, claims, scope, blocks, missing, advance)
@@ -198,13 +236,16 @@ class _Run:
                     break
                 # The others hold the rest, or did when they were claimed.
                 self._look_up(missing, advance)
-                if not lot.any_claimed:
-                    time.sleep(_POLL_SECONDS)
+                if lot.any_claimed:
+                    wait = _POLL_SECONDS[0]
+                else:
+                    time.sleep(wait)
+                    wait = min(2 * wait, _POLL_SECONDS[1])
 
     def _blocks_to_compute(self, keys: list[bytes]) -> tuple[_Block, ...]:
         """The usual blocks and those asked for; the latter alone once the usual are there."""
         special = tuple(block for block in self.blocks if block not in self.usual)
-        if special and self._get(self.usual[-1], keys)[1].all():
+        if special and self.usual and self._get(self.usual[-1], keys)[1].all():
             return self.blocks
         return self.usual + special
 
@@ -228,7 +269,7 @@ class _Lot:
         self.missing = missing
         self.advance = advance
         self.any_claimed = False
-        self.claimed: dict[int, tuple[bytes, Any]] = {}  # by index: key and state of the file
+        self.claimed: dict[int, bytes] = {}  # the key of the sample at an index
         self.pending: list[tuple[list[int], list[np.ndarray]]] = []
         self.started = self.committed = time.perf_counter()
         self.n_done = 0
@@ -246,7 +287,7 @@ class _Lot:
                     self._commit()
         finally:  # what was computed is kept even if the run ends here
             self._commit()
-            self.claims.release(self.scope, [key for key, _ in self.claimed.values()])
+            self.claims.release(self.scope, list(self.claimed.values()))
 
     def _batches(self) -> Iterator[list[int]]:
         """Claim samples as they are needed; ends when nobody has left any."""
@@ -255,8 +296,8 @@ class _Lot:
         while True:
             rate = self.n_done / (time.perf_counter() - self.started)
             limit = max(run.batch_size, int(rate * _COMMIT_SECONDS))
-            open_keys = [key for key in self.missing if key not in tried]
-            keys = self.claims.take(self.scope, open_keys, limit)
+            left = [key for key in self.missing if key not in tried]
+            keys = self.claims.take(self.scope, left, limit) if run.usable else left[:limit]
             if not keys:
                 return
             self.any_claimed = True
@@ -272,19 +313,22 @@ class _Lot:
             for key, done in zip(keys, stored, strict=True):
                 if not done:
                     index = self.missing[key][0]
-                    self.claimed[index] = (key, _state_of(run.items, index))
+                    self.claimed[index] = key
                     indices.append(index)
             for start in range(0, len(indices), run.batch_size):
                 yield indices[start : start + run.batch_size]
 
     def _settle_failures(self, failed: Sequence[FailedImage]) -> None:
         """Note a failure for every copy of the sample; failures are never stored."""
-        keys = [self.claimed.pop(failure.index)[0] for failure in failed]
+        keys = [self.claimed.pop(failure.index) for failure in failed]
         if keys:
             self.claims.release(self.scope, keys)
         for failure, key in zip(failed, keys, strict=True):
             positions = self.missing.pop(key)
-            self.parent.failed += [failure._replace(index=index) for index in positions]
+            self.parent.failed += [
+                failure._replace(index=index, path=name_of(self.parent.all_items, index))
+                for index in positions
+            ]
             self.advance(len(positions))
 
     def _commit(self) -> None:
@@ -303,13 +347,8 @@ class _Lot:
             block: np.concatenate([next(columns) for _ in block.reads], axis=1)
             for block in self.blocks
         }
-        samples = [self.claimed.pop(index) for index in indices]
-        keys = [key for key, _ in samples]
-        # A file that changed after it was hashed must not be stored under its old content.
-        same = [
-            not key.startswith(b"no key") and state == _state_of(run.items, index)
-            for index, (key, state) in zip(indices, samples, strict=True)
-        ]
+        keys = [self.claimed.pop(index) for index in indices]
+        same = [self._is_unchanged(index) for index in indices]
         self._store(
             [key for key, keep in zip(keys, same, strict=True) if keep],
             {block.name: matrix[same] for block, matrix in vectors.items()},
@@ -319,9 +358,16 @@ class _Lot:
         run._fill(positions, vectors)
         self.advance(sum(map(len, positions)))
 
+    def _is_unchanged(self, index: int) -> bool:
+        """Whether an item still holds what its key was made from."""
+        sample = self.parent.samples[index]
+        if sample is None:
+            return False
+        return sample.state is None or sample.state == file_state(self.parent.items[index])
+
     def _store(self, keys: list[bytes], blocks: dict[str, np.ndarray]) -> None:
         run = self.parent
-        if not run.writable or not keys:
+        if not run.usable or not keys:
             return
         try:
             run.store.put(
@@ -332,25 +378,16 @@ class _Lot:
                 n_forward=len(keys),
             )
         except (OSError, sqlite3.Error) as error:
-            run.writable = False
-            warnings.warn(
-                f"{run.store!r} cannot be written ({error}); the features are right, but they "
-                "are not kept. Check the folder's permissions and free space",
-                stacklevel=2,
-            )
+            run.give_up("written", error)
 
 
-def _key_of(items: Sequence[Any], index: int) -> bytes | None:
-    try:
-        return sample_key(take(items, index))
-    except Exception:  # a dataset that fails for this item fails again when it is read
-        return None
+def _samples_of(items: Any, indices: range, max_pixels: int) -> dict[int, Sample | None]:
+    """Hash items: in threads if they are large."""
 
+    def sample(index: int) -> Sample | None:
+        return sample_of(fetch(items, index), max_pixels)
 
-def _state_of(items: Sequence[Any], index: int) -> Any:
-    if not isinstance(items, list | np.ndarray):
-        return None
-    try:
-        return file_state(take(items, index))
-    except (OSError, ImageReadError):
-        return None
+    if getattr(items[indices[0]], "nbytes", _LARGE) < _LARGE:
+        return {index: sample(index) for index in indices}
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        return dict(zip(indices, pool.map(sample, indices), strict=True))

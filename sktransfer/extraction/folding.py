@@ -17,8 +17,9 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from sktransfer.extraction.hooks import Tap, hooked
-from sktransfer.extraction.staged import StagedNetwork, usual_reads
+from sktransfer.extraction.fingerprint import module_state
+from sktransfer.extraction.hooks import Tap, drop_hooks, hooked
+from sktransfer.extraction.staged import StagedNetwork, reads_of
 from sktransfer.extraction.tracing import Trace
 
 _TOLERANCE = 1e-4
@@ -26,13 +27,14 @@ _TOLERANCE = 1e-4
 
 
 class _Folded(NamedTuple):
-    """A folded copy and the convolutions that now put out something else."""
+    """A folded copy, the layers that it computes differently, and what it was made from."""
 
-    module: nn.Module
-    convolutions: frozenset[str]
+    module: nn.Module | None
+    different: frozenset[str]
+    state: tuple[tuple[int, int], ...]
 
 
-_FOLDED: WeakKeyDictionary[nn.Module, _Folded | None] = WeakKeyDictionary()
+_FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
 _FOLDING = threading.Lock()
 
 
@@ -47,22 +49,20 @@ def without_batch_norm(module: nn.Module, trace: Trace, layers: Collection[str])
         Frozen and in evaluation mode.
     trace : Trace
     layers : collection of str
-        Layers that will be read. A convolution whose batch norm was folded does not put
-        out what it used to.
+        Layers that will be read. What lies between a convolution and its batch norm does not
+        put out what it used to.
     """
+    state = module_state(module)
     with _FOLDING:
-        if module not in _FOLDED:
-            _FOLDED[module] = _fold(module, trace)
-        folded = _FOLDED[module]
-    if folded is None:
-        return module
-    modules = {trace.taps[layer].module for layer in layers if trace.taps[layer].side == "output"}
-    return module if modules & folded.convolutions else folded.module
+        folded = _FOLDED.get(module)
+        if folded is None or folded.state != state:
+            folded = _FOLDED[module] = _Folded(*_fold(module, trace), state)
+    return module if folded.module is None or folded.different & set(layers) else folded.module
 
 
-def _fold(module: nn.Module, trace: Trace) -> _Folded | None:
+def _fold(module: nn.Module, trace: Trace) -> tuple[nn.Module | None, frozenset[str]]:
     if not any(map(_is_norm, module.modules())):
-        return None
+        return None, frozenset()
     parameter = next(module.parameters(), torch.zeros(()))
     probe = torch.randn(
         2, trace.in_channels, *trace.size, generator=torch.Generator().manual_seed(0)
@@ -71,14 +71,12 @@ def _fold(module: nn.Module, trace: Trace) -> _Folded | None:
         with torch.inference_mode():
             pairs = _pairs(module, probe)
             if not pairs:
-                return None
+                return None, frozenset()
             copied = _fold_pairs(module, pairs)
-            # What a convolution feeds besides its batch norm is not seen; the numbers tell.
-            if not _agree(module, copied, trace, probe):
-                return None
+            # What else a convolution feeds is not seen; the numbers of all layers tell.
+            return copied, _different(module, copied, trace, probe)
     except Exception:  # a foreign network may fail on noise, or on being copied
-        return None
-    return _Folded(copied, frozenset(pairs.values()))
+        return None, frozenset()
 
 
 def _pairs(module: nn.Module, probe: torch.Tensor) -> dict[str, str]:
@@ -132,14 +130,19 @@ def _fold_pairs(module: nn.Module, pairs: dict[str, str]) -> nn.Module:
             rest.add_module("act", norm.act)
         parent, _, name = norm_name.rpartition(".")
         setattr(copied.get_submodule(parent), name, rest)
+    drop_hooks(copied)
     return copied.eval()
 
 
-def _agree(module: nn.Module, copied: nn.Module, trace: Trace, probe: torch.Tensor) -> bool:
-    reads = usual_reads(trace)
+def _different(
+    module: nn.Module, copied: nn.Module, trace: Trace, probe: torch.Tensor
+) -> frozenset[str]:
+    """Layers whose pooled activations changed."""
+    reads = reads_of(trace, trace.activations, "avg+max")
     before = StagedNetwork(module, trace, reads)(probe)
     after = StagedNetwork(copied, trace, reads)(probe)
-    return all(
-        bool((a - b).abs().max() <= _TOLERANCE * b.abs().max())
-        for a, b in zip(after, before, strict=True)
+    return frozenset(
+        read.layer
+        for read, a, b in zip(reads, after, before, strict=True)
+        if not (a - b).abs().max() <= _TOLERANCE * b.abs().max()
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from torch import nn
 
@@ -19,6 +20,27 @@ class Tap:
 
     module: str
     side: str = "output"
+
+
+_OURS: WeakSet[Callable[..., None]] = WeakSet()
+
+
+def is_ours(hook: Any) -> bool:
+    """Whether a hook is one of `hooked`, which comes and goes."""
+    try:
+        return hook in _OURS
+    except TypeError:  # no function of ours, which all can be referred to weakly
+        return False
+
+
+def drop_hooks(module: nn.Module) -> None:
+    """Remove from a copy the hooks that were on the original while it was copied."""
+    for child in module.modules():
+        for hooks in (child._forward_hooks, child._forward_pre_hooks):
+            for number in [n for n, hook in hooks.items() if is_ours(hook)]:
+                hooks.pop(number)
+                child._forward_hooks_with_kwargs.pop(number, None)
+                child._forward_pre_hooks_with_kwargs.pop(number, None)
 
 
 @contextmanager
@@ -33,6 +55,7 @@ def hooked(module: nn.Module, taps: set[Tap], record: Callable[[Tap, Any], None]
                 reads_output = tap.side == "output"
                 record(tap, last if reads_output else next(iter([*inputs, *last.values()]), None))
 
+        _OURS.add(hook)
         return hook
 
     handles = []

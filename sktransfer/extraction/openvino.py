@@ -5,11 +5,13 @@ compilation a fraction of one, so each is done once per process: a network is co
 all its usual reads, of which a compiled net takes those that are wanted.
 """
 
+import copy
 import threading
 import warnings
 from collections import OrderedDict
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -17,7 +19,9 @@ from torch import nn
 
 from sktransfer.exceptions import ConversionError
 from sktransfer.extraction.engines import Engine, Network, in_passes
+from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.staged import Read, StagedNetwork, usual_reads
+from sktransfer.extraction.tracing import Trace
 
 _N_CONVERTED = 4
 _N_COMPILED = 16
@@ -27,8 +31,24 @@ _N_COMPILED = 16
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 0.25}
 
 _LOCK = threading.RLock()
-_CONVERTED: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-_COMPILED: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+_CONVERTED: OrderedDict[tuple[Any, ...], "_Converted | str"] = OrderedDict()
+_COMPILED: OrderedDict[tuple[Any, ...], "_Compiled | str"] = OrderedDict()
+
+
+class _Converted(NamedTuple):
+    """An OpenVINO model, what it puts out, and whether tracing it gave rise to doubts."""
+
+    model: Any
+    outputs: tuple[Read, ...]
+    doubtful: bool
+
+
+class _Compiled(NamedTuple):
+    """A compiled net and the modules that it was compared with."""
+
+    net: Any
+    doubtful: bool
+    compared: WeakSet[nn.Module]
 
 
 def openvino_engine(network: Network, reads: tuple[Read, ...], precision: str) -> Engine:
@@ -44,25 +64,50 @@ def openvino_engine(network: Network, reads: tuple[Read, ...], precision: str) -
     Raises
     ------
     ConversionError
-        The network cannot be converted, or its features differ from torch's.
+        The network cannot be converted, or its features differ from torch's. The engine
+        itself raises it, too, if tracing met a decision that may depend on the pixels and
+        the first images it is given come out different.
     """
+    compiled = _compiled(network, reads, precision)
+    request = compiled.net.create_infer_request()  # a request serves one thread at a time
+    unsure = compiled.doubtful
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        nonlocal unsure
+        outputs = request.infer([pixels], share_inputs=True)
+        found = [outputs[i].copy() for i in range(len(reads))]
+        if unsure:
+            unsure = False
+            few = torch.from_numpy(pixels[:4])
+            _compare([matrix[:4] for matrix in found], network, reads, few, precision)
+        return found
+
+    return in_passes(run, network.trace.size)
+
+
+def _compiled(network: Network, reads: tuple[Read, ...], precision: str) -> _Compiled:
     n_threads = torch.get_num_threads()  # what joblib allows its workers
     name = (network.fingerprint, network.trace.size, reads, precision, n_threads)
     with _LOCK:
-        compiled = _COMPILED.get(name)
-        if compiled is None:
-            compiled = _compile(_converted(network, reads), reads, precision, n_threads)
-            _check(compiled, network, reads, precision)
-            _COMPILED[name] = compiled
+        if name not in _COMPILED:
+            try:
+                converted = _converted(network, reads)
+                net = _compile(converted, reads, precision, n_threads)
+                _COMPILED[name] = _Compiled(net, converted.doubtful, WeakSet())
+            except Exception as error:
+                _COMPILED[name] = str(error)  # an exception would keep what it passed alive
             _shorten(_COMPILED, _N_COMPILED)
         _COMPILED.move_to_end(name)
-    request = compiled.create_infer_request()  # a request serves one thread at a time
-
-    def run(pixels: np.ndarray) -> list[np.ndarray]:
-        outputs = request.infer([pixels], share_inputs=True)
-        return [outputs[i].copy() for i in range(len(reads))]
-
-    return in_passes(run, network.trace.size)
+        compiled = _COMPILED[name]
+        if isinstance(compiled, str):
+            raise ConversionError(compiled)
+        if network.module not in compiled.compared:
+            for probe in _probes(network.trace, 3 if compiled.doubtful else 1):
+                found = compiled.net(probe.numpy())
+                matrices = [found[i] for i in range(len(reads))]
+                _compare(matrices, network, reads, probe, precision)
+            compiled.compared.add(network.module)
+    return compiled
 
 
 class _FromNHWC(nn.Module):
@@ -76,49 +121,55 @@ class _FromNHWC(nn.Module):
         return self.staged(x.permute(0, 3, 1, 2))
 
 
-def _converted(network: Network, reads: tuple[Read, ...]) -> tuple[Any, tuple[Read, ...]]:
-    """An OpenVINO model that has these reads among its outputs, and all its outputs."""
+def _converted(network: Network, reads: tuple[Read, ...]) -> _Converted:
+    """An OpenVINO model that has these reads among its outputs."""
     usual = usual_reads(network.trace)
     outputs = usual if set(reads) <= set(usual) else reads
     name = (network.fingerprint, network.trace.size, outputs)
-    known = _CONVERTED.get(name)
-    if known is None:
+    if name not in _CONVERTED:
         try:
-            known = _convert(network, outputs)
+            _CONVERTED[name] = _convert(network, outputs)
         except Exception as error:  # whatever a network does that a trace cannot express
-            known = ConversionError(f"{type(error).__name__}: {str(error).splitlines()[0]}")
-        _CONVERTED[name] = known
+            lines = str(error).strip().splitlines()
+            _CONVERTED[name] = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
         _shorten(_CONVERTED, _N_CONVERTED)
     _CONVERTED.move_to_end(name)
-    if isinstance(known, ConversionError):
-        raise known
-    return known, outputs
+    converted = _CONVERTED[name]
+    if isinstance(converted, str):
+        raise ConversionError(converted)
+    return converted
 
 
-def _convert(network: Network, outputs: tuple[Read, ...]) -> Any:
+def _convert(network: Network, outputs: tuple[Read, ...]) -> _Converted:
     import openvino
 
-    module = _FromNHWC(StagedNetwork(network.module, network.trace, outputs))
-    example = _probe(network, 2)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of tracing, which is what is wanted here
+    # Of a copy, as the model goes on using the memory of the tensors it is given.
+    copied = copy.deepcopy(network.module)
+    drop_hooks(copied)
+    module = _FromNHWC(StagedNetwork(copied, network.trace, outputs))
+    (example,) = _probes(network.trace, 1)
+    example = example[:2]
+    with warnings.catch_warnings(record=True) as caught, torch.inference_mode():
+        warnings.simplefilter("always")
         trace: Any = torch.jit.trace
         traced = trace(module, example, check_trace=False, strict=False)
         model = openvino.convert_model(traced, example_input=example)
     model.reshape([-1, *example.shape[1:]])
-    return model
+    kind: Any = torch.jit.TracerWarning  # type: ignore[attr-defined]
+    doubtful = any(issubclass(warning.category, kind) for warning in caught)
+    return _Converted(model, outputs, doubtful)
 
 
 def _compile(
-    converted: tuple[Any, tuple[Read, ...]],
+    converted: _Converted,
     reads: tuple[Read, ...],
     precision: str,
     n_threads: int,
 ) -> Any:
     import openvino
 
-    model, outputs = converted
-    results = [model.outputs[outputs.index(read)].get_node() for read in reads]
+    model = converted.model
+    results = [model.outputs[converted.outputs.index(read)].get_node() for read in reads]
     part = openvino.Model(results, model.get_parameters())
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -136,24 +187,31 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _check(compiled: Any, network: Network, reads: tuple[Read, ...], precision: str) -> None:
-    """Compare with torch on a batch of another size than the traced one."""
-    probe = _probe(network, 3)
+def _compare(
+    found: list[np.ndarray],
+    network: Network,
+    reads: tuple[Read, ...],
+    pixels: torch.Tensor,
+    precision: str,
+) -> None:
+    """Raise ConversionError if torch finds something else."""
     with torch.inference_mode():
-        expected = StagedNetwork(network.module, network.trace, reads)(probe.permute(0, 3, 1, 2))
-    outputs = compiled(probe.numpy())
-    for i, (read, matrix) in enumerate(zip(reads, expected, strict=True)):
-        found, right = outputs[i], matrix.numpy()
-        same = found.shape == right.shape
-        scale = float(np.abs(right).max()) if right.size else 0.0
-        if not same or not np.abs(found - right).max() <= _TOLERANCES[precision] * scale + 1e-6:
-            raise ConversionError(f"the converted network's {read} differs from torch's")
+        expected = StagedNetwork(network.module, network.trace, reads)(pixels.permute(0, 3, 1, 2))
+    for read, matrix, right in zip(reads, found, expected, strict=True):
+        scale = float(right.abs().max()) if right.numel() else 0.0
+        tolerance = _TOLERANCES[precision] * scale + 1e-6
+        if matrix.shape != right.shape or not np.abs(matrix - right.numpy()).max() <= tolerance:
+            raise ConversionError(
+                f"the converted network differs from torch in layer {read.layer!r}"
+            )
 
 
-def _probe(network: Network, n: int) -> torch.Tensor:
-    """Noise in the shape of n images."""
-    shape = (n, *network.trace.size, network.trace.in_channels)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+def _probes(trace: Trace, n: int) -> list[torch.Tensor]:
+    """Batches of noise of another size than the traced one, and of different ranges."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, *trace.size, trace.in_channels)
+    noise = torch.randn(shape, generator=generator)
+    return [noise, noise.abs() / 4, noise[:1] * 60 - 100][:n]
 
 
 def _shorten(shared: OrderedDict[tuple[Any, ...], Any], length: int) -> None:

@@ -27,7 +27,7 @@ Range = tuple[float, float] | None
 
 # Pillow decodes an opened image when it is first needed, which threads must not do at once to
 # one image that stands in X twice.
-_LOADING = threading.Lock()
+LOADING = threading.Lock()
 
 # Resampled or converted floats may overshoot their range by a rounding error.
 _TOLERANCE = 1e-6
@@ -74,7 +74,7 @@ def read_image(
         return _read_file(Path(item), value_range=value_range, max_pixels=max_pixels, enough=enough)
     if isinstance(item, Image.Image):
         _check_pixels(item.size, max_pixels)
-        with _LOADING:
+        with LOADING:
             item.load()
         return _plain(ImageOps.exif_transpose(item), value_range)
     if item is None or (isinstance(item, float | np.floating) and np.isnan(item)) or _is_na(item):

@@ -157,7 +157,7 @@ def read_item(
     items: Sequence[Any], index: int, read: Callable[[Any], np.ndarray]
 ) -> np.ndarray | ImageReadError:
     """Read one item, returning rather than raising what is wrong with it."""
-    return _guarded(read, _fetch(items, index))
+    return _guarded(read, fetch(items, index))
 
 
 def _reading(
@@ -175,7 +175,7 @@ def _reading(
     try:
         for indices in batches:
             # Items are fetched here, in one thread: see `take`.
-            fetched = [_fetch(items, index) for index in indices]
+            fetched = [fetch(items, index) for index in indices]
             # A few images per task: tiny ones cost less than handing over a task does.
             share = max(1, -(-len(fetched) // (2 * n_threads)))
             shares = [fetched[i : i + share] for i in range(0, len(fetched), share)]
@@ -188,7 +188,8 @@ def _reading(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _fetch(items: Sequence[Any], index: int) -> Any:
+def fetch(items: Sequence[Any], index: int) -> Any:
+    """Take one item; what goes wrong is returned, to be told when the item is read."""
     try:
         return take(items, index)
     except Exception as error:

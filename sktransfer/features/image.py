@@ -27,6 +27,8 @@ from sktransfer.caching import FeatureStore
 from sktransfer.exceptions import ConversionError, ImageReadError
 from sktransfer.extraction.cached import Drawer, Extracted, extract_cached
 from sktransfer.extraction.engines import Engine, Network, resolve_engine, torch_engine
+from sktransfer.extraction.fingerprint import module_state, network_fingerprint
+from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.openvino import openvino_engine
 from sktransfer.extraction.preprocessing import Preprocessing, prepare, resized_size
 from sktransfer.extraction.reading import read_image
@@ -45,6 +47,9 @@ from sktransfer.features._parameters import (
     resolve_preprocessing,
     restored_on_error,
 )
+
+# To be raised when the same parameters come to give other numbers.
+_FORMAT = 1
 
 # What scikit-learn's validation notes of rows of pixels.
 _SEEN = {"n_features_in_", "feature_names_in_"}
@@ -295,7 +300,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         device = resolve_device(self.device)
         engine = resolve_engine(self.engine, device)
         backbone = self._load(device)
-        fingerprint = backbone.fingerprint  # before a pass: a network may count its calls
+        _ = backbone.fingerprint  # taken before a pass, as a network may count its calls
         how = resolve_preprocessing(self, backbone.info.preprocessing)
         with restored_on_error(self, _SEEN):
             items = self._items(X, how.in_channels, reset=True)
@@ -319,7 +324,6 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self.errors_: list[FailedImage] = []
         self._preprocessing = how
         self._reads = reads_of(trace, layers, self.pooling)
-        self._fingerprint = fingerprint
         # How the network can be had again, whatever set_params says afterwards: by name and
         # default weights, by name and the weights themselves, or not without the network.
         self._name = self.backbone if isinstance(self.backbone, str) else None
@@ -475,9 +479,15 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         """Take a loaded network into use."""
         self._backbone = backbone
         self.module_ = backbone.module
+        self._fingerprint = backbone.fingerprint
+        self._module_state = module_state(backbone.module)
 
     def _extract(self, items: Any) -> Extracted:
         """Features of all items, through the store if there is one."""
+        if module_state(self.module_) != self._module_state:  # someone trained it, say
+            self._module_state = module_state(self.module_)
+            weights = hashlib.sha256(module_to_bytes(self.module_)).hexdigest()
+            self._fingerprint = network_fingerprint(self.module_, weights)
         trace = self._backbone.trace(self.image_size_)
         how: dict[str, Any] = {
             "read": self._reader(self._preprocessing),
@@ -490,8 +500,15 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             engine = self._engine(self._reads)
             features, failed = extract(engine, items, n_features=width, **how)
             return Extracted(features, failed, len(items) - len(failed))
-        drawer = self._drawer(self.cache)
-        return extract_cached(drawer, self._engine, items, trace=trace, reads=self._reads, **how)
+        return extract_cached(
+            self._drawer(self.cache),
+            self._engine,
+            items,
+            trace=trace,
+            reads=self._reads,
+            max_pixels=self.max_pixels,
+            **how,
+        )
 
     def _engine(self, reads: tuple[Read, ...]) -> Engine:
         trace = self._backbone.trace(self.image_size_)
@@ -503,6 +520,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     def _drawer(self, cache: str | Path | FeatureStore) -> Drawer:
         """Where the store keeps the features of this network under these parameters."""
         decided_by = (
+            _FORMAT,
             self._fingerprint,
             self._preprocessing,
             self.channels,
@@ -549,12 +567,16 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         state = super().__getstate__().copy()
         backbone = state.pop("_backbone", None)
         module = state.pop("module_", None)
+        for derived in ("_fingerprint", "_module_state"):  # code may change, and ids do
+            state.pop(derived, None)
         if backbone is None:
             return state
         if self._name is None:
             # A state dict does not hold all of a network: plain attributes, buffers that
             # are not persistent. On the CPU, so that it can be unpickled anywhere.
-            state["_own"] = (copy.deepcopy(module).cpu(), backbone.info)
+            own = copy.deepcopy(module).cpu()
+            drop_hooks(own)
+            state["_own"] = (own, backbone.info)
         elif not self._by_reference:
             state["_module_bytes"] = module_to_bytes(module)
         return state

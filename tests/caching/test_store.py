@@ -139,6 +139,23 @@ def test_a_damaged_file_is_replaced_with_a_warning(store, damage):
     assert np.array_equal(store.get("n", "b", KEYS, 5)[0], vectors())
 
 
+def test_a_wrong_argument_or_a_stray_file_costs_nothing(store):
+    (store._folder / "features-v1-0001 (copy).sqlite3").touch()
+    (store._folder / "features-v1-backup.sqlite3").touch()
+    forget(store)
+    with pytest.raises(sqlite3.Error):
+        store.get("n", "b", [(1, 2)], 5)
+    assert store.get("n", "b", KEYS, 5)[1].all()
+
+
+def test_a_block_too_large_for_memory_is_kept_in_part(tmp_path):
+    store = FeatureStore(tmp_path, memory_bytes=5000)
+    store.put("n", KEYS, {"b": vectors(20, 50)})
+    for start in range(0, 20, 5):
+        assert store.get("n", "b", KEYS[start : start + 5], 50)[1].all()
+    assert 0 < len(store._memory()._tables["n", "b"].rows) < 20
+
+
 def test_damage_anywhere_gives_right_vectors_or_none(store):
     """A byte flipped at random places, in pages of any kind."""
     file = store._database.file

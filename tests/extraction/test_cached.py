@@ -25,7 +25,7 @@ class Work:
         self.seconds = seconds
         self.store = FeatureStore(folder)
         self.reads = reads or usual_reads(TRACE)[:1]
-        self.params = {"batch_size": 4, **params}
+        self.params = {"batch_size": 4, "max_pixels": 100, **params}
         self.forwarded = []
         self.asked = []
 
@@ -203,10 +203,72 @@ def test_a_file_that_changes_meanwhile_is_not_stored_under_its_old_content(tmp_p
         return np.full((2, 2, 1), 9, dtype=np.float32)
 
     drawer = Drawer(work.store, "n", "")
-    params = {"trace": TRACE, "reads": work.reads, "batch_size": 2}
+    params = {"trace": TRACE, "reads": work.reads, "batch_size": 2, "max_pixels": 100}
     found = extract_cached(drawer, work.engine_for, [str(path)], read, **params)
     assert found.features[0, 0] == 9
     assert work.store.info()["vectors"] == 0
+
+
+def test_a_file_that_changes_before_its_turn_is_not_either(tmp_path):
+    """The key is made long before the file is read."""
+    paths = [tmp_path / f"{i}" for i in range(20)]
+    for i, path in enumerate(paths):
+        path.write_bytes(bytes([i]))
+    work = Work(tmp_path / "store")
+
+    def read(path):
+        if path == str(paths[0]):
+            paths[19].write_bytes(b"new content")
+        return np.full((2, 2, 1), len(paths[int(path.rpartition("/")[2])].read_bytes()), "f4")
+
+    drawer = Drawer(work.store, "n", "")
+    params = {"trace": TRACE, "reads": work.reads, "batch_size": 2, "max_pixels": 100}
+    extract_cached(drawer, work.engine_for, [str(path) for path in paths], read, **params)
+    assert work.store.info()["samples"] == 19
+
+
+def test_a_dataset_is_asked_once_for_each_item(tmp_path):
+    class Fickle:
+        asked = 0
+
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            self.asked += 1
+            return np.array([self.asked], dtype=np.int64)
+
+    work = Work(tmp_path)
+    dataset = Fickle()
+    drawer = Drawer(work.store, "n", "")
+    params = {"trace": TRACE, "reads": work.reads, **work.params}
+    first = extract_cached(drawer, work.engine_for, dataset, work.read, **params)
+    assert dataset.asked == 30
+    assert first.features[:, 0].tolist() == list(range(1, 31))
+    assert work(range(1, 31)).features[:, 0].tolist() == list(range(1, 31))
+
+
+def test_a_store_that_cannot_be_read_costs_a_warning_not_the_run(tmp_path):
+    (tmp_path / "features-v1-0001.sqlite3").mkdir()
+    (tmp_path / "features-v1-0001 (copy).sqlite3").touch()
+    work = Work(tmp_path)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        found = work(range(10))
+    assert found.features[:, 0].tolist() == list(range(10))
+
+
+def test_copies_of_a_broken_item_are_reported_under_their_own_paths(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"broken")
+
+    def read(path):
+        raise ImageReadError("broken")
+
+    work = Work(tmp_path / "store", on_error="nan")
+    items = [str(tmp_path / name) for name in "ab"]
+    params = {"trace": TRACE, "reads": work.reads, **work.params}
+    found = extract_cached(Drawer(work.store, "n", ""), work.engine_for, items, read, **params)
+    assert [failure.path for failure in found.failed] == items
 
 
 def test_warm_runs_are_silent_and_make_no_engine(tmp_path):

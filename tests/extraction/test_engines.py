@@ -49,7 +49,7 @@ def assert_close(found, expected, tolerance=1e-4):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("efficientnet_lite0", 96), ("resnet18", 64), ("vit_b_32", 224)],
+    [("efficientnet_lite0", 96), ("resnet18", 64), ("timm/vit_tiny_patch16_224", 224)],
 )
 def test_both_engines_equal_eager_float32(name, size):
     network = named(name, size)
@@ -104,6 +104,50 @@ class Numpy(SmallCNN):
 
     def forward(self, x):
         return super().forward(torch.from_numpy(x.numpy() * 2))
+
+
+class Inverts(SmallCNN):
+    """Decides by the pixels, in a way that noise does not show."""
+
+    def forward(self, x):
+        return super().forward(1 - x if x.mean() > 0.7 and x.std() < 0.4 else x)
+
+
+def test_a_decision_by_pixels_is_found_out_with_the_first_images():
+    network = network_of(Inverts())
+    reads = reads_of(network.trace, ("penultimate",), "avg")
+    engine = openvino_engine(network, reads, "float32")
+    assert_close(engine(pixels(5)), eager(network, reads, pixels(5)))
+    with pytest.raises(ConversionError, match="differs from torch in layer 'penultimate'"):
+        openvino_engine(network, reads, "float32")(0.8 + pixels(5) / 10)
+
+
+def test_what_was_converted_shares_no_memory_with_the_network():
+    network = network_of(SmallCNN())
+    reads = reads_of(network.trace, ("penultimate",), "avg")
+    engine = openvino_engine(network, reads, "float32")
+    expected = engine(pixels(2))
+    network.module.conv.weight.zero_()
+    assert np.array_equal(engine(pixels(2))[0], expected[0])
+
+
+def test_another_network_of_the_same_fingerprint_is_found_out():
+    module = SmallCNN()
+    reads = reads_of(network_of(module).trace, ("penultimate",), "avg")
+    openvino_engine(network_of(module, fingerprint="same"), reads, "float32")
+    with pytest.raises(ConversionError):
+        openvino_engine(network_of(SmallCNN(), fingerprint="same"), reads, "float32")
+
+
+def test_a_remembered_failure_keeps_nothing_alive():
+    network = network_of(Special())
+    reads = reads_of(network.trace, ("penultimate",), "avg")
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(ConversionError) as caught:
+            openvino_engine(network, reads, "float32")
+        depths.add(len(caught.traceback))
+    assert len(depths) <= 2
 
 
 class Special(SmallCNN):

@@ -1,10 +1,13 @@
 """A hash changes exactly when the features would."""
 
 import copy
+import functools
+import logging
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,8 +18,14 @@ from torch import nn
 
 from sktransfer import load_backbone
 from sktransfer.extraction import fingerprint
-from sktransfer.extraction.fingerprint import network_fingerprint, sample_key
+from sktransfer.extraction.fingerprint import network_fingerprint, sample_of
+from sktransfer.extraction.hooks import Tap, hooked
 from tests.networks import Projected, SmallCNN
+
+
+def sample_key(item):
+    sample = sample_of(item, max_pixels=10_000)
+    return None if sample is None else sample.key
 
 
 def test_arrays_are_known_by_type_shape_and_values():
@@ -90,6 +99,14 @@ def test_a_file_at_rest_is_hashed_once(tmp_path, monkeypatch):
     assert hashed
 
 
+def test_what_is_no_regular_file_or_too_large_a_picture_has_no_key(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    large = Image.new("L", (101, 100))
+    for item in (tmp_path / "pipe", tmp_path / "empty", tmp_path, "/dev/zero", large):
+        assert sample_key(item) is None
+
+
 @pytest.mark.parametrize("item", [None, "absent.png", float("nan"), object(), "", np.array("x")])
 def test_what_cannot_be_read_has_no_key(item):
     assert sample_key(item) is None
@@ -134,15 +151,82 @@ def test_whatever_changes_the_features_changes_the_fingerprint():
         seen.add(fingerprint_of(other))
         return len(seen) == before + 1
 
+    def closure(factor):
+        return lambda x: x * factor
+
+    class Slotted:
+        __slots__ = ("value",)
+
+        def __init__(self, value):
+            self.value = value
+
     assert changed(lambda m: m.projection.mul_(2))  # a buffer outside the state dict
     assert changed(lambda m: setattr(m, "scale", m.scale * 2))  # a tensor that is an attribute
     assert changed(lambda m: setattr(m.conv, "stride", (2, 2)))
-    assert changed(lambda m: setattr(m, "factor", 3.0))
-    assert changed(lambda m: setattr(m, "act", torch.relu))
-    assert changed(lambda m: setattr(m, "act", torch.tanh))
-    assert changed(lambda m: setattr(m, "act", lambda x: x + 1))
-    assert changed(lambda m: setattr(m, "act", lambda x: x + 2))
     assert changed(lambda m: setattr(m, "pool", nn.AdaptiveMaxPool2d(1)))
+    values = [3.0, np.float32(1), np.float32(2), torch.relu, torch.tanh, closure(1), closure(2)]
+    values += [lambda x: x + 1, lambda x: x + 2, lambda x, *, f=1: x * f, lambda x, *, f=2: x * f]
+    values += [Slotted(1), Slotted(2), range(2), range(3), functools.partial(max, 1), np.sin]
+    values += [[[[[[[1]]]]]], [[[[[[2]]]]]], {"a": {"b": {"c": {"d": {"e": 1}}}}}, {1, 2}, {1, 3}]
+    values += [[nn.Conv2d(3, 4, 1)], [nn.Conv2d(3, 4, 1)], torch.eye(2).to_sparse()]
+    values += [torch.ones(2).to_sparse(), np.array([None, "a"]), np.array([None, "b"])]
+    for value in values:
+        assert changed(lambda m, value=value: setattr(m, "_private", value)), value
+    assert changed(lambda m: m.register_forward_hook(lambda m, i, o: o + 1))
+    assert changed(lambda m: m.conv.register_forward_pre_hook(lambda m, i: (i[0] + 1,)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[1.5, "a", (1, 2), np.arange(3), {"k": [1, {2}]}, torch.eye(2).to_sparse()],
+        logging.getLogger("a.b"),
+        np.array([None, "a"], dtype=object),
+        torch.empty(3, device="meta"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_copies_of_attributes_change_nothing(value):
+    torch.manual_seed(0)
+    module = SmallCNN()
+    module.attribute = value
+    expected = fingerprint_of(module)
+    assert fingerprint_of(copy.deepcopy(module)) == expected
+    assert fingerprint_of(pickle.loads(pickle.dumps(module))) == expected
+
+
+def test_what_cannot_be_looked_into_is_never_the_same():
+    module = SmallCNN()
+    module.lock = threading.Lock()
+    assert fingerprint_of(module) != fingerprint_of(module)
+
+
+def test_an_attribute_that_holds_itself_ends():
+    module = SmallCNN()
+    module.loop = [module]
+    module.loop.append(module.loop)
+    assert fingerprint_of(module) == fingerprint_of(module)
+
+
+def test_hooks_of_a_pass_in_another_thread_do_not_count():
+    module = SmallCNN()
+    before = fingerprint_of(module)
+    with hooked(module, {Tap("conv")}, lambda tap, value: None):
+        assert fingerprint_of(module) == before
+
+
+def test_a_decorated_forward_is_looked_into():
+    def network(factor):
+        class Net(SmallCNN):
+            @torch.no_grad()
+            def forward(self, x):
+                return super().forward(x) * factor
+
+        torch.manual_seed(0)
+        return Net()
+
+    assert fingerprint_of(network(1)) == fingerprint_of(network(1))
+    assert fingerprint_of(network(1)) != fingerprint_of(network(2))
 
 
 def test_another_forward_under_the_same_name_is_another_network():

@@ -7,7 +7,8 @@ from torch import nn
 
 from sktransfer import load_backbone
 from sktransfer.extraction.folding import without_batch_norm
-from sktransfer.extraction.staged import StagedNetwork, usual_reads
+from sktransfer.extraction.hooks import Tap, hooked
+from sktransfer.extraction.staged import StagedNetwork, reads_of, usual_reads
 from sktransfer.extraction.tracing import trace_network
 
 
@@ -54,6 +55,7 @@ def test_batch_norms_after_convolutions_are_gone_and_features_stay(name):
 
 def test_a_convolution_that_is_read_itself_keeps_its_output():
     backbone = load_backbone("resnet18", "random", random_state=0)
+    moved(backbone.module)
     trace = backbone.trace((32, 32))
     assert without_batch_norm(backbone.module, trace, ["conv1"]) is backbone.module
     assert without_batch_norm(backbone.module, trace, ["bn1"]) is not backbone.module
@@ -104,6 +106,51 @@ class Functional(Net):
         return self.head((self.norm(self.conv(x)) + self.norm.weight[:, None, None]).mean((2, 3)))
 
 
+class Wrapped(Net):
+    """The convolution's container puts out what the convolution does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 4, 3))
+        self.drop = nn.Dropout()
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.drop(self.conv(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["conv", "conv.0", "drop", "norm", "penultimate", "output"])
+def test_every_layer_keeps_its_features(layer):
+    module = moved(Wrapped())
+    trace = trace_network(module, (8, 8), 3)
+    folded = without_batch_norm(module, trace, [layer])
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    reads = reads_of(trace, [layer], "avg+max")
+    with torch.inference_mode():
+        before = StagedNetwork(module, trace, reads)(x)
+        after = StagedNetwork(folded, trace, reads)(x)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(after, before, strict=True))
+    assert (folded is module) == (layer in ("conv", "conv.0", "drop"))
+
+
+def test_a_network_that_was_trained_since_is_folded_anew():
+    module = moved(Net())
+    trace = trace_network(module, (8, 8), 3)
+    without_batch_norm(module, trace, ["penultimate"])
+    module.norm.running_mean.add_(1)
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    folded = without_batch_norm(module, trace, ["penultimate"])
+    with torch.inference_mode():
+        assert torch.allclose(module(x), folded(x), atol=1e-5)
+
+
+def test_a_copy_carries_no_hook_of_a_pass_in_another_thread():
+    module = moved(Net())
+    trace = trace_network(module, (8, 8), 3)
+    with hooked(module, {Tap("norm")}, lambda tap, value: None):
+        folded = without_batch_norm(module, trace, ["penultimate"])
+    assert not any(m._forward_hooks for m in folded.modules())
+
+
 @pytest.mark.parametrize(
     ("module", "n_left"),
     [
@@ -120,7 +167,7 @@ class Functional(Net):
 def test_only_what_is_safe_is_folded(module, n_left):
     moved(module)
     trace = trace_network(module, (8, 8), 3)
-    folded = without_batch_norm(module, trace, ["penultimate"])
+    folded = without_batch_norm(module, trace, [*trace.stages, "penultimate", "output"])
     assert len(norms(folded)) == n_left
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     assert_same_features(module, folded, trace, x)

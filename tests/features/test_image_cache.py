@@ -226,6 +226,22 @@ def test_a_pickled_estimator_uses_its_store(digits, tmp_path):
     assert revived.n_forward_ == estimator.n_forward_ == 5
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_network_that_was_changed_after_fit_gives_its_new_features(engine, colour, tmp_path):
+    for cache in (None, tmp_path):
+        estimator = PretrainedCNNFeatures(
+            SmallCNN, layer="conv", random_state=0, cache=cache, engine=engine
+        )
+        before = estimator.fit(colour).transform(colour)
+        estimator.module_.conv.weight.mul_(2)
+        estimator.module_.conv.bias.mul_(2)
+        np.testing.assert_allclose(estimator.transform(colour), 2 * before, rtol=1e-4, atol=1e-6)
+        again = PretrainedCNNFeatures(
+            SmallCNN, layer="conv", random_state=0, cache=cache, engine=engine
+        )
+        np.testing.assert_allclose(again.fit(colour).transform(colour), before, atol=1e-6)
+
+
 def test_what_openvino_cannot_run_torch_does_with_a_warning(colour, tmp_path):
     expected = PretrainedCNNFeatures(Unconvertible, engine="torch", random_state=0).fit_transform(
         colour
