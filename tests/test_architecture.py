@@ -25,6 +25,7 @@ ORDER = [
     "datasets",
     "demo",
     "extract",
+    "cache",
     "cli",
 ]
 
