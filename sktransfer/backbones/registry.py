@@ -30,7 +30,7 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
     read_weights,
 )
-from sktransfer.extraction.fingerprint import network_fingerprint
+from sktransfer.extraction.fingerprint import module_state, network_fingerprint
 from sktransfer.extraction.tracing import Trace, trace_network
 
 
@@ -56,6 +56,11 @@ class Backbone:
     def fingerprint(self) -> str:
         """Hash of weights, structure and code, as they are when it is first asked for."""
         return network_fingerprint(self.module, self.weights_sha256)
+
+    @cached_property
+    def state(self) -> list[tuple[int, int]]:
+        """What `module_state` said when it was first asked for."""
+        return module_state(self.module)
 
     def trace(self, size: tuple[int, int]) -> Trace:
         """Layers of the network for images of this height and width; remembered."""

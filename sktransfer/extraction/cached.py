@@ -18,7 +18,7 @@ import numpy as np
 from sktransfer.caching import FeatureStore
 from sktransfer.caching.claims import Claims
 from sktransfer.extraction.engines import Engine
-from sktransfer.extraction.fingerprint import Sample, file_state, sample_of
+from sktransfer.extraction.fingerprint import Sample, file_state, sample_of, samples_of_rows
 from sktransfer.extraction.runner import FailedImage, fetch, progress_bar, stream
 from sktransfer.extraction.sources import name_of
 from sktransfer.extraction.staged import Read, usual_reads
@@ -161,7 +161,18 @@ class _Run:
         if not isinstance(self.all_items, list | np.ndarray):
             # A dataset may give another answer the second time, and work hard for each.
             self.items = {index: fetch(self.all_items, index) for index in indices}
-        self.samples = _samples_of(self.items, indices, self.max_pixels)
+        samples = _samples_of(self.items, indices, self.max_pixels)
+        keys = [None if sample is None else sample.key for sample in samples]
+        vectors = {}
+        for block in self.blocks:
+            vectors[block], found = self._get(block, keys)
+            if not found.all():
+                break
+        else:  # the way of nearly all transforms of a search
+            self._fill(np.array(indices), np.arange(len(indices)), vectors)
+            advance(len(indices))
+            return
+        self.samples = dict(zip(indices, samples, strict=True))
         missing: dict[bytes, list[int]] = {}
         for index, sample in self.samples.items():
             # An item without a key is broken, or of a kind that reading will refuse. Nobody
@@ -181,14 +192,13 @@ class _Run:
             vectors[block], here = self._get(block, keys)
             found &= here
         rows = np.flatnonzero(found)
-        self._fill(
+        self._fill_all(
             [missing[keys[row]] for row in rows],
             {block: matrix[rows] for block, matrix in vectors.items()},
         )
-        for row in rows:
-            advance(len(missing.pop(keys[row])))
+        advance(sum(len(missing.pop(keys[row])) for row in rows))
 
-    def _get(self, block: _Block, keys: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    def _get(self, block: _Block, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
         width = sum(read.width(self.trace) for read in block.reads)
         if self.usable:
             try:
@@ -207,17 +217,21 @@ class _Run:
             stacklevel=2,
         )
 
-    def _fill(self, positions: list[list[int]], vectors: dict[_Block, np.ndarray]) -> None:
+    def _fill_all(self, positions: list[list[int]], vectors: dict[_Block, np.ndarray]) -> None:
         """Write what is wanted of each sample into all its rows."""
-        rows = [row for rows in positions for row in rows]
+        rows = np.array([row for rows in positions for row in rows], dtype=np.intp)
         of = np.repeat(np.arange(len(positions)), [len(rows) for rows in positions])
+        self._fill(rows, of, vectors)
+
+    def _fill(self, rows: np.ndarray, of: np.ndarray, vectors: dict[_Block, np.ndarray]) -> None:
         column = 0
         for read in self.reads:
             block = _block_of(read)
             before = block.reads[: block.reads.index(read)]
             start = sum(other.width(self.trace) for other in before)
             width = read.width(self.trace)
-            self.features[rows, column : column + width] = vectors[block][of, start : start + width]
+            wanted = vectors[block][:, start : start + width]
+            self.features[rows, column : column + width] = wanted[of]
             column += width
 
     # --- computation ----------------------------------------------------------------------
@@ -355,7 +369,7 @@ class _Lot:
         )
         self.claims.release(self.scope, keys)
         positions = [self.missing.pop(key) for key in keys]
-        run._fill(positions, vectors)
+        run._fill_all(positions, vectors)
         self.advance(sum(map(len, positions)))
 
     def _is_unchanged(self, index: int) -> bool:
@@ -381,13 +395,15 @@ class _Lot:
             run.give_up("written", error)
 
 
-def _samples_of(items: Any, indices: range, max_pixels: int) -> dict[int, Sample | None]:
+def _samples_of(items: Any, indices: range, max_pixels: int) -> list[Sample | None]:
     """Hash items: in threads if they are large."""
+    if isinstance(items, np.ndarray) and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
+        return list(samples_of_rows(items[indices.start : indices.stop]))
 
     def sample(index: int) -> Sample | None:
         return sample_of(fetch(items, index), max_pixels)
 
     if getattr(items[indices[0]], "nbytes", _LARGE) < _LARGE:
-        return {index: sample(index) for index in indices}
+        return list(map(sample, indices))
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return dict(zip(indices, pool.map(sample, indices), strict=True))
+        return list(pool.map(sample, indices))

@@ -31,7 +31,7 @@ class _Folded(NamedTuple):
 
     module: nn.Module | None
     different: frozenset[str]
-    state: tuple[tuple[int, int], ...]
+    state: list[tuple[int, int]]
 
 
 _FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()

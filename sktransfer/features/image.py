@@ -480,7 +480,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self._backbone = backbone
         self.module_ = backbone.module
         self._fingerprint = backbone.fingerprint
-        self._module_state = module_state(backbone.module)
+        self._module_state = backbone.state
 
     def _extract(self, items: Any) -> Extracted:
         """Features of all items, through the store if there is one."""

@@ -47,6 +47,15 @@ def test_arrays_are_known_by_type_shape_and_values():
     assert sample_key(base[:, ::-1][:, ::-1]) == keys[0]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, bool])
+def test_rows_of_an_array_have_the_keys_of_single_images(dtype, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_MAX_ROW_BYTES", 50)
+    array = np.random.RandomState(0).randint(0, 2, (30, 3, 4)).astype(dtype)
+    array[7] = array[3]
+    for X in (array, array[::-2], array[:, ::-1], array):
+        assert [s.key for s in fingerprint.samples_of_rows(X)] == [sample_key(x) for x in X]
+
+
 def test_pictures_are_known_by_all_that_decides_their_pixels():
     grey = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
     palette = grey.convert("P")
