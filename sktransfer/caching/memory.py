@@ -34,7 +34,10 @@ class MemoryLayer:
             self._tables.move_to_end((namespace, block))
             rows = np.array([table.rows.get(key, -1) for key in keys], dtype=np.intp)
             found = rows >= 0
-            out[found] = table.vectors[rows[found]]
+            if found.all():
+                np.take(table.vectors, rows, axis=0, out=out)
+            else:
+                out[found] = table.vectors[rows[found]]
         return found
 
     def put(self, namespace: str, block: str, keys: Sequence[bytes], vectors: np.ndarray) -> None:
@@ -73,6 +76,5 @@ class _Table:
             grown = np.empty((max(needed, 2 * len(self.vectors)), vectors.shape[1]), np.float32)
             grown[: len(self.rows)] = self.vectors[: len(self.rows)]
             self.vectors = grown
-        for key, vector in zip(keys, vectors, strict=True):
-            row = self.rows.setdefault(key, len(self.rows))
-            self.vectors[row] = vector
+        places = self.rows
+        self.vectors[[places.setdefault(key, len(places)) for key in keys]] = vectors

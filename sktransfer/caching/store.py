@@ -132,9 +132,12 @@ class FeatureStore:
             NaN where nothing is stored.
         found : ndarray of shape (len(keys),), bool
         """
-        out = np.full((len(keys), width), np.nan, dtype=np.float32)
+        out = np.empty((len(keys), width), dtype=np.float32)
         memory = self._memory()
         found = memory.get(namespace, block, keys, out)
+        if found.all():
+            return out, found
+        out[~found] = np.nan
         asked = {key for key, here in zip(keys, found, strict=True) if not here and key is not None}
         if not asked:
             return out, found

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import nn
 
@@ -134,20 +135,24 @@ def network_fingerprint(module: nn.Module, weights_sha256: str) -> str:
 
 def module_state(module: nn.Module) -> list[tuple[int, int]]:
     """What changes when someone writes to a network's parameters or buffers, or swaps them."""
-    state = []
+    tensors: list[torch.Tensor | None] = []
     below: list[nn.Module | None] = [module]
     while below:  # several times faster than parameters() and buffers()
         child = below.pop()
-        if child is None:
-            continue
-        below.extend(child._modules.values())
-        for tensor in (*child._parameters.values(), *child._buffers.values()):
-            if tensor is not None:
-                try:
-                    state.append((id(tensor), tensor._version))
-                except RuntimeError:  # made in inference mode, which keeps no count
-                    state.append((id(tensor), -1))
-    return state
+        if child is not None:
+            tensors += child._parameters.values()
+            if child._buffers:
+                tensors += child._buffers.values()
+            if child._modules:
+                below += child._modules.values()
+    return [(id(t), _version(t)) for t in tensors if t is not None]
+
+
+def _version(tensor: torch.Tensor) -> int:
+    try:
+        return tensor._version
+    except RuntimeError:  # made in inference mode, which keeps no count
+        return -1
 
 
 def samples_of_rows(array: np.ndarray) -> list[Sample]:
