@@ -8,7 +8,7 @@ it dies; whoever next wants the samples finds the lock free and takes them over.
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from sktransfer.caching.database import Database, transaction
+from sktransfer.caching.rows import chunks
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -30,8 +31,6 @@ _LEASE_SECONDS = 600.0
 
 _ORPHAN_SECONDS = 60.0
 """Age at which a lock file without an owner is removed; a new one may not be locked yet."""
-
-_CHUNK = 500  # keys per query, below SQLite's limit on variables
 
 
 class Claims:
@@ -114,7 +113,7 @@ class Claims:
         alive = {self._owner: True}
         with transaction(connection):
             now = time.time()
-            for chunk in _chunks(keys):
+            for chunk in chunks(keys):
                 marks = ",".join("?" * len(chunk))
                 rows = connection.execute(
                     f"SELECT key, owner, since FROM claims WHERE scope = ? AND key IN ({marks})",
@@ -161,8 +160,3 @@ class Claims:
 
     def _lock_file(self, owner: str) -> str:
         return str(self._folder / f"owner-{owner}.lock")
-
-
-def _chunks(keys: list[bytes]) -> Iterator[list[bytes]]:
-    for start in range(0, len(keys), _CHUNK):
-        yield keys[start : start + _CHUNK]

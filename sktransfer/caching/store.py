@@ -5,44 +5,24 @@ decides the numbers. Vectors are raw little-endian float32 with a checksum; noth
 pickled, so that a store from elsewhere can spoil results but not run code.
 """
 
-import hashlib
 import os
 import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sktransfer.caching import rows
 from sktransfer.caching.claims import Claims
 from sktransfer.caching.database import DamagedError, Database, transaction
 from sktransfer.caching.memory import MemoryLayer
 
-# Samples are numbered as they come, so that rows are appended to the end of each block and
-# only the small index of keys is written at random.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS namespaces (
-    id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, description TEXT NOT NULL,
-    n_forward INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS blocks (
-    id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, name TEXT NOT NULL,
-    UNIQUE (namespace, name)
-);
-CREATE TABLE IF NOT EXISTS samples (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS vectors (
-    block INTEGER NOT NULL, sample INTEGER NOT NULL, vector BLOB NOT NULL,
-    checksum BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (block, sample)
-) WITHOUT ROWID
-"""
-
 _PAGE = 65_536  # bytes; a vector of a few thousand floats fits into one page
-_CHUNK = 500  # keys per query, below SQLite's limit on variables
-_PART = 2000  # rows that `verify` reads at once
 _ROOM = 0.97  # how far below the asked size to prune, as pages are never quite full
 
 
@@ -143,7 +123,7 @@ class FeatureStore:
             return out, found
         nothing: dict[bytes, np.ndarray] = {}
         read = self._database.read(
-            lambda c: dict(_read(c, namespace, block, list(asked), 4 * width)), nothing
+            lambda c: dict(rows.read(c, namespace, block, list(asked), 4 * width)), nothing
         )
         for i, key in enumerate(keys):
             if not found[i] and key in read:
@@ -184,38 +164,12 @@ class FeatureStore:
 
         def work(connection: sqlite3.Connection) -> None:
             with transaction(connection):
+                rows.write(connection, namespace, keys, blocks, now)
                 connection.execute(
-                    "INSERT INTO namespaces (digest, description, n_forward) VALUES (?, ?, ?) "
-                    "ON CONFLICT (digest) DO UPDATE SET n_forward = n_forward + excluded.n_forward",
-                    (namespace, description, n_forward),
+                    "UPDATE namespaces SET n_forward = n_forward + ?, "
+                    "description = COALESCE(NULLIF(?, ''), description) WHERE digest = ?",
+                    (n_forward, description, namespace),
                 )
-                connection.executemany(
-                    "INSERT OR IGNORE INTO samples (key) VALUES (?)", [(key,) for key in keys]
-                )
-                numbers = _sample_numbers(connection, keys)
-                for block, vectors in blocks.items():
-                    connection.execute(
-                        "INSERT OR IGNORE INTO blocks (namespace, name) "
-                        "SELECT id, ? FROM namespaces WHERE digest = ?",
-                        (block, namespace),
-                    )
-                    number = _block_number(connection, namespace, block)
-                    blobs = [
-                        vector.tobytes() for vector in np.ascontiguousarray(vectors, dtype="<f4")
-                    ]
-                    connection.executemany(
-                        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
-                        [
-                            (
-                                number,
-                                numbers[key],
-                                blob,
-                                _checksum(namespace, block, key, blob),
-                                now,
-                            )
-                            for key, blob in zip(keys, blobs, strict=True)
-                        ],
-                    )
 
         self._database.write(work)
 
@@ -240,14 +194,14 @@ class FeatureStore:
         )
 
         def work(connection: sqlite3.Connection) -> dict[str, Any]:
-            rows = connection.execute(
+            found = connection.execute(
                 "SELECT n.digest, n.description, n.n_forward, COUNT(DISTINCT v.sample), "
                 "COUNT(v.sample), COALESCE(SUM(LENGTH(v.vector)), 0), MAX(v.stored) "
                 "FROM namespaces n LEFT JOIN blocks b ON b.namespace = n.id "
                 "LEFT JOIN vectors v ON v.block = b.id GROUP BY n.id ORDER BY n.id"
             ).fetchall()
             (samples,) = connection.execute("SELECT COUNT(DISTINCT sample) FROM vectors").fetchone()
-            groups = [dict(zip(columns, row, strict=True)) for row in rows]
+            groups = [dict(zip(columns, row, strict=True)) for row in found]
             return {
                 "path": str(self._folder),
                 "bytes": self._bytes(),
@@ -275,13 +229,13 @@ class FeatureStore:
 
         self._database.read(check_pages, False)
         checked, removed = 0, 0
-        last: _Row | None = (-1, -1)
+        last: rows.Row | None = (-1, -1)
         while last is not None:  # in parts, so that writers get their turn
-            nothing: tuple[int, list[_Row], _Row | None] = (0, [], None)
-            n, damaged, last = self._database.read(partial(_check, last), nothing)
+            nothing: tuple[int, list[rows.Row], rows.Row | None] = (0, [], None)
+            n, damaged, last = self._database.read(partial(rows.check, last), nothing)
             checked += n
             if damaged:
-                removed += self._database.write(partial(_remove, damaged))
+                removed += self._database.write(partial(rows.remove, damaged))
         return checked, removed
 
     def prune(self, *, max_bytes: int | None = None, older_than: float | None = None) -> int:
@@ -331,7 +285,7 @@ class FeatureStore:
 
     @property
     def _database(self) -> Database:
-        return Database(self._folder, "features-v1", _SCHEMA, page_size=_PAGE)
+        return Database(self._folder, "features-v1", rows.SCHEMA, page_size=_PAGE)
 
     def _memory(self) -> MemoryLayer:
         return _memory_of(self._folder, self.memory_bytes)
@@ -361,8 +315,6 @@ class FeatureStore:
         return self._database.write(work)
 
 
-_Row = tuple[int, int]  # block and sample
-
 _LAYERS: dict[Path, MemoryLayer] = {}
 _LAYERS_LOCK = threading.Lock()
 
@@ -373,87 +325,3 @@ def _memory_of(folder: Path, max_bytes: int) -> MemoryLayer:
         layer = _LAYERS.setdefault(folder, MemoryLayer(max_bytes))
         layer.max_bytes = max_bytes
         return layer
-
-
-def _read(
-    connection: sqlite3.Connection, namespace: str, block: str, keys: list[bytes], n_bytes: int
-) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Intact vectors of a block, with their keys."""
-    number = _block_number(connection, namespace, block)
-    names = {sample: key for key, sample in _sample_numbers(connection, keys).items()}
-    for chunk in _chunks(sorted(names)):  # in the order in which they lie on disk
-        marks = ",".join("?" * len(chunk))
-        rows = connection.execute(
-            f"SELECT sample, vector, checksum FROM vectors WHERE block = ? AND sample IN ({marks})",
-            [number, *chunk],
-        )
-        for sample, vector, checksum in rows:
-            key = names[sample]
-            if (
-                isinstance(vector, bytes)
-                and len(vector) == n_bytes
-                and checksum == _checksum(namespace, block, key, vector)
-            ):
-                yield key, np.frombuffer(vector, dtype="<f4")
-
-
-def _check(last: _Row, connection: sqlite3.Connection) -> tuple[int, list[_Row], _Row | None]:
-    """Number of rows after `last`, the damaged among them, and the new last."""
-    connection.text_factory = bytes  # damaged text need not be UTF-8
-    rows = connection.execute(
-        "SELECT v.block, v.sample, n.digest, b.name, s.key, v.vector, v.checksum "
-        "FROM (SELECT * FROM vectors WHERE (block, sample) > (?, ?) "
-        "ORDER BY block, sample LIMIT ?) v LEFT JOIN blocks b ON v.block = b.id "
-        "LEFT JOIN namespaces n ON b.namespace = n.id LEFT JOIN samples s ON v.sample = s.id "
-        "ORDER BY v.block, v.sample",
-        (*last, _PART),
-    ).fetchall()
-    damaged = [
-        (block, sample)
-        for block, sample, *parts, checksum in rows
-        if not all(isinstance(part, bytes) for part in parts) or checksum != _digest(parts)
-    ]
-    return len(rows), damaged, (rows[-1][0], rows[-1][1]) if len(rows) == _PART else None
-
-
-def _remove(damaged: list[_Row], connection: sqlite3.Connection) -> int:
-    with transaction(connection):
-        connection.executemany("DELETE FROM vectors WHERE block = ? AND sample = ?", damaged)
-    return len(damaged)
-
-
-def _block_number(connection: sqlite3.Connection, namespace: str, block: str) -> int | None:
-    row = connection.execute(
-        "SELECT b.id FROM blocks b JOIN namespaces n ON b.namespace = n.id "
-        "WHERE n.digest = ? AND b.name = ?",
-        (namespace, block),
-    ).fetchone()
-    return None if row is None else row[0]
-
-
-def _sample_numbers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
-    numbers: dict[bytes, int] = {}
-    for chunk in _chunks(keys):
-        marks = ",".join("?" * len(chunk))
-        numbers.update(
-            connection.execute(f"SELECT key, id FROM samples WHERE key IN ({marks})", chunk)
-        )
-    return numbers
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield list(values[start : start + _CHUNK])
-
-
-def _checksum(namespace: str, block: str, key: bytes, vector: bytes) -> bytes:
-    """Of the whole row, so that a vector under a wrong key is found out as well."""
-    return _digest((namespace.encode(), block.encode(), key, vector))
-
-
-def _digest(parts: Sequence[bytes]) -> bytes:
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.digest()
