@@ -114,7 +114,7 @@ def measure(size: str, paths: list[Path], folder: Path, rounds: int, threads: in
     right = PretrainedCNNFeatures(engine="openvino", cache=FeatureStore(store)).fit_transform(paths)
     apart = {name: float(np.abs(run() - right).max() / np.abs(right).max())
              for name, run in runs.items()}  # fmt: skip
-    seconds = interleaved(runs, rounds, warm_up=False)
+    seconds, others = interleaved(runs, rounds, warm_up=False)
     question = ("--from-store", store, paths[0].parent, "--threads", threads)
     told = [in_fresh_process(__file__, *question) for _ in range(rounds)]
     assert not any(each["n_forward"] for each in told)
@@ -130,10 +130,12 @@ def measure(size: str, paths: list[Path], folder: Path, rounds: int, threads: in
     ratios = {name: ratio(seconds[best], seconds[name]) for name in rates if name not in peers}
     for name, value in ratios.items():
         print(f"{name} / {best}: {value['paired']:.2f}")
+    print(f"others had {others['median']:.0%} of the machine, {others['most']:.0%} at most")
     differences = fast_decode_differences(paths)
     print("fast_decode: " + ", ".join(f"{k} {v:.2g}" for k, v in differences.items()))
     return {"images": len(paths), "images_per_second": rates, "relative_difference": apart,
-            "best_peer": best, "ratios": ratios, "fast_decode": differences}  # fmt: skip
+            "best_peer": best, "ratios": ratios, "fast_decode": differences,
+            "others": others}  # fmt: skip
 
 
 def from_store(store: Path, folder: Path) -> dict[str, float]:

@@ -5,15 +5,17 @@ Pipeline(features, StandardScaler, PCA(30), head), without refit. The contestant
 
     store         cache= a fresh feature store
     memory        Pipeline(memory=) in a fresh folder: each candidate's test fold runs again
+    neither       the plain search: each candidate runs all images again
     heads only    the search over heads alone, summed over the eight ready feature matrices
     one pass      a cold fit_transform into a fresh store
     new process   the search once more with the first one's store, in a fresh interpreter
     two workers   n_jobs=2 and a fresh store; the workers start and load the network anew
 
-Rounds are interleaved; `memory` takes part in the first ones only, as it is slow. The
-network is loaded and compiled before. Passes per image are what the store has counted. A
-check that does not trust it follows: the searches once more with a small network that
-itself counts the images it is given (by torch, as a compiled net runs no Python).
+Rounds are interleaved; `memory` and `neither` take part in the first ones only, if at all, as
+they are slow. The network is loaded and compiled before. Passes per image are what the store
+has counted. A check that does not trust it follows: the searches once more with a small
+network that itself counts the images it is given (by torch, as a compiled net runs no
+Python).
 
 Targets: memory / store >= 20; store / (heads only + one pass) <= 1.15; passes per image 1.00,
 with two workers <= 1.02, in a new process 0.
@@ -110,7 +112,7 @@ def forwarded(folder: Path) -> int:
 
 def measure(search: Search, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds and passes per image of every round."""
-    names = ("store", "memory", "heads only", "one pass", "new process", "two workers")
+    names = ("store", "memory", "neither", "heads only", "one pass", "new process", "two workers")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     passes: dict[str, list[float]] = {name: [] for name in ("store", "new process", "two workers")}
     n, difference = len(search.images), 0.0
@@ -138,6 +140,9 @@ def measure(search: Search, options: argparse.Namespace, folder: Path) -> dict[s
             memory = folder / f"memory-{number}"
             took["memory"], memory_scores = timed(lambda path=memory: search.run(memory=path))
             compared.append(memory_scores)
+        if number < options.plain_rounds:
+            took["neither"], plain_scores = timed(search.run)
+            compared.append(plain_scores)
         difference = max(difference, *(float(np.abs(c - scores).max()) for c in compared))
         for name, value in took.items():
             seconds[name].append(value)
@@ -165,7 +170,8 @@ def count(search: Search, folder: Path) -> dict[str, float]:
 
 def main() -> None:
     options_of = parser(__doc__, rounds=3)
-    options_of.add_argument("--memory-rounds", type=int, default=1)
+    options_of.add_argument("--memory-rounds", type=int, default=1, help="0 leaves it out")
+    options_of.add_argument("--plain-rounds", type=int, default=0, help="of neither")
     options_of.add_argument("--engine", default="auto")
     options_of.add_argument("--again", type=Path, help=argparse.SUPPRESS)
     options = options_of.parse_args()
@@ -187,14 +193,14 @@ def main() -> None:
 
     seconds, passes = result["seconds"], result["passes_per_image"]
     print(f"\n{'':<14} {'median s':>9} {'most passes per image':>22}")
-    for name, values in seconds.items():
+    for name, values in filter(lambda item: item[1], seconds.items()):
         seen = f"{max(passes[name]):>22.3f}" if name in passes else ""
         print(f"{name:<14} {statistics.median(values):>9.2f} {seen}")
     floor = [a + b for a, b in zip(seconds["heads only"], seconds["one pass"], strict=True)]
-    ratios = {
-        "memory / store": ratio(seconds["memory"], seconds["store"]),
-        "store / (heads only + one pass)": ratio(seconds["store"], floor),
-    }
+    ratios = {"store / (heads only + one pass)": ratio(seconds["store"], floor)}
+    for name in ("memory", "neither"):
+        if seconds[name]:
+            ratios[f"{name} / store"] = ratio(seconds[name], seconds["store"])
     for name, value in ratios.items():
         print(f"{name}: {value['paired']:.2f} ({value['least']:.2f} to {value['most']:.2f})")
     print("passes per image as a network itself counted them:")

@@ -108,7 +108,7 @@ def measure(name: str, images: list[Any], rounds: int, *, tensors: bool) -> dict
         run: float(np.abs(work() - right).max() / np.abs(right).max())
         for run, work in ready.items()
     }
-    seconds = interleaved(ready, rounds, warm_up=False)
+    seconds, others = interleaved(ready, rounds, warm_up=False)
     rates = {contestant: len(images) / value for contestant, value in medians(seconds).items()}
     print(f"\n{name}, {'network only' if tensors else 'from PIL images'}")
     print(f"{'':<36} {'images/s':>9} {'difference':>11}")
@@ -130,8 +130,9 @@ def measure(name: str, images: list[Any], rounds: int, *, tensors: bool) -> dict
     far = [n for n, value in apart.items() if tensors and value > 1e-4 and n not in NOT_PEERS]
     far += [n for n in (OPENVINO, TORCH) if tensors and apart[n] > 1e-4]
     print(f"float32 outputs further than 1e-4 from the eager loop's: {far or 'none'}")
+    print(f"others had {others['median']:.0%} of the machine, {others['most']:.0%} at most")
     return {"images_per_second": rates, "relative_difference": apart, "ratios": ratios,
-            "seconds": seconds}  # fmt: skip
+            "seconds": seconds, "others": others}  # fmt: skip
 
 
 def accuracy(n_images: int) -> dict[str, dict[str, float]]:

@@ -134,7 +134,9 @@ def test_penultimate_features_equal_torchvision_run_by_hand(name, head, photos, 
     torch.manual_seed(0)
     torch.save(models.get_model(name).state_dict(), tmp_path / "net.pth")
     expected = by_hand(name, head, photos, tmp_path / "net.pth")
-    found = PretrainedCNNFeatures(name, weights=tmp_path / "net.pth").fit_transform(photos)
+    found = PretrainedCNNFeatures(name, weights=tmp_path / "net.pth", engine="torch").fit_transform(
+        photos
+    )
     assert found.shape == expected.shape
     assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -198,6 +200,8 @@ def test_networks_that_transform_their_input_equal_torchvisions_pretrained_ones(
     assert model.transform_input
     with torch.inference_mode():
         expected = model(torch.stack([weights.transforms()(photo) for photo in photos])).numpy()
-    features = PretrainedCNNFeatures(name, weights=tmp_path / "net.pth", layer="output")
+    features = PretrainedCNNFeatures(
+        name, weights=tmp_path / "net.pth", layer="output", engine="torch"
+    )
     found = features.fit_transform(photos)
     assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -63,7 +63,7 @@ def test_both_engines_equal_eager_float32(name, size):
 def test_reads_of_any_kind_and_number_and_batches_of_any_length():
     network = network_of(InPlace())
     layers = ("conv", "penultimate")
-    for pooling in ("avg", "max", "avg+max", "gem", "flatten"):
+    for pooling in ("avg+max", "gem", "flatten"):
         reads = reads_of(network.trace, layers, pooling)[::-1]
         for n in (1, 2, 7):
             expected = eager(network, reads, pixels(n))
