@@ -54,6 +54,14 @@ def cpu_of_others() -> float:
     return busy - own.user - own.system - own.children_user - own.children_system
 
 
+def timed_watching(work: Callable[[], Any]) -> tuple[float, Any, float]:
+    """Seconds that a call takes, what it returns, and the share of the machine others had."""
+    before = cpu_of_others()
+    seconds, result = timed(work)
+    share = (cpu_of_others() - before) / seconds / (os.cpu_count() or 1)
+    return seconds, result, max(0.0, share)
+
+
 def timed_quietly(work: Callable[[], Any]) -> tuple[float, float]:
     """Seconds that a call takes, and the share of the machine that others had meanwhile.
 
@@ -64,12 +72,10 @@ def timed_quietly(work: Callable[[], Any]) -> tuple[float, float]:
     """
     tries: list[tuple[float, float]] = []
     while not tries or (tries[-1][0] > 0.1 and len(tries) < 3):
-        before = cpu_of_others()
-        seconds, _ = timed(work)
-        cores = os.cpu_count() or 1
-        tries.append((max(0.0, cpu_of_others() - before) / seconds / cores, seconds))
-    others, seconds = min(tries)
-    return seconds, others
+        seconds, _, share = timed_watching(work)
+        tries.append((share, seconds))
+    share, seconds = min(tries)
+    return seconds, share
 
 
 def interleaved(

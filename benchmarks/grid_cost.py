@@ -32,7 +32,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import in_fresh_process, parser, ratio, timed, write_result
+from _common import (
+    disturbance,
+    in_fresh_process,
+    parser,
+    ratio,
+    timed,
+    timed_watching,
+    write_result,
+)
 from _counting import COUNT_FILE, CountingCNN
 from joblib.externals.loky import get_reusable_executor
 from sklearn.datasets import load_digits
@@ -69,7 +77,7 @@ class Search:
             layers[-n_values:],
             ["avg", "max"],
         )
-        self.how: dict[str, Any] = {"image_size": 32, "engine": options.engine}
+        self.how: dict[str, Any] = {"image_size": options.image_size, "engine": options.engine}
         if counting:
             self.how |= {"backbone": CountingCNN, "random_state": 0, "engine": "torch"}
 
@@ -116,6 +124,7 @@ def measure(search: Search, options: argparse.Namespace, folder: Path) -> dict[s
     seconds: dict[str, list[float]] = {name: [] for name in names}
     passes: dict[str, list[float]] = {name: [] for name in ("store", "new process", "two workers")}
     n, difference = len(search.images), 0.0
+    others: list[float] = []
     matrices = [
         search.extract(layer=layer, pooling=pooling)
         for layer, pooling in product(search.layers, search.poolings)
@@ -123,12 +132,16 @@ def measure(search: Search, options: argparse.Namespace, folder: Path) -> dict[s
     for number in range(options.rounds):
         store, other, third = (folder / f"{name}-{number}" for name in ("store", "pass", "two"))
         took: dict[str, float] = {}
-        took["one pass"], _ = timed(lambda path=other: search.extract(cache=FeatureStore(path)))
-        took["store"], scores = timed(lambda path=store: search.run(path))
+        took["one pass"], _, busy_pass = timed_watching(
+            lambda path=other: search.extract(cache=FeatureStore(path))
+        )
+        took["store"], scores, busy_store = timed_watching(lambda path=store: search.run(path))
         passes["store"].append(forwarded(store) / n)
-        took["heads only"], _ = timed(lambda: search.run_heads(matrices))
+        took["heads only"], _, busy_heads = timed_watching(lambda: search.run_heads(matrices))
+        others += [busy_pass, busy_store, busy_heads]
 
         again = ("--again", store, "--engine", options.engine, "--threads", options.threads)
+        again += ("--image-size", options.image_size)
         told = in_fresh_process(__file__, *again, *(["--quick"] if options.quick else []))
         took["new process"], again_scores = told["seconds"], told["scores"]
         passes["new process"].append(forwarded(store) / n - passes["store"][-1])
@@ -138,7 +151,10 @@ def measure(search: Search, options: argparse.Namespace, folder: Path) -> dict[s
         compared = [again_scores, workers_scores]
         if number < options.memory_rounds:
             memory = folder / f"memory-{number}"
-            took["memory"], memory_scores = timed(lambda path=memory: search.run(memory=path))
+            took["memory"], memory_scores, busy = timed_watching(
+                lambda path=memory: search.run(memory=path)
+            )
+            others.append(busy)
             compared.append(memory_scores)
         if number < options.plain_rounds:
             took["neither"], plain_scores = timed(search.run)
@@ -148,6 +164,7 @@ def measure(search: Search, options: argparse.Namespace, folder: Path) -> dict[s
             seconds[name].append(value)
         print(f"round {number + 1}: {', '.join(f'{k} {v:.1f} s' for k, v in took.items())}")
     result = {"seconds": seconds, "passes_per_image": passes}
+    result["others"] = disturbance(others)
     return {**result, "largest_difference_of_accuracy": difference}
 
 
@@ -173,6 +190,7 @@ def main() -> None:
     options_of.add_argument("--memory-rounds", type=int, default=1, help="0 leaves it out")
     options_of.add_argument("--plain-rounds", type=int, default=0, help="of neither")
     options_of.add_argument("--engine", default="auto")
+    options_of.add_argument("--image-size", type=int, default=32)
     options_of.add_argument("--again", type=Path, help=argparse.SUPPRESS)
     options = options_of.parse_args()
     if options.quick:
@@ -206,11 +224,15 @@ def main() -> None:
     print("passes per image as a network itself counted them:")
     print("   " + ", ".join(f"{name} {value:.3f}" for name, value in counted.items()))
     print(f"largest difference of an accuracy: {result['largest_difference_of_accuracy']:.4f}")
+    others = result["others"]
+    print(f"others had {others['median']:.0%} of the machine, {others['most']:.0%} at most")
     print(f"before all this, one pass with loading and compiling the network: {first_use:.1f} s")
     if not options.quick:
         found = {"engine": options.engine, "threads": options.threads, "rounds": options.rounds}
         found |= {**result, "ratios": ratios, "counted_by_network": counted}
-        write_result("grid_cost", {**found, "first_use_seconds": first_use})
+        size = options.image_size
+        name = "grid_cost" if size == 32 else f"grid_cost_{size}"
+        write_result(name, {**found, "first_use_seconds": first_use})
 
 
 if __name__ == "__main__":
