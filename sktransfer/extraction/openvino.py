@@ -199,7 +199,7 @@ def _compare(
         expected = StagedNetwork(network.module, network.trace, reads)(pixels.permute(0, 3, 1, 2))
     for read, matrix, right in zip(reads, found, expected, strict=True):
         scale = float(right.abs().max()) if right.numel() else 0.0
-        tolerance = _TOLERANCES[precision] * scale + 1e-6
+        tolerance = _TOLERANCES[precision] * scale or 1e-6  # relative, unless all is zero
         if matrix.shape != right.shape or not np.abs(matrix - right.numpy()).max() <= tolerance:
             raise ConversionError(
                 f"the converted network differs from torch in layer {read.layer!r}"

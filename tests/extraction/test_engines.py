@@ -139,6 +139,19 @@ def test_another_network_of_the_same_fingerprint_is_found_out():
         openvino_engine(network_of(SmallCNN(), fingerprint="same"), reads, "float32")
 
 
+def test_tiny_features_are_compared_as_strictly_as_others():
+    module = SmallCNN()
+    module.conv.weight.data *= 1e-12
+    module.conv.bias.data *= 1e-12
+    network = network_of(module)
+    reads = reads_of(network.trace, ("penultimate",), "avg")
+    openvino_engine(network, reads, "float32")
+    with pytest.raises(ConversionError):
+        openvino_module._compare(
+            [np.zeros((2, 6), np.float32)], network, reads, torch.from_numpy(pixels(2)), "float32"
+        )
+
+
 def test_a_remembered_failure_keeps_nothing_alive():
     network = network_of(Special())
     reads = reads_of(network.trace, ("penultimate",), "avg")
