@@ -16,6 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from _common import timed, write_result
 from torch import nn
+from torchvision.models import get_model_weights
 
 from sktransfer import list_backbones
 
@@ -89,6 +91,21 @@ def in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def together(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The same in this process, which saves its start; memory is that of all so far."""
+    try:
+        found = measure(name, options.threads)
+    except Exception as error:
+        return {"broken": f"{type(error).__name__}: {error}"}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**found, "peak_MB": peak}
+
+
+def n_parameters(name: str) -> int:
+    """As published."""
+    return int(next(iter(get_model_weights(name))).meta["num_params"])
+
+
 def family_of(name: str) -> str:
     """resnext50_32x4d is a resnext, vit_b_16 a vit, efficientnet_v2_s an efficientnet."""
     return re.match(r"[a-z]+", name).group()  # type: ignore[union-attr]
@@ -99,6 +116,8 @@ def main() -> None:
     options_of.add_argument("--pattern", default="*", help="as in list_backbones")
     options_of.add_argument("--threads", type=int, default=2)
     options_of.add_argument("--timeout", type=float, default=1200, help="seconds for one model")
+    options_of.add_argument("--together", action="store_true", help="all in one process")
+    options_of.add_argument("--budget", type=float, help="seconds after which no model is begun")
     options_of.add_argument("--quick", action="store_true", help="two small models")
     options_of.add_argument("--measure", help=argparse.SUPPRESS)
     options = options_of.parse_args()
@@ -109,11 +128,14 @@ def main() -> None:
         return
     names = [n for n in list_backbones() if not n.startswith("efficientnet_lite")]
     names = ["squeezenet1_1", "shufflenet_v2_x0_5"] if options.quick else names
-    names = fnmatch.filter(names, options.pattern)
+    names = sorted(fnmatch.filter(names, options.pattern), key=n_parameters)
     models: dict[str, dict[str, Any]] = {}
     print(f"{'':<22} {'pixels':>6} {'seconds':>8} {'difference':>11} {'peak MB':>8}")
+    begun = time.monotonic()
     for name in names:
-        found = models[name] = in_process(name, options)
+        if options.budget is not None and time.monotonic() - begun > options.budget:
+            break
+        found = models[name] = (together if options.together else in_process)(name, options)
         if "difference" in found:
             shown = (
                 f"{found['seconds']:>8.1f} {found['difference']:>11.1e} {found['peak_MB']:>8.0f}"
@@ -134,9 +156,11 @@ def main() -> None:
             shown = f"{seconds:>9.1f} {max(found['difference'] for found in good):>11.1e}"
         print(f"{family:<14} {len(members):>7} {len(good):>10} {shown}")
     n_good = sum("difference" in found for found in models.values())
-    print(f"{n_good} of {len(models)} are converted")
+    not_run = [name for name in names if name not in models]
+    print(f"{n_good} of {len(models)} are converted; not run: {', '.join(not_run) or 'none'}")
     if not options.quick and options.pattern == "*":  # a part must not stand for the whole
-        write_result("convertible", {"threads": options.threads, "models": models})
+        found = {"threads": options.threads, "models": models, "not_run": not_run}
+        write_result("convertible", found)
 
 
 if __name__ == "__main__":

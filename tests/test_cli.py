@@ -57,6 +57,16 @@ def test_extract_writes_what_the_estimator_computes(suffix, folder, tmp_path, ca
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_extract_with_a_store_computes_each_image_once(folder, tmp_path, capsys):
+    forwarded = []
+    for name in ("a", "b"):
+        more = ["--cache", str(tmp_path / "store"), "--engine", "torch", "--fast-decode"]
+        assert extract(folder, tmp_path / f"{name}.npy", *more) == 0
+        forwarded.append(json.loads(capsys.readouterr().out)["forwarded"])
+    assert forwarded == [30, 0]
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
 def test_extract_keeps_failed_files_as_rows_and_lists_them(folder, tmp_path, capsys):
     bad = folder / "class 1" / "broken.png"
     bad.write_bytes(b"broken")
