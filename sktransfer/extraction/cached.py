@@ -368,7 +368,13 @@ class _Lot:
             {block.name: matrix[same] for block, matrix in vectors.items()},
         )
         self.claims.release(self.scope, keys)
-        positions = [self.missing.pop(key) for key in keys]
+        positions = []
+        for key, index, keep in zip(keys, indices, same, strict=True):
+            places = self.missing.pop(key)
+            if not keep and len(places) > 1:  # its copies still hold what they held
+                self.missing[key] = [place for place in places if place != index]
+                places = [index]
+            positions.append(places)
         run._fill_all(positions, vectors)
         self.advance(sum(map(len, positions)))
 

@@ -227,6 +227,24 @@ def test_a_file_that_changes_before_its_turn_is_not_either(tmp_path):
     assert work.store.info()["samples"] == 19
 
 
+def test_copies_of_a_file_that_changes_keep_their_own_features(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"old")
+    work = Work(tmp_path / "store")
+
+    def read(item):
+        if item == str(paths[0]):
+            paths[0].write_bytes(b"new content")
+        return np.full((2, 2, 1), len((tmp_path / item).read_bytes()), dtype=np.float32)
+
+    params = {"trace": TRACE, "reads": work.reads, **work.params}
+    items = [str(path) for path in paths]
+    found = extract_cached(Drawer(work.store, "n", ""), work.engine_for, items, read, **params)
+    assert found.features[:, 0].tolist() == [11, 3, 3]
+    assert found.n_forward == 2
+
+
 def test_a_dataset_is_asked_once_for_each_item(tmp_path):
     class Fickle:
         asked = 0
