@@ -43,6 +43,11 @@ class FeatureStore:
     memory_bytes : int, default=268435456
         Upper bound in bytes of what a process keeps of this store in memory.
 
+    Raises
+    ------
+    TypeError, ValueError
+        `path` is no path or empty, or `memory_bytes` negative.
+
     Notes
     -----
     SQLite [1]_ in rollback-journal mode: at any moment a process may be killed, and what was
@@ -72,6 +77,12 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, memory_bytes: int = 268_435_456) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"path must be the path of a folder, got {path!r}")
+        if not os.fspath(path):
+            raise ValueError("path must not be empty; give the folder of the store")
+        if not memory_bytes >= 0:
+            raise ValueError(f"memory_bytes must be at least 0, got {memory_bytes!r}")
         self.path = path
         self.memory_bytes = memory_bytes
 
@@ -157,9 +168,17 @@ class FeatureStore:
 
         Raises
         ------
+        ValueError
+            A block does not have one row per key.
         sqlite3.OperationalError
             The store cannot be written: no permission, a full disk, a lock held too long.
         """
+        for block, vectors in blocks.items():
+            if vectors.ndim != 2 or len(vectors) != len(keys):
+                raise ValueError(
+                    f"blocks[{block!r}] must have shape ({len(keys)}, width), one row per key, "
+                    f"got {vectors.shape}"
+                )
         now = int(time.time())
 
         def work(connection: sqlite3.Connection) -> None:

@@ -36,7 +36,8 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(
             f"strategy must be 'frozen', got {estimator.strategy!r}; this version has no other"
         )
-    if not isinstance(estimator.cache, str | os.PathLike | FeatureStore | None):
+    cache = estimator.cache
+    if not isinstance(cache, str | os.PathLike | FeatureStore | None) or cache == "":
         raise ValueError(
             f"cache must be None, the path of a folder or a FeatureStore, got {estimator.cache!r}"
         )

@@ -216,6 +216,31 @@ def test_prune_needs_a_limit(store):
         store.prune(max_bytes=-1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"path": 5}, TypeError, "path must be the path of a folder, got 5"),
+        ({"path": ""}, ValueError, "path must not be empty"),
+        ({"path": "x", "memory_bytes": -1}, ValueError, "memory_bytes must be at least 0, got -1"),
+    ],
+)
+def test_a_bad_argument_is_refused_by_name(arguments, error, message):
+    with pytest.raises(error, match=message):
+        FeatureStore(**arguments)
+
+
+def test_a_block_needs_one_row_per_key(store):
+    with pytest.raises(ValueError, match=r"blocks\['c'\] must have shape \(2, width\)"):
+        store.put("n", KEYS[:2], {"c": vectors(3)})
+
+
+def test_any_name_of_a_folder_will_do(tmp_path):
+    store = FeatureStore(tmp_path / "a b" / "ü%20#?x")
+    store.put("n", KEYS, {"b": vectors()})
+    forget(store)
+    assert store.get("n", "b", KEYS, 5)[1].all()
+
+
 def test_what_a_process_keeps_in_memory_is_bounded(tmp_path):
     store = FeatureStore(tmp_path, memory_bytes=30_000)
     keys = [i.to_bytes(32, "big") for i in range(10)]

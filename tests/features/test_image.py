@@ -370,6 +370,7 @@ def test_mean_and_std_normalise_values_in_the_unit_interval(colour):
         ({"on_error": "skip"}, "on_error must be one of"),
         ({"strategy": "fine-tune"}, "strategy must be 'frozen'"),
         ({"cache": 3}, "cache must be None, the path of a folder or a FeatureStore"),
+        ({"cache": ""}, "cache must be None, the path of a folder or a FeatureStore"),
         ({"engine": "onnx"}, "engine must be one of"),
         ({"fast_decode": "yes"}, "fast_decode must be True or False"),
         ({"batch_size": 0}, "batch_size"),
