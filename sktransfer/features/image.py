@@ -123,7 +123,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         What runs the network. "auto" takes OpenVINO where it is installed
         (``pip install "sktransfer[openvino]"``) and the device is a CPU, and torch, with a
         warning, for a network that OpenVINO cannot convert. Their float32 features agree
-        within 1e-4 relative to the largest, typically 1e-6.
+        within about 1e-6 relative to the largest.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic inside the network. The features are float32 either way.
     fast_decode : bool, default=False
