@@ -162,41 +162,39 @@ class _Run:
             # A dataset may give another answer the second time, and work hard for each.
             self.items = {index: fetch(self.all_items, index) for index in indices}
         samples = _samples_of(self.items, indices, self.max_pixels)
-        keys = [None if sample is None else sample.key for sample in samples]
-        vectors = {}
-        for block in self.blocks:
-            vectors[block], found = self._get(block, keys)
-            if not found.all():
-                break
-        else:  # the way of nearly all transforms of a search
-            self._fill(np.array(indices), np.arange(len(indices)), vectors)
-            advance(len(indices))
+        vectors, found = self.find([None if sample is None else sample.key for sample in samples])
+        here = np.flatnonzero(found)
+        self._fill(indices.start + here, here, vectors)
+        advance(len(here))
+        if found.all():  # the way of nearly all transforms of a search
             return
         self.samples = dict(zip(indices, samples, strict=True))
         missing: dict[bytes, list[int]] = {}
-        for index, sample in self.samples.items():
-            # An item without a key is broken, or of a kind that reading will refuse. Nobody
-            # else has it.
-            key = self.own_keys + index.to_bytes(8, "big") if sample is None else sample.key
-            missing.setdefault(key, []).append(index)
-        self._look_up(missing, advance)
-        if missing:
-            self._compute(missing, advance)
+        for index, sample, done in zip(indices, samples, found, strict=True):
+            if not done:
+                # An item without a key is broken, or of a kind that reading will refuse.
+                # Nobody else has it.
+                own = self.own_keys + index.to_bytes(8, "big")
+                missing.setdefault(own if sample is None else sample.key, []).append(index)
+        self._compute(missing, advance)
 
     def _look_up(self, missing: dict[bytes, list[int]], advance: Callable[[int], Any]) -> None:
-        """Fill rows from the store, and take them off `missing`."""
+        """Fill rows that others have stored meanwhile, and take them off `missing`."""
         keys = list(missing)
+        vectors, found = self.find(keys)
+        here = np.flatnonzero(found)
+        positions = [missing.pop(keys[row]) for row in here]
+        self._fill_all(positions, {block: matrix[here] for block, matrix in vectors.items()})
+        advance(sum(map(len, positions)))
+
+    def find(self, keys: Sequence[bytes | None]) -> tuple[dict[_Block, np.ndarray], np.ndarray]:
+        """What is wanted of the samples, and for which of them all of it is stored."""
         found = np.ones(len(keys), dtype=bool)
         vectors: dict[_Block, np.ndarray] = {}
         for block in self.blocks:
-            vectors[block], here = self._get(block, keys)
-            found &= here
-        rows = np.flatnonzero(found)
-        self._fill_all(
-            [missing[keys[row]] for row in rows],
-            {block: matrix[rows] for block, matrix in vectors.items()},
-        )
-        advance(sum(len(missing.pop(keys[row])) for row in rows))
+            vectors[block], stored = self._get(block, keys)
+            found &= stored
+        return vectors, found
 
     def _get(self, block: _Block, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
         width = sum(read.width(self.trace) for read in block.reads)
@@ -317,9 +315,7 @@ class _Lot:
             self.any_claimed = True
             tried.update(keys)
             # Someone may have stored them between our lookup and our claim.
-            stored = np.ones(len(keys), dtype=bool)
-            for block in run.blocks:
-                stored &= run._get(block, keys)[1]
+            _, stored = run.find(keys)
             there = [key for key, done in zip(keys, stored, strict=True) if done]
             if there:
                 self.claims.release(self.scope, there)

@@ -18,9 +18,7 @@ from PIL import Image
 from torch import nn
 
 from sktransfer.extraction.description import Description
-from sktransfer.extraction.reading import LOADING, tensor_to_array
-
-_ORIENTATION = 0x0112  # the EXIF tag
+from sktransfer.extraction.reading import LOADING, ORIENTATION, tensor_to_array
 
 # A file changed twice within its time stamp's resolution would look unchanged.
 _SETTLED_SECONDS = 2.0
@@ -108,7 +106,7 @@ def _image_key(image: Image.Image) -> bytes:
         "image",
         image.mode,
         image.size,
-        image.getexif().get(_ORIENTATION),
+        image.getexif().get(ORIENTATION),
         image.info.get("transparency"),
         image.palette.mode if image.palette is not None else None,
         hashlib.sha256(palette).hexdigest(),

@@ -19,7 +19,7 @@ from sktransfer.exceptions import ImageReadError
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """Formats that are tried; every decoder that is left out is one less to attack."""
 
-_ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION = 0x0112  # the EXIF tag
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -138,7 +138,7 @@ def _read_file(
 
 def _draft(image: Image.Image, enough: Callable[[tuple[int, int]], tuple[int, int]]) -> None:
     """Have a JPEG's own transform shrink it, to no less than enough; other formats stay."""
-    turned = image.getexif().get(_ORIENTATION, 1) >= 5
+    turned = image.getexif().get(ORIENTATION, 1) >= 5
     height, width = enough(image.size if turned else image.size[::-1])
     image.draft(None, (height, width) if turned else (width, height))
 
