@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
     from sktransfer.caching import FeatureStore
-    from sktransfer.features import PretrainedCNNFeatures
+    from sktransfer.features import PretrainedCNNFeatures, RNNSequenceFeatures
+    from sktransfer.pretraining import Pretraining
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "FeatureStore": "sktransfer.caching",
     "PretrainedCNNFeatures": "sktransfer.features",
+    "Pretraining": "sktransfer.pretraining",
+    "RNNSequenceFeatures": "sktransfer.features",
     "describe_backbone": "sktransfer.backbones",
     "list_backbones": "sktransfer.backbones",
     "load_backbone": "sktransfer.backbones",
@@ -40,6 +43,8 @@ _HOMES = {
 __all__ = [
     "FeatureStore",
     "PretrainedCNNFeatures",
+    "Pretraining",
+    "RNNSequenceFeatures",
     "describe_backbone",
     "list_backbones",
     "load_backbone",

@@ -21,6 +21,8 @@ ORDER = [
     "caching",
     "extraction",
     "backbones",
+    "sequences",
+    "pretraining",
     "features",
     "datasets",
     "demo",

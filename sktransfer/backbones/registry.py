@@ -2,10 +2,7 @@
 
 import fnmatch
 import hashlib
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +14,7 @@ from torch import nn
 from sktransfer.backbones.custom import OwnBackbone, build_own, name_of_own, preprocessing_of
 from sktransfer.backbones.entry import BackboneInfo, Entry
 from sktransfer.backbones.hub import hub_entry, timm_entry, timm_names
+from sktransfer.backbones.seeding import seeded
 from sktransfer.backbones.vision import (
     lite_entry,
     offline_names,
@@ -68,9 +66,6 @@ class Backbone:
             channels = self.info.preprocessing.in_channels
             self._traces[size] = trace_network(self.module, size, channels)
         return self._traces[size]
-
-
-_BUILDING = threading.RLock()  # a factory may load a backbone of its own
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
@@ -183,7 +178,7 @@ def load_backbone(
     """
     generator = check_random_state(random_state)
     drawn = weights == "random" or not isinstance(name, str | nn.Module)
-    with _seeded(int(generator.randint(2**31 - 1)) if drawn else 0):
+    with seeded(int(generator.randint(2**31 - 1)) if drawn else 0), torch.no_grad():
         module, info, sha256 = _load(name, weights, weights_sha256)
     return _finish(module, info, sha256, weights_sha256)
 
@@ -200,7 +195,7 @@ def rebuild_backbone(name: str, data: bytes, weights_sha256: str) -> Backbone:
         Kept as it is.
     """
     entry = _find_entry(name)
-    with _seeded(0):
+    with seeded(0), torch.no_grad():
         module = entry.build(bytes_to_state(data))
     return _finish(module, entry.info, weights_sha256, None)
 
@@ -222,22 +217,6 @@ def _finish(
         if expected is not None:
             check_sha256(sha256, expected, f"the state of {info.name}")
     return Backbone(module, info, sha256)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Build networks from a seed, and leave torch's generators as they were.
-
-    The generators are global: one thread at a time. ``torch.manual_seed`` would also
-    seed GPUs that nobody has used yet.
-    """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with _BUILDING, torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.default_generator.manual_seed(seed)
-        for device in devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _find_entry(name: str) -> Entry:

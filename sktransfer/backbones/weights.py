@@ -163,14 +163,14 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         ) from error
 
 
-def module_to_bytes(module: nn.Module) -> bytes:
+def module_to_bytes(module: nn.Module, metadata: dict[str, str] | None = None) -> bytes:
     """A network's tensors as safetensors, on the CPU, tied tensors written out."""
     state = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()
         if isinstance(tensor, Tensor)
     }
-    return safetensors.torch.save(state)
+    return safetensors.torch.save(state, metadata)
 
 
 def bytes_to_state(data: bytes) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from torch import nn
 
 from sktransfer.extraction.hooks import is_ours
 
-_TORCH_OWN = set(vars(nn.Module()))
+# What torch notes of a module, and weak references of recurrent networks to their weights.
+_TORCH_OWN = {*vars(nn.Module()), "_flat_weight_refs"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, enum.Enum),

@@ -1,20 +1,18 @@
-"""What the parameters of an image transformer may be, and what they come to with a network."""
+"""What the parameters of the image transformer may be, and what they come to with a network."""
 
 import dataclasses
 import numbers
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 
-from sktransfer.caching import FeatureStore
 from sktransfer.extraction.engines import ENGINES
 from sktransfer.extraction.pooling import POOLINGS
 from sktransfer.extraction.preprocessing import Preprocessing
 from sktransfer.extraction.tracing import Trace
+from sktransfer.features._shared import check_flag, check_options, check_shared
 
 _OPTIONS = {
     "pooling": POOLINGS,
@@ -28,24 +26,10 @@ _OPTIONS = {
 
 def check_parameters(estimator: Any) -> None:
     """Refuse, by name, a parameter that no network could make sense of."""
-    for name, options in _OPTIONS.items():
-        value = getattr(estimator, name)
-        if not isinstance(value, str) or value not in options:
-            raise ValueError(f"{name} must be one of {options}, got {value!r}")
-    if not isinstance(estimator.strategy, str) or estimator.strategy != "frozen":
-        raise ValueError(
-            f"strategy must be 'frozen', got {estimator.strategy!r}; this version has no other"
-        )
-    cache = estimator.cache
-    if not isinstance(cache, str | os.PathLike | FeatureStore | None) or cache == "":
-        raise ValueError(
-            f"cache must be None, the path of a folder or a FeatureStore, got {estimator.cache!r}"
-        )
-    if not isinstance(estimator.fast_decode, bool | np.bool_):
-        raise ValueError(f"fast_decode must be True or False, got {estimator.fast_decode!r}")
-    check_scalar(estimator.batch_size, "batch_size", numbers.Integral, min_val=1)
+    check_options(estimator, _OPTIONS)
+    check_shared(estimator)
+    check_flag(estimator, "fast_decode")
     check_scalar(estimator.max_pixels, "max_pixels", numbers.Integral, min_val=1)
-    check_random_state(estimator.random_state)
     if estimator.value_range is not None:
         low, high = _numbers("value_range", estimator.value_range, (2,))
         if not low < high:
@@ -101,20 +85,6 @@ def resolve_layers(estimator: Any, trace: Trace) -> tuple[str, ...]:
         for name in resolved:
             trace.activations[name].check_class_token(name)
     return resolved
-
-
-@contextmanager
-def restored_on_error(estimator: Any, names: set[str]) -> Iterator[None]:
-    """Give attributes back what they held, or did not, if the block fails."""
-    before = {name: vars(estimator)[name] for name in names & vars(estimator).keys()}
-    try:
-        yield
-    except Exception:
-        for name in names & vars(estimator).keys():
-            delattr(estimator, name)
-        for name, value in before.items():
-            setattr(estimator, name, value)
-        raise
 
 
 def _numbers(

@@ -45,14 +45,17 @@ from sktransfer.features._parameters import (
     check_parameters,
     resolve_layers,
     resolve_preprocessing,
+)
+from sktransfer.features._shared import (
+    SEEN,
+    check_input_features,
+    device_again,
+    forget_table,
     restored_on_error,
 )
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
-
-# What scikit-learn's validation notes of rows of pixels.
-_SEEN = {"n_features_in_", "feature_names_in_"}
 
 
 class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
@@ -302,7 +305,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         backbone = self._load(device)
         _ = backbone.fingerprint  # taken before a pass, as a network may count its calls
         how = resolve_preprocessing(self, backbone.info.preprocessing)
-        with restored_on_error(self, _SEEN):
+        with restored_on_error(self, SEEN):
             items = self._items(X, how.in_channels, reset=True)
             if how.size is None:
                 size = self._first_image(items, self._size_reader(how))
@@ -389,16 +392,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         ndarray of str, dtype object
         """
         check_is_fitted(self)
-        n_features_in = getattr(self, "n_features_in_", None)
-        if input_features is not None and n_features_in is not None:
-            names_in = getattr(self, "feature_names_in_", None)
-            if names_in is not None and not np.array_equal(names_in, input_features):
-                raise ValueError("input_features is not equal to feature_names_in_")
-            if len(input_features) != n_features_in:
-                raise ValueError(
-                    "input_features should have length equal to number of features "
-                    f"({n_features_in}), got {len(input_features)}"
-                )
+        check_input_features(self, input_features)
         trace = self._backbone.trace(self.image_size_)
         names = []
         for read in self._reads:
@@ -411,9 +405,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
 
     def _items(self, X: Any, in_channels: int, *, reset: bool) -> Any:
         if self.image_shape is None:
-            if reset:  # an earlier fit may have seen rows of pixels
-                for name in _SEEN & vars(self).keys():
-                    delattr(self, name)
+            if reset:
+                forget_table(self)
             return as_image_items(X, channels=self.channels, in_channels=in_channels)
         rows = validate_data(self, X, reset=reset, ensure_all_finite=self.on_error == "raise")
         return rows_to_images(rows, self.image_shape)
@@ -588,15 +581,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         super().__setstate__(state)
         if not self.__sklearn_is_fitted__():
             return
-        try:
-            device = resolve_device("auto" if self.device == "auto" else self.device_)
-        except ValueError:
-            warnings.warn(
-                f"the estimator was fitted on device={self.device_!r}, which this machine lacks; "
-                "using the CPU",
-                stacklevel=2,
-            )
-            device = torch.device("cpu")
+        device = device_again(self)
         self.device_ = str(device)
         if self.engine == "auto" and self.engine_ != resolve_engine("auto", device):
             self.engine_ = "torch"  # which runs everywhere

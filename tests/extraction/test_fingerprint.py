@@ -250,3 +250,13 @@ def test_another_forward_under_the_same_name_is_another_network():
     )
     assert len({fingerprint_of(m) for m in (one, two, three)}) == 3
     assert fingerprint_of(network("x + x")) == fingerprint_of(three)
+
+
+def test_a_recurrent_network_has_the_same_fingerprint_every_time():
+    torch.manual_seed(0)
+    network = nn.LSTM(2, 3)
+    first = network_fingerprint(network, "weights")
+    assert network_fingerprint(network, "weights") == first
+    assert network_fingerprint(copy.deepcopy(network), "weights") == first
+    assert network_fingerprint(network, "other weights") != first
+    assert network_fingerprint(nn.LSTM(2, 3, bidirectional=True), "weights") != first

@@ -1,0 +1,253 @@
+"""What the parameters of the sequence transformer may be, and the network they come to."""
+
+import hashlib
+import numbers
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from sklearn.utils import check_random_state, check_scalar
+from torch import nn
+
+from sktransfer.backbones.custom import build_own, name_of_own
+from sktransfer.backbones.recurrent import (
+    EMBEDDING_SIZE,
+    KINDS,
+    SHIPPED,
+    RecurrentNetwork,
+    Shape,
+    load_recurrent,
+)
+from sktransfer.backbones.seeding import seeded
+from sktransfer.backbones.weights import fit_weights, module_to_bytes, read_weights
+from sktransfer.features._shared import check_flag, check_options, check_shared
+from sktransfer.pretraining.strategy import resolve_pretraining
+from sktransfer.sequences.encoding import recurrent_part
+from sktransfer.sequences.pooling import POOLINGS
+from sktransfer.sequences.views import VIEWS
+
+USUAL_POOLINGS = tuple(pooling for pooling in POOLINGS if pooling != "attention")
+DEFAULT_VIEWS = ("z", "g", "d", "dg")
+_DEFAULT_HIDDEN_SIZE = 64
+_SHAPE_PARAMETERS = ("hidden_size", "num_layers", "bidirectional")
+
+
+class Loaded(NamedTuple):
+    """A network, the SHA-256 of its weights, and whether they are those shipped."""
+
+    module: nn.Module
+    sha256: str
+    shipped: bool
+
+
+def check_parameters(estimator: Any) -> None:
+    """Refuse, by name, a parameter that no network could make sense of."""
+    check_options(
+        estimator,
+        {"missing": ("interpolate", "error"), "precision": ("float32", "bfloat16")},
+    )
+    check_shared(estimator)
+    check_flag(estimator, "channels_first")
+    if estimator.append_stats != "auto":
+        check_flag(estimator, "append_stats")
+    check_scalar(estimator.n_thresholds, "n_thresholds", numbers.Integral, min_val=1)
+    for name in ("hidden_size", "num_layers", "max_length", "vocabulary_size", "output_dim"):
+        if getattr(estimator, name) is not None:
+            check_scalar(getattr(estimator, name), name, numbers.Integral, min_val=1)
+    if estimator.bidirectional is not None:
+        check_flag(estimator, "bidirectional")
+    if isinstance(estimator.backbone, str):
+        if estimator.backbone not in KINDS:
+            raise ValueError(
+                f"backbone must be one of {tuple(KINDS)}, an nn.Module class, a function that "
+                f"returns an nn.Module, or an nn.Module; got {estimator.backbone!r}"
+            )
+    elif not callable(estimator.backbone):
+        raise TypeError(
+            f"backbone must be one of {tuple(KINDS)}, an nn.Module class, a function that returns "
+            f"an nn.Module, or an nn.Module; got {estimator.backbone!r}"
+        )
+    else:
+        for name in _SHAPE_PARAMETERS:
+            if getattr(estimator, name) is not None:
+                raise ValueError(
+                    f"{name} is for backbones {tuple(KINDS)}, and your own network has its own; "
+                    f"got {name}={getattr(estimator, name)!r}: build the network with it"
+                )
+    prefix = estimator.weights_prefix
+    if prefix is not None and not isinstance(prefix, str):
+        raise ValueError(f"weights_prefix must be None or a str, got {prefix!r}")
+    resolve_pretraining(estimator.pretraining)
+
+
+def resolve_names(name: str, value: Any, options: tuple[str, ...]) -> tuple[str, ...]:
+    """A name, several joined by "+", or a tuple of names, as a tuple without repetitions."""
+    names = value.split("+") if isinstance(value, str) else value
+    names = tuple(names) if isinstance(names, Iterable) else ()
+    if not names or not all(isinstance(n, str) and n in options for n in names):
+        raise ValueError(
+            f"{name} must be 'auto', one of {options}, or several as a tuple or joined by '+', "
+            f"got {value!r}"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} names the same twice: {value!r}")
+    return names
+
+
+def resolve_views(estimator: Any, *, tokens: bool) -> tuple[str, ...]:
+    """The views that `views` asks for."""
+    auto = isinstance(estimator.views, str) and estimator.views == "auto"
+    if tokens:
+        if not auto and estimator.views not in ("raw", ("raw",), ["raw"]):
+            raise ValueError(
+                f"views={estimator.views!r} is for time series; tokens and texts have no scale: "
+                "leave views='auto'"
+            )
+        return ("raw",)
+    if auto:
+        return DEFAULT_VIEWS if isinstance(estimator.backbone, str) else ("raw",)
+    return resolve_names("views", estimator.views, VIEWS)
+
+
+def resolve_poolings(estimator: Any, module: nn.Module) -> tuple[str, ...]:
+    """The poolings that `pooling` asks for."""
+    if isinstance(estimator.pooling, str) and estimator.pooling == "auto":
+        return USUAL_POOLINGS if isinstance(estimator.backbone, str) else ("last",)
+    poolings = resolve_names("pooling", estimator.pooling, POOLINGS)
+    if "attention" in poolings and getattr(module, "attention", None) is None:
+        raise ValueError(
+            "pooling='attention' needs a network that has learned which steps matter; set "
+            "pretraining='contrastive', or weights that were trained so"
+        )
+    return poolings
+
+
+def resolve_layers(estimator: Any, module: nn.Module) -> tuple[int | str, ...]:
+    """Numbers of a recurrent network's layers, or names of another module's."""
+    asked = estimator.layer if isinstance(estimator.layer, tuple | list) else (estimator.layer,)
+    rnn = recurrent_part(module)
+    resolved: list[int | str] = []
+    for layer in asked:
+        if rnn is not None:
+            n_layers = rnn.num_layers
+            whole = isinstance(layer, numbers.Integral) and not isinstance(layer, bool)
+            if not whole or not -n_layers <= layer < n_layers:
+                raise ValueError(
+                    f"layer must be an integer from {-n_layers} to {n_layers - 1}, as the network "
+                    f"has {n_layers} layer(s), or a tuple of these; got {estimator.layer!r}"
+                )
+            resolved.append(int(layer) % n_layers)
+        else:
+            names = [name for name, _ in module.named_modules() if name]
+            if layer != -1 and layer not in names:
+                raise ValueError(
+                    f"layer must be -1 (what the network returns) or one of {names[:20]}, got "
+                    f"{layer!r}"
+                )
+            resolved.append(layer)
+    if not resolved or len(set(resolved)) < len(resolved):
+        raise ValueError(f"layer must name each layer once, and at least one; got {asked!r}")
+    return tuple(resolved)
+
+
+def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
+    """The network that the parameters ask for, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    ValueError
+        Parameters contradict each other or the weights.
+    WeightsNotFoundError, WeightsMismatchError
+        The file is missing, or holds something else.
+    """
+    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    if not isinstance(estimator.backbone, str):
+        module, sha256 = _own(estimator, seed)
+        shipped = False
+    else:
+        module, sha256, shipped = _named(estimator, vocabulary_size, seed)
+    module.eval().requires_grad_(False).float()
+    if sha256 is None:
+        sha256 = hashlib.sha256(module_to_bytes(module)).hexdigest()
+    return Loaded(module, sha256, shipped)
+
+
+def _named(
+    estimator: Any, vocabulary_size: int | None, seed: int
+) -> tuple[RecurrentNetwork, str | None, bool]:
+    weights, kind = estimator.weights, estimator.backbone
+    by_default = isinstance(weights, str) and weights == "default"
+    at_random = isinstance(weights, str) and weights == "random"
+    if at_random or (by_default and vocabulary_size is not None):
+        shape = Shape(
+            kind,
+            1 if vocabulary_size is None else EMBEDDING_SIZE,
+            estimator.hidden_size or _DEFAULT_HIDDEN_SIZE,
+            estimator.num_layers or 1,
+            bool(estimator.bidirectional),
+            vocabulary_size=vocabulary_size,
+        )
+        return RecurrentNetwork.initialised(shape, seed), None, False
+    if by_default:
+        if kind not in SHIPPED:
+            raise ValueError(
+                f"backbone={kind!r} has no default weights; set weights='random', or backbone to "
+                f"one of {tuple(SHIPPED)}"
+            )
+        network, sha256 = load_recurrent(SHIPPED[kind])
+    else:
+        network, sha256 = load_recurrent(weights, estimator.weights_prefix, vocabulary_size)
+    _check_shape(estimator, network.shape, vocabulary_size)
+    return network, sha256, by_default
+
+
+def _check_shape(estimator: Any, shape: Shape, vocabulary_size: int | None) -> None:
+    """See that a loaded network is the one that the parameters describe."""
+    asked = {name: getattr(estimator, name) for name in _SHAPE_PARAMETERS}
+    asked["kind"] = estimator.backbone
+    differing = {
+        name: value
+        for name, value in asked.items()
+        if value is not None and value != getattr(shape, name)
+    }
+    what = f"weights={str(estimator.weights)!r}"
+    if differing:
+        listed = " and ".join(
+            f"{'backbone' if name == 'kind' else name}={getattr(shape, name)!r}, not {value!r}"
+            for name, value in differing.items()
+        )
+        raise ValueError(f"{what} have {listed}; set it so, or set weights='random'")
+    if shape.vocabulary_size != vocabulary_size:
+        raise ValueError(
+            f"{what} are for {_content(shape.vocabulary_size)}, and X holds "
+            f"{_content(vocabulary_size)}"
+        )
+
+
+def _content(vocabulary_size: int | None) -> str:
+    if vocabulary_size is None:
+        return "time series"
+    return f"tokens of a vocabulary of {vocabulary_size}"
+
+
+def _own(estimator: Any, seed: int) -> tuple[nn.Module, str | None]:
+    weights = estimator.weights
+    if (
+        isinstance(weights, str)
+        and weights == "random"
+        and isinstance(estimator.backbone, nn.Module)
+    ):
+        raise ValueError(
+            "weights='random' needs a backbone that can be built anew; pass the class or a "
+            f"function instead of a {type(estimator.backbone).__name__} instance"
+        )
+    with seeded(seed), torch.no_grad():
+        module = build_own(estimator.backbone)
+    if isinstance(weights, str | Path) and str(weights) in ("default", "random"):
+        return module, None
+    state, sha256 = read_weights(weights)
+    prefix = estimator.weights_prefix or ""
+    own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    fit_weights(module, own, name_of_own(estimator.backbone))
+    return module, sha256

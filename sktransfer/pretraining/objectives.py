@@ -1,0 +1,135 @@
+"""What a network can learn from sequences without labels, as losses.
+
+Each objective holds the parts that are thrown away after training. Steps are time-major:
+(time, rows, channels), or (time, rows) for tokens. All rows of a batch have the same length.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sktransfer.sequences.pooling import pool
+
+States = Callable[[Tensor], Tensor]
+"""The network in training: steps to states of shape (time, rows, units)."""
+
+_CROP = 0.5
+"""Shortest crop, as a share of the sequence."""
+_RESCALE, _JITTER = 0.2, 0.1
+"""Standard deviations of a crop's log scale and of its noise, relative to its own."""
+_MASKED, _SPAN = 0.25, 8
+"""Share of the steps that is masked, and steps in a row."""
+_OCTAVES = 6
+"""Frequencies, each twice the last, that tell a decoder where it is."""
+
+
+class Contrastive(nn.Module):
+    """Two crops of a sequence find each other among the crops of the others (NT-Xent)."""
+
+    def __init__(self, n_units: int, temperature: float, attention: nn.Module | None) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.attention = attention
+        self.poolings = ("last", "mean", "max", *(() if attention is None else ("attention",)))
+        width = len(self.poolings) * n_units
+        self.project = nn.Sequential(
+            nn.BatchNorm1d(width), nn.Linear(width, n_units), nn.ReLU(), nn.Linear(n_units, n_units)
+        )
+
+    def forward(self, states_of: States, steps: Tensor) -> Tensor:
+        """Cross-entropy of finding the other crop, over both directions."""
+        n_rows = steps.shape[1]
+        both = torch.cat([self._embed(states_of, steps) for _ in range(2)])
+        similar = both @ both.T / self.temperature
+        similar.fill_diagonal_(-torch.inf)
+        partner = torch.arange(2 * n_rows, device=steps.device).roll(n_rows)
+        return F.cross_entropy(similar, partner)
+
+    def _embed(self, states_of: States, steps: Tensor) -> Tensor:
+        states = states_of(_distorted(_cropped(steps)))
+        lengths = torch.full((states.shape[1],), len(states), device=states.device)
+        scores = None if self.attention is None else self.attention(states)[:, :, 0]
+        pooled = torch.cat(pool(states, lengths, self.poolings, scores=scores), dim=1)
+        return F.normalize(self.project(pooled), dim=1)
+
+
+class Forecast(nn.Module):
+    """Each state says the next step."""
+
+    def __init__(self, n_units: int, n_out: int) -> None:
+        super().__init__()
+        self.say = nn.Linear(n_units, n_out)
+
+    def forward(self, states_of: States, steps: Tensor) -> Tensor:
+        """Mean squared error, or for tokens cross-entropy, of the next step."""
+        states = states_of(steps)
+        return _error(self.say(states[:-1]), steps[1:])
+
+
+class Masked(nn.Module):
+    """Each state in a blanked-out span says what stood there."""
+
+    def __init__(self, n_units: int, n_out: int) -> None:
+        super().__init__()
+        self.say = nn.Linear(n_units, n_out)
+
+    def forward(self, states_of: States, steps: Tensor) -> Tensor:
+        """Error of the masked steps."""
+        n_steps, n_rows = steps.shape[:2]
+        span = min(_SPAN, n_steps)
+        starts = torch.rand(n_steps, n_rows, device=steps.device) < _MASKED / span
+        starts[torch.randint(n_steps, (n_rows,)), torch.arange(n_rows)] = True  # at least one
+        masked = starts.clone()
+        for shift in range(1, span):
+            masked[shift:] |= starts[:-shift]
+        if steps.is_floating_point():
+            shown = steps.masked_fill(masked[:, :, None], 0.0)
+        else:  # as BERT does for a tenth of its masks: another token stands there
+            shown = torch.where(masked, steps[:, torch.randperm(n_rows)], steps)
+        return _error(self.say(states_of(shown))[masked], steps[masked])
+
+
+class Autoencode(nn.Module):
+    """The last state holds the whole sequence: from it and a place, what stood there is said."""
+
+    def __init__(self, n_units: int, n_out: int) -> None:
+        super().__init__()
+        width = n_units + 2 * _OCTAVES
+        self.say = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, n_out)
+        )
+
+    def forward(self, states_of: States, steps: Tensor) -> Tensor:
+        """Error of all steps."""
+        n_steps, n_rows = steps.shape[:2]
+        summary = states_of(steps)[-1]
+        place = torch.linspace(0, 1, n_steps, device=steps.device)[:, None]
+        angles = torch.pi * place * 2.0 ** torch.arange(_OCTAVES, device=steps.device)
+        places = torch.cat([angles.sin(), angles.cos()], dim=1)[:, None].expand(-1, n_rows, -1)
+        return _error(self.say(torch.cat([summary.expand(n_steps, -1, -1), places], dim=2)), steps)
+
+
+def _error(said: Tensor, wanted: Tensor) -> Tensor:
+    if wanted.is_floating_point():
+        return F.mse_loss(said, wanted)
+    return F.cross_entropy(said.flatten(0, -2), wanted.flatten())
+
+
+def _cropped(steps: Tensor) -> Tensor:
+    """The same number of steps from each row, from another place in each."""
+    n_steps, n_rows = steps.shape[:2]
+    shortest = max(1, int(_CROP * n_steps))
+    length = int(torch.randint(shortest, n_steps + 1, ()))
+    start = torch.randint(n_steps - length + 1, (n_rows,), device=steps.device)
+    index = start + torch.arange(length, device=steps.device)[:, None]
+    return steps[index, torch.arange(n_rows, device=steps.device)]
+
+
+def _distorted(steps: Tensor) -> Tensor:
+    """Rescaled and with noise; tokens stay."""
+    if not steps.is_floating_point():
+        return steps
+    scale = torch.exp(_RESCALE * torch.randn(1, steps.shape[1], 1, device=steps.device))
+    return steps * scale + _JITTER * torch.randn_like(steps)

@@ -1,0 +1,171 @@
+"""Hidden states over time to one vector, for rows of unequal length.
+
+States are time-major, (time, rows, units), as recurrent networks compute them.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+POOLINGS = ("last", "mean", "max", "min", "std", "ppv", "attention")
+
+_LARGEST_PART = 255
+_CACHED_NUMBERS = 65_536
+"""Numbers, 256 kB, that a core's cache holds beside what is computed from them."""
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def pool(
+    states: Tensor,
+    lengths: Tensor,
+    poolings: Sequence[str],
+    *,
+    thresholds: Tensor | None = None,
+    scores: Tensor | None = None,
+) -> list[Tensor]:
+    """Pool the states of each row over the row's own steps.
+
+    Parameters
+    ----------
+    states : Tensor of shape (time, rows, units), float32
+    lengths : Tensor of shape (rows,), int64
+        Steps of each row; what lies beyond is padding.
+    poolings : sequence of str
+        "last": the state after the last step. "mean", "max", "min", "std" (of the population):
+        per unit. "ppv": per unit and threshold, the share of steps above it [1]_.
+        "attention": the mean weighted by the softmax of `scores`.
+    thresholds : Tensor of shape (n_thresholds, rows, units), optional
+        For "ppv".
+    scores : Tensor of shape (time, rows), optional
+        For "attention".
+
+    Returns
+    -------
+    list of Tensor of shape (rows, units); for "ppv" (rows, n_thresholds * units)
+
+    References
+    ----------
+    .. [1] A. Dempster, F. Petitjean and G. I. Webb, "ROCKET: exceptionally fast and accurate time
+       series classification using random convolutional kernels", Data Mining and Knowledge
+       Discovery 34, 2020: proportion of positive values.
+    """
+    asked = set(poolings)
+    steps = lengths.to(states.dtype)[:, None]
+    parts = _parts(states, lengths)
+    sums = _Sums(states, thresholds if "ppv" in asked else None)
+    for part, outside in parts:
+        sums.add(part, outside, asked)
+    pooled = []
+    for pooling in poolings:
+        if pooling == "last":
+            rows = torch.arange(states.shape[1], device=states.device)
+            pooled.append(states[lengths - 1, rows])
+        elif pooling == "mean":
+            pooled.append(sums.total / steps)
+        elif pooling == "max":
+            pooled.append(sums.high)
+        elif pooling == "min":
+            pooled.append(sums.low)
+        elif pooling == "std":
+            pooled.append((_squares(parts, sums.total / steps) / steps).sqrt())
+        elif pooling == "ppv":
+            pooled += [count / steps for count in sums.counts]
+        else:
+            assert scores is not None
+            inside = torch.arange(len(states), device=states.device)[:, None] < lengths
+            weights = scores.masked_fill(~inside, -torch.inf).softmax(0)
+            pooled.append(
+                (states.masked_fill(~inside[:, :, None], 0.0) * weights[..., None]).sum(0)
+            )
+    return pooled
+
+
+_Part = tuple[Tensor, Tensor | None]
+"""Some steps of all rows, and where they are padding; None if nowhere."""
+
+
+def _parts(states: Tensor, lengths: Tensor) -> list[_Part]:
+    """Cut states into pieces that stay in a CPU's cache while all is read off them.
+
+    Rows of one batch have about the same length, so that only the last pieces hold padding.
+    """
+    size = max(8, min(_LARGEST_PART, _CACHED_NUMBERS // max(1, states[0].numel())))
+    shortest = int(lengths.min())
+    cuts = [*range(0, shortest, size), *range(shortest, len(states), size), len(states)]
+    parts: list[_Part] = []
+    for start, stop in pairwise(cuts):
+        outside = None
+        if stop > shortest:
+            outside = torch.arange(start, stop, device=states.device)[:, None] >= lengths
+            outside = outside[:, :, None]
+        parts.append((states[start:stop], outside))
+    return parts
+
+
+class _Sums:
+    """What a single pass over the steps tells of each row and unit."""
+
+    def __init__(self, states: Tensor, thresholds: Tensor | None) -> None:
+        self.total = torch.zeros_like(states[0])
+        self.high = torch.full_like(states[0], -torch.inf)
+        self.low = torch.full_like(states[0], torch.inf)
+        self.thresholds = [] if thresholds is None else list(thresholds)
+        self.counts = [torch.zeros_like(states[0]) for _ in self.thresholds]
+
+    def add(self, part: Tensor, outside: Tensor | None, asked: set[str]) -> None:
+        """Go over some more steps."""
+        if asked & {"mean", "std"}:
+            self.total += (part if outside is None else part.masked_fill(outside, 0.0)).sum(0)
+        if asked & {"min"}:
+            high = part if outside is None else part.masked_fill(outside, torch.inf)
+            self.low = torch.minimum(self.low, high.amin(0))
+        if asked & {"max", "ppv"}:
+            low = part if outside is None else part.masked_fill(outside, -torch.inf)
+            if "max" in asked:
+                self.high = torch.maximum(self.high, low.amax(0))
+            for threshold, count in zip(self.thresholds, self.counts, strict=True):
+                # Sums of bytes run three times as fast as sums of booleans; a byte counts to 255,
+                # the most that a part has.
+                count += (low > threshold).view(torch.uint8).sum(0, dtype=torch.uint8)
+
+
+def _squares(parts: list[_Part], mean: Tensor) -> Tensor:
+    """Sum of squared distances from the mean, in a second pass so that nothing cancels out."""
+    total = torch.zeros_like(mean)
+    for part, outside in parts:
+        centred = part - mean
+        if outside is not None:
+            centred = centred.masked_fill(outside, 0.0)
+        total += centred.square().sum(0)
+    return total
+
+
+def quantile_thresholds(states: Tensor, n_thresholds: int) -> Tensor:
+    """Thresholds for "ppv": quantiles of each unit's states.
+
+    The quantiles follow the golden ratio's low-discrepancy sequence over thresholds and units,
+    so that all levels occur, as the biases of MiniRocket do [1]_.
+
+    Parameters
+    ----------
+    states : Tensor of shape (n, units)
+    n_thresholds : int
+
+    Returns
+    -------
+    Tensor of shape (n_thresholds, units)
+
+    References
+    ----------
+    .. [1] A. Dempster, D. F. Schmidt and G. I. Webb, "MiniRocket: a very fast (almost)
+       deterministic transform for time series classification", KDD 2021.
+    """
+    n_units = states.shape[1]
+    levels = (np.arange(1, n_thresholds * n_units + 1) * _GOLDEN) % 1.0
+    ranks = (levels.reshape(n_thresholds, n_units) * (len(states) - 1)).astype(np.int64)
+    return states.sort(0).values.gather(0, torch.from_numpy(ranks).to(states.device))

@@ -1,0 +1,403 @@
+"""RNNSequenceFeatures: forms of X, networks, views, poolings, and what is refused."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from sktransfer import RNNSequenceFeatures
+
+RNG = np.random.RandomState(0)
+RAGGED = [RNG.normal(size=(n, 2)).cumsum(0) for n in (40, 3, 1, 128, 17, 40, 2)]
+TABLE = RNG.normal(size=(6, 30))
+
+
+def small(**parameters):
+    given = {"weights": "random", "hidden_size": 5, "random_state": 0, **parameters}
+    return RNNSequenceFeatures(**given)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Noisy sines, squares and saws of random phase: 90 series of 60 steps, and labels."""
+    rng = np.random.RandomState(0)
+    phase = np.arange(60) / 12 + rng.uniform(size=(90, 1))
+    y = np.repeat(["saw", "sine", "square"], 30)
+    sine = np.sin(2 * np.pi * phase)
+    X = np.where((y == "sine")[:, None], sine, np.sign(sine))
+    X = np.where((y == "saw")[:, None], 2 * (phase % 1) - 1, X) + rng.normal(0, 0.5, X.shape)
+    order = rng.permutation(90)
+    return X[order], y[order]
+
+
+# --- the same numbers whatever the company ----------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_features_of_a_batch_are_those_of_each_series_alone(backbone, bidirectional):
+    features = small(backbone=backbone, bidirectional=bidirectional, num_layers=2).fit(RAGGED)
+    together = features.transform(RAGGED)
+    alone = np.concatenate([features.transform([series]) for series in RAGGED])
+    assert_allclose(together, alone, atol=1e-5)
+
+
+def test_default_features_of_a_batch_are_those_of_each_series_alone():
+    features = RNNSequenceFeatures().fit(RAGGED)
+    alone = np.concatenate([features.transform([series]) for series in RAGGED])
+    assert_allclose(features.transform(RAGGED), alone, atol=1e-5)
+
+
+def test_rows_follow_the_order_of_x():
+    features = small().fit(RAGGED)
+    order = [3, 0, 6, 2, 5, 1, 4]
+    assert_allclose(
+        features.transform([RAGGED[i] for i in order]), features.transform(RAGGED)[order], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 500])
+def test_batch_size_changes_nothing(batch_size):
+    expected = small().fit_transform(RAGGED)
+    assert_allclose(small(batch_size=batch_size).fit_transform(RAGGED), expected, atol=1e-5)
+
+
+def test_windows_change_nothing(monkeypatch):
+    expected = small().fit_transform(RAGGED)
+    monkeypatch.setattr("sktransfer.features.sequence._WINDOW_STEPS", 50)
+    assert_allclose(small().fit_transform(RAGGED), expected, atol=1e-6)
+
+
+# --- forms of X -------------------------------------------------------------------------------
+
+
+def test_a_table_an_array_and_a_list_of_series_give_the_same():
+    expected = small().fit_transform(TABLE)
+    for X in (TABLE[:, :, None], list(TABLE), pd.DataFrame(TABLE), torch.from_numpy(TABLE)):
+        assert_allclose(small().fit_transform(X), expected, atol=1e-6)
+    assert expected.dtype == np.float32
+
+
+def test_channels_first_is_aeons_order():
+    X = RNG.normal(size=(4, 3, 20))
+    expected = small().fit_transform(X.transpose(0, 2, 1))
+    assert_array_equal(small(channels_first=True).fit_transform(X), expected)
+
+
+def test_more_channels_than_steps_look_like_aeons_order():
+    with pytest.warns(UserWarning, match="20 channels and at most 3 time steps.*channels_first"):
+        small(views="z", pooling="mean").fit(RNG.normal(size=(4, 3, 20)))
+
+
+def test_a_fitted_transformer_takes_other_lengths_but_no_other_channels():
+    features = small().fit(RNG.normal(size=(5, 30, 2)))
+    assert features.transform(RAGGED).shape == (7, len(features.get_feature_names_out()))
+    with pytest.raises(ValueError, match="X has 3 channels.*fitted on 2"):
+        features.transform(RNG.normal(size=(5, 30, 3)))
+    table = small().fit(TABLE)
+    with pytest.raises(ValueError, match="X has 20 features.*expecting 30"):
+        table.transform(TABLE[:, :20])
+    assert table.transform(list(TABLE[:, :20])).shape[0] == 6
+
+
+def test_padding_with_nan_is_the_shorter_series():
+    padded = np.full((7, 128, 2), np.nan)
+    for row, series in zip(padded, RAGGED, strict=True):
+        row[: len(series)] = series
+    assert_allclose(small().fit_transform(padded), small().fit_transform(RAGGED), atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["default", "random"])
+def test_no_nan_ever_comes_out(weights):
+    constant, nothing, one = np.full(20, 7.0), np.full(20, np.nan), np.array([3.0])
+    gaps = np.where(np.arange(20) % 3, 1.0, np.nan)
+    huge, tiny = np.linspace(-1e36, 1e36, 9), np.linspace(0, 1e-36, 9)
+    X = [constant, nothing, one, gaps, huge, tiny, np.zeros(2)]
+    features = RNNSequenceFeatures(weights=weights, random_state=0)
+    assert np.isfinite(features.fit_transform(X)).all()
+    for series in X:
+        assert np.isfinite(clone(features).fit_transform([series])).all()
+
+
+def test_missing_steps_are_a_feature_of_their_own():
+    X = TABLE.copy()
+    X[2, 3:9] = np.nan
+    features = small().fit(X)
+    column = features.get_feature_names_out().tolist().index("c0_missing")
+    assert_allclose(features.transform(X)[:, column], [0, 0, 0.2, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"X\[2\], time step 3"):
+        small(missing="error").fit(list(X))
+
+
+def test_tokens_and_texts_have_features_of_their_own():
+    tokens = [[1, 2, 3], [3, 2], [0]]
+    features = small(vocabulary_size=4).fit(tokens)
+    names = features.get_feature_names_out()
+    assert names[0] == "raw_last_0"
+    assert features.transform(tokens).shape == (3, len(names)) == (3, 5 * 9)
+    texts = small(pooling="mean").fit(["one", "two", "three"])
+    assert texts.transform(["one"]).shape == (1, 5)
+    with pytest.raises(ValueError, match="X holds time series.*fitted on tokens below 256"):
+        texts.transform(TABLE)
+    with pytest.raises(TypeError, match=r"pass \[text\]"):
+        texts.transform("one")
+
+
+def test_default_weights_mean_random_ones_for_tokens():
+    X = [[1, 2, 3], [3, 2]]
+    by_default = RNNSequenceFeatures(vocabulary_size=4, random_state=0).fit_transform(X)
+    at_random = RNNSequenceFeatures(vocabulary_size=4, random_state=0, weights="random")
+    assert_array_equal(by_default, at_random.fit_transform(X))
+
+
+# --- networks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("how", ["instance", "factory"])
+def test_a_bare_rnn_and_its_last_step(batch_first, how):
+    torch.manual_seed(0)
+    rnn = nn.RNN(10, 20, batch_first=batch_first)
+    X = RNG.normal(size=(6, 15, 10)).astype(np.float32)
+    backbone = rnn if how == "instance" else lambda: rnn
+    found = RNNSequenceFeatures(backbone).fit_transform(X)
+    steps = torch.from_numpy(X if batch_first else X.transpose(1, 0, 2))
+    states = rnn(steps)[0].detach().numpy()
+    assert_allclose(found, states[:, -1] if batch_first else states[-1], atol=1e-6)
+
+
+def test_a_network_of_ones_own_in_any_form():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(2, 6, batch_first=True)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    features = RNNSequenceFeatures(Own, random_state=0, pooling="mean+last", layer=(-1, "rnn"))
+    found = features.fit_transform(RAGGED)
+    assert found.shape == (7, 2 * 3 + 2 * 6)
+    assert features.get_feature_names_out()[[0, -1]].tolist() == ["raw_-1_mean_0", "raw_rnn_last_5"]
+    module = features.module_
+    for row, series in zip(found, RAGGED, strict=True):
+        steps = torch.from_numpy(series).float()[None]
+        states = module.rnn(steps)[0]
+        expected = [module.head(states)[0].mean(0), module.head(states)[0, -1]]
+        expected += [states[0].mean(0), states[0, -1]]
+        assert_allclose(row, torch.cat(expected).detach().numpy(), atol=1e-5)
+
+
+def test_a_network_that_wants_time_first_is_refused_and_told_why():
+    class Wrong(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(2, 6)
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    with pytest.raises(ValueError, match="batch_first=True"):
+        RNNSequenceFeatures(Wrong).fit(RAGGED)
+
+
+def test_a_network_for_other_channels_is_refused():
+    with pytest.raises(ValueError, match="reads 10 channels, and X has 2"):
+        RNNSequenceFeatures(nn.RNN(10, 20)).fit(RAGGED)
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(3, 6, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    with pytest.raises(ValueError, match=r"Own cannot run on a sequence of 40 steps and 2 channel"):
+        RNNSequenceFeatures(Own).fit(RAGGED)
+
+
+def test_layers_of_a_stacked_network_can_be_chosen_and_joined():
+    stacked = {"num_layers": 3, "pooling": "mean", "append_stats": False}
+    both = small(layer=(0, -1), **stacked).fit(RAGGED)
+    parts = [small(layer=layer, **stacked).fit_transform(RAGGED) for layer in (0, 2)]
+    names = both.get_feature_names_out()
+    assert names[0] == "z_c0_0_mean_0"
+    found = pd.DataFrame(both.transform(RAGGED), columns=names)
+    assert_array_equal(found[[n for n in names if "_0_mean" in n]], parts[0])
+    assert_array_equal(found[[n for n in names if "_2_mean" in n]], parts[1])
+
+
+def test_seeds_decide_random_weights_and_nothing_else_moves():
+    state = torch.get_rng_state()
+    a, b, c = (small(random_state=seed).fit_transform(TABLE) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_array_equal(a, b)
+    assert not np.allclose(a, c)
+
+
+def test_bfloat16_features_are_close_to_float32():
+    exact = RNNSequenceFeatures(pooling="mean").fit_transform(TABLE)
+    rough = RNNSequenceFeatures(pooling="mean", precision="bfloat16").fit_transform(TABLE)
+    assert rough.dtype == np.float32
+    assert_allclose(rough, exact, atol=0.05)
+
+
+# --- views, poolings, names -------------------------------------------------------------------
+
+
+def test_names_say_view_channel_pooling_and_unit():
+    features = small(views="g+d", pooling=("max", "ppv"), n_thresholds=2).fit(RAGGED)
+    names = features.get_feature_names_out().tolist()
+    assert names[:5] == [f"g_c0_max_{unit}" for unit in range(5)]
+    assert names[5:15] == [f"g_c0_ppv{t}_{unit}" for t in range(2) for unit in range(5)]
+    assert names[15] == "g_c1_max_0"
+    assert names[30] == "d_c0_max_0"
+    assert names[-7:] == [
+        *("c0_mean", "c1_mean", "c0_logstd", "c1_logstd", "c0_missing", "c1_missing", "loglength")
+    ]
+    assert features.transform(RAGGED).shape == (7, len(names))
+
+
+def test_each_view_and_pooling_is_its_part_of_the_whole():
+    whole = small().fit(RAGGED)
+    found = pd.DataFrame(whole.transform(RAGGED), columns=whole.get_feature_names_out())
+    for view in ("z", "g", "d", "dg"):
+        for pooling in ("last", "mean", "max", "min", "std", "ppv"):
+            part = small(views=view, pooling=pooling, append_stats=False).fit(RAGGED)
+            names = part.get_feature_names_out()
+            assert_allclose(part.transform(RAGGED), found[names], atol=1e-6)
+
+
+def test_output_dim_is_a_projection_that_keeps_distances():
+    features = RNNSequenceFeatures(output_dim=1000, random_state=0, append_stats=False)
+    projected = features.fit_transform(TABLE)
+    assert projected.shape == (6, 1000) == (6, len(features.get_feature_names_out()))
+    whole = RNNSequenceFeatures(append_stats=False).fit_transform(TABLE)
+    ratio = np.linalg.norm(projected[0] - projected[1]) / np.linalg.norm(whole[0] - whole[1])
+    assert 0.85 < ratio < 1.15
+
+
+def test_max_length_reads_the_beginning_only():
+    short = small(max_length=10).fit(TABLE)
+    assert_allclose(short.transform(TABLE), small().fit_transform(list(TABLE[:, :10])), atol=1e-6)
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"backbone": "resnet50"}, ValueError, "backbone must be one of .*'lstm'.*'resnet50'"),
+        ({"backbone": 3}, TypeError, "backbone must be one of .*got 3"),
+        ({"backbone": "rnn", "weights": "default", "hidden_size": None}, ValueError, "no default"),
+        ({"weights": "default"}, ValueError, "hidden_size=64, not 5; set it so, or set weights"),
+        ({"weights": "nowhere.pt"}, FileNotFoundError, "nowhere.pt"),
+        ({"weights": 3}, TypeError, "weights must be 'default', 'random' or the path"),
+        ({"hidden_size": 0}, ValueError, "hidden_size == 0, must be >= 1"),
+        ({"num_layers": 1.5}, TypeError, "num_layers must be an instance of int"),
+        ({"bidirectional": "yes"}, ValueError, "bidirectional must be True or False"),
+        ({"layer": 1}, ValueError, "layer must be an integer from -1 to 0.*got 1"),
+        ({"layer": "rnn"}, ValueError, "layer must be an integer"),
+        ({"layer": (0, -1)}, ValueError, "layer must name each layer once"),
+        ({"views": "q"}, ValueError, "views must be 'auto', one of .*got 'q'"),
+        ({"views": ()}, ValueError, "views must be 'auto'"),
+        ({"views": "g+g"}, ValueError, "views names the same twice"),
+        ({"pooling": "sum"}, ValueError, "pooling must be 'auto', one of .*'ppv'.*got 'sum'"),
+        ({"pooling": "attention"}, ValueError, "pretraining='contrastive'"),
+        ({"n_thresholds": 0}, ValueError, "n_thresholds == 0"),
+        ({"append_stats": 2}, ValueError, "append_stats must be True or False"),
+        ({"channels_first": None}, ValueError, "channels_first must be True or False"),
+        ({"missing": "drop"}, ValueError, "missing must be one of .*'interpolate'.*'drop'"),
+        ({"max_length": 0}, ValueError, "max_length == 0"),
+        ({"output_dim": -1}, ValueError, "output_dim == -1"),
+        ({"pretraining": "magic"}, ValueError, "pretraining must be None, one of .*'magic'"),
+        ({"strategy": "full"}, ValueError, "strategy must be 'frozen'"),
+        ({"cache": 3}, ValueError, "cache must be None"),
+        ({"batch_size": 0}, ValueError, "batch_size == 0"),
+        ({"device": "quantum"}, ValueError, "device='quantum' cannot be used"),
+        ({"precision": "float16"}, ValueError, "precision must be one of"),
+        ({"weights_prefix": 3}, ValueError, "weights_prefix must be None or a str"),
+        ({"vocabulary_size": 0}, ValueError, "vocabulary_size == 0"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(parameters, error, message):
+    with pytest.raises(error, match=message):
+        small(**parameters).fit(TABLE)
+
+
+def test_parameters_of_the_named_backbones_are_refused_for_ones_own():
+    with pytest.raises(ValueError, match="hidden_size is for backbones.*got hidden_size=5"):
+        RNNSequenceFeatures(partial(nn.GRU, 1, 4), hidden_size=5).fit(TABLE)
+    with pytest.raises(ValueError, match="weights='random' needs a backbone that can be built"):
+        RNNSequenceFeatures(nn.GRU(1, 4), weights="random").fit(TABLE)
+
+
+def test_a_failed_fit_leaves_the_fitted_transformer_as_it_was():
+    features = small().fit(TABLE)
+    expected = features.transform(TABLE)
+    features.set_params(views="q")
+    with pytest.raises(ValueError, match="views"):
+        features.fit(RAGGED)
+    features.set_params(views="auto")
+    assert features.n_features_in_ == 30
+    assert_array_equal(features.transform(TABLE), expected)
+
+
+# --- beside scikit-learn ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (StandardScaler(), PCA(20), LinearDiscriminantAnalysis()),
+        (StandardScaler(), RidgeClassifierCV()),
+    ],
+    ids=["PCA and LDA", "ridge"],
+)
+def test_default_features_tell_shapes_apart_in_a_pipeline(shapes, rest):
+    X, y = shapes
+    pipeline = make_pipeline(RNNSequenceFeatures(), *rest).fit(X[:45], y[:45])
+    assert pipeline.score(X[45:], y[45:]) > 0.9
+    raw = make_pipeline(StandardScaler(), RidgeClassifierCV()).fit(X[:45], y[:45])
+    assert pipeline.score(X[45:], y[45:]) > raw.score(X[45:], y[45:])
+
+
+def test_a_grid_reaches_views_pooling_and_hidden_size(shapes):
+    X, y = shapes
+    pipeline = make_pipeline(small(), StandardScaler(), RidgeClassifierCV())
+    grid = {
+        "rnnsequencefeatures__views": ["z", ("g", "d")],
+        "rnnsequencefeatures__pooling": ["mean", "mean+ppv"],
+        "rnnsequencefeatures__hidden_size": [3, 8],
+    }
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    assert len(set(scores)) > 2
+    assert search.best_params_["rnnsequencefeatures__hidden_size"] == 8
+
+
+def test_minirocket_of_aeon_stands_beside_in_a_feature_union(shapes):
+    from aeon.transformations.collection.convolution_based import MiniRocket
+    from sklearn.preprocessing import FunctionTransformer
+
+    X, y = shapes
+    # aeon takes (n, channels, time).
+    rocket = make_pipeline(FunctionTransformer(lambda X: X[:, None, :]), MiniRocket(n_kernels=84))
+    union = FeatureUnion([("ours", RNNSequenceFeatures()), ("rocket", rocket)])
+    both = make_pipeline(union, StandardScaler(), RidgeClassifierCV()).fit(X[:45], y[:45])
+    assert both.score(X[45:], y[45:]) > 0.9
+    assert union.fit_transform(X).shape[1] == RNNSequenceFeatures().fit_transform(X).shape[1] + 84

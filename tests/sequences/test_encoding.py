@@ -1,0 +1,114 @@
+"""States layer by layer and direction by direction, against torch's own networks."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.sequences.encoding import Encoder, check_rows_apart
+
+KINDS = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+    "relu": lambda *a, **k: nn.RNN(*a, nonlinearity="relu", **k),
+    "projected": lambda *a, **k: nn.LSTM(*a, proj_size=3, **k),
+}
+
+
+def steps(time=9, rows=4, channels=2):
+    return torch.from_numpy(np.random.RandomState(0).normal(size=(time, rows, channels))).float()
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_last_layer_is_what_torch_puts_out(kind, bidirectional, bias):
+    rnn = KINDS[kind](2, 5, 3, bidirectional=bidirectional, bias=bias, dropout=0.5).eval()
+    (states,) = Encoder(rnn, (2,), "float32")(steps(), torch.full((4,), 9))
+    torch.testing.assert_close(states, rnn(steps())[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_lower_layer_is_the_network_without_the_upper_ones(bidirectional):
+    rnn = nn.GRU(2, 5, 3, bidirectional=bidirectional)
+    lower = nn.GRU(2, 5, 2, bidirectional=bidirectional)
+    lower.load_state_dict({k: v for k, v in rnn.state_dict().items() if "_l2" not in k})
+    first, second = Encoder(rnn, (1, 2), "float32")(steps(), torch.full((4,), 9))
+    torch.testing.assert_close(first, lower(steps())[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(second, rnn(steps())[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_padding_changes_no_state_of_a_bidirectional_network(kind):
+    rnn = KINDS[kind](2, 5, 2, bidirectional=True)
+    lengths = torch.tensor([9, 1, 4, 6])
+    (states,) = Encoder(rnn, (1,), "float32")(steps(), lengths)
+    for row, length in enumerate(lengths):
+        alone = rnn(steps()[:length, row : row + 1])[0]
+        torch.testing.assert_close(states[:length, row : row + 1], alone, atol=1e-5, rtol=0)
+
+
+def test_the_users_network_is_left_as_it_was():
+    rnn = nn.LSTM(2, 5, 2).train()
+    before = {name: tensor.clone() for name, tensor in rnn.state_dict().items()}
+    Encoder(rnn, (0,), "bfloat16")(steps(), torch.full((4,), 9))
+    assert rnn.training
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in rnn.parameters())
+    for name, tensor in rnn.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_bfloat16_is_close_and_comes_back_as_float32(kind):
+    rnn = KINDS[kind](2, 16)
+    exact = rnn(steps())[0].detach()
+    (states,) = Encoder(rnn, (0,), "bfloat16")(steps(), torch.full((4,), 9))
+    assert states.dtype == torch.float32
+    torch.testing.assert_close(states, exact, atol=0.05, rtol=0)
+
+
+class Own(nn.Module):
+    """Convolution, then a recurrent network, then a vector if asked."""
+
+    def __init__(self, vector=False, batch_first=True):
+        super().__init__()
+        self.convolution = nn.Conv1d(2, 6, 3, stride=2)
+        self.rnn = nn.GRU(6, 4, batch_first=batch_first)
+        self.vector = vector
+
+    def forward(self, x):
+        x = self.convolution(x.transpose(1, 2)).transpose(1, 2)
+        states, last = self.rnn(x)
+        return last[0] if self.vector else (states, last)
+
+
+def test_other_modules_run_batch_first_and_may_stride():
+    module = Own().eval()
+    states, inner = Encoder(module, (-1, "rnn"), "float32")(steps(), torch.full((4,), 9))
+    torch.testing.assert_close(states, module(steps().transpose(0, 1))[0].transpose(0, 1))
+    torch.testing.assert_close(inner, states)
+    assert Encoder(module, (-1,), "float32").equal_lengths
+
+
+def test_a_vector_counts_as_a_single_step():
+    (states,) = Encoder(Own(vector=True).eval(), (-1,), "float32")(steps(), torch.full((4,), 9))
+    assert states.shape == (1, 4, 4)
+
+
+def test_a_module_that_mixes_rows_is_found_out():
+    with torch.inference_mode():
+        check_rows_apart(Encoder(Own().eval(), (-1,), "float32"), steps(rows=1))
+        wrong = Encoder(Own(batch_first=False).eval(), (-1,), "float32")
+        with pytest.raises(ValueError, match="other features in company.*batch_first=True"):
+            check_rows_apart(wrong, steps(rows=1))
+
+
+def test_what_is_neither_states_nor_vectors_is_refused():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x.sum()
+
+    with pytest.raises(ValueError, match=r"must put out \(batch, time, units\)"):
+        Encoder(Wrong(), (-1,), "float32")(steps(), torch.full((4,), 9))
