@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -259,6 +260,9 @@ def load_recurrent(
         state = renamed
     network = RecurrentNetwork.empty(shape)
     fit_weights(network, state, f"the network described in {path}")
+    broken = [name for name, t in network.state_dict().items() if not t.isfinite().all()]
+    if broken:
+        raise WeightsMismatchError(f"{path} holds NaN or infinity in {', '.join(broken)}")
     return network.float(), sha256
 
 
@@ -272,8 +276,10 @@ def _own_shape(path: str | Path) -> Shape | None:
     if noted is None:
         return None
     try:
-        return Shape(**json.loads(noted))
-    except (TypeError, ValueError) as error:
+        shape = Shape(**json.loads(noted))
+        KINDS[shape.kind]
+        return shape
+    except (TypeError, ValueError, KeyError) as error:
         raise WeightsMismatchError(
             f"{path} describes a network that this version does not know ({error}); update "
             "sktransfer, or pass weights_prefix='rnn.' to take its tensors alone"
@@ -307,10 +313,13 @@ def _shape_of(state: Mapping[str, Tensor], what: str) -> tuple[Shape, dict[str, 
     own = {
         name: tensor
         for name, tensor in state.items()
-        if name.rpartition("_l")[0] in parts and name.rpartition("_l")[2][:1].isdigit()
+        if re.fullmatch(rf"({'|'.join(parts)})_l\d+(_reverse)?", name)
     }
-    if "weight_ih_l0" not in own:
-        raise WeightsMismatchError(f"{what} lacks weight_ih_l0, so it is no recurrent network")
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        if name not in own or own[name].ndim != 2 or 0 in own[name].shape:
+            raise WeightsMismatchError(
+                f"{what} holds no matrix {name}, so it is no recurrent network"
+            )
     rows, input_size = own["weight_ih_l0"].shape
     proj_size = own["weight_hr_l0"].shape[0] if "weight_hr_l0" in own else 0
     hidden_size = own["weight_hr_l0"].shape[1] if proj_size else own["weight_hh_l0"].shape[1]
@@ -320,7 +329,7 @@ def _shape_of(state: Mapping[str, Tensor], what: str) -> tuple[Shape, dict[str, 
             f"{what} has weight_ih_l0 of {rows} rows for {hidden_size} hidden units; an LSTM has "
             f"4 times as many rows as units, a GRU 3 times, an RNN as many"
         )
-    layers = {int(name.rpartition("_l")[2].removesuffix("_reverse")) for name in own}
+    layers = {int(re.findall(r"_l(\d+)", name)[-1]) for name in own}
     shape = Shape(
         kind,
         input_size,
@@ -336,10 +345,11 @@ def _shape_of(state: Mapping[str, Tensor], what: str) -> tuple[Shape, dict[str, 
 def _find_embedding(
     state: Mapping[str, Tensor], vocabulary_size: int, input_size: int, path: str | Path
 ) -> Tensor:
-    found = [name for name, t in state.items() if tuple(t.shape) == (vocabulary_size, input_size)]
+    size = (vocabulary_size, input_size)
+    found = [n for n, t in state.items() if tuple(t.shape) == size and "emb" in n.lower()]
     if len(found) != 1:
         raise WeightsMismatchError(
             f"{path} must hold exactly one embedding of shape (vocabulary_size={vocabulary_size}, "
-            f"input size {input_size}), found {found or 'none'}"
+            f"input size {input_size}), with 'emb' in its name; found {found or 'none'}"
         )
     return state[found[0]]

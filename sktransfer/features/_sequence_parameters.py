@@ -25,10 +25,11 @@ from sktransfer.features._shared import check_flag, check_options, check_shared
 from sktransfer.pretraining.strategy import resolve_pretraining
 from sktransfer.sequences.encoding import recurrent_part
 from sktransfer.sequences.pooling import POOLINGS
-from sktransfer.sequences.views import VIEWS
+from sktransfer.sequences.reading import Sequences
+from sktransfer.sequences.views import KINDS as VIEW_KINDS
+from sktransfer.sequences.views import View, usual_views
 
 USUAL_POOLINGS = tuple(pooling for pooling in POOLINGS if pooling != "attention")
-DEFAULT_VIEWS = ("z", "g", "d", "dg")
 _DEFAULT_HIDDEN_SIZE = 64
 _SHAPE_PARAMETERS = ("hidden_size", "num_layers", "bidirectional")
 
@@ -51,10 +52,10 @@ def check_parameters(estimator: Any) -> None:
     check_flag(estimator, "channels_first")
     if estimator.append_stats != "auto":
         check_flag(estimator, "append_stats")
-    check_scalar(estimator.n_thresholds, "n_thresholds", numbers.Integral, min_val=1)
+    _check_count(estimator, "n_thresholds")
     for name in ("hidden_size", "num_layers", "max_length", "vocabulary_size", "output_dim"):
         if getattr(estimator, name) is not None:
-            check_scalar(getattr(estimator, name), name, numbers.Integral, min_val=1)
+            _check_count(estimator, name)
     if estimator.bidirectional is not None:
         check_flag(estimator, "bidirectional")
     if isinstance(estimator.backbone, str):
@@ -81,44 +82,75 @@ def check_parameters(estimator: Any) -> None:
     resolve_pretraining(estimator.pretraining)
 
 
-def resolve_names(name: str, value: Any, options: tuple[str, ...]) -> tuple[str, ...]:
-    """A name, several joined by "+", or a tuple of names, as a tuple without repetitions."""
-    names = value.split("+") if isinstance(value, str) else value
-    names = tuple(names) if isinstance(names, Iterable) else ()
-    if not names or not all(isinstance(n, str) and n in options for n in names):
-        raise ValueError(
-            f"{name} must be 'auto', one of {options}, or several as a tuple or joined by '+', "
-            f"got {value!r}"
-        )
-    if len(set(names)) < len(names):
-        raise ValueError(f"{name} names the same twice: {value!r}")
-    return names
+def _check_count(estimator: Any, name: str) -> None:
+    value = getattr(estimator, name)
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    check_scalar(value, name, numbers.Integral, min_val=1)
 
 
-def resolve_views(estimator: Any, *, tokens: bool) -> tuple[str, ...]:
-    """The views that `views` asks for."""
-    auto = isinstance(estimator.views, str) and estimator.views == "auto"
-    if tokens:
-        if not auto and estimator.views not in ("raw", ("raw",), ["raw"]):
+def resolve_views(estimator: Any, sequences: Sequences) -> tuple[View, ...]:
+    """The views that `views` asks for of the training sequences."""
+    asked = estimator.views
+    auto = isinstance(asked, str) and asked == "auto"
+    if sequences.is_tokens:
+        if not auto and asked not in ("raw", ("raw",), ["raw"]):
             raise ValueError(
-                f"views={estimator.views!r} is for time series; tokens and texts have no scale: "
-                "leave views='auto'"
+                f"views={asked!r} is for time series; tokens and texts have no scale: leave "
+                "views='auto'"
             )
-        return ("raw",)
+        return (View("raw"),)
+    if auto and isinstance(estimator.backbone, str):
+        return usual_views(sequences.lengths)
     if auto:
-        return DEFAULT_VIEWS if isinstance(estimator.backbone, str) else ("raw",)
-    return resolve_names("views", estimator.views, VIEWS)
+        return (View("raw"),)
+    views = [View.named(name) for name in _names(asked)]
+    found = tuple(view for view in views if view is not None)
+    if not views or len(found) < len(views):
+        raise ValueError(
+            f"views must be 'auto', one of {VIEW_KINDS}, one of these followed by the number of "
+            "steps to average, as in 'z4', or several as a tuple or joined by '+', got "
+            f"{asked!r}"
+        )
+    _check_distinct("views", asked, found)
+    return found
 
 
-def resolve_poolings(estimator: Any, module: nn.Module) -> tuple[str, ...]:
+def _names(value: Any) -> list[str]:
+    """Names joined by "+" or in a tuple; nothing if there is something else."""
+    names = value.split("+") if isinstance(value, str) else value
+    names = list(names) if isinstance(names, Iterable) else []
+    return names if all(isinstance(name, str) for name in names) else []
+
+
+def _check_distinct(name: str, value: Any, found: tuple[Any, ...]) -> None:
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name} names the same twice: {value!r}")
+
+
+def resolve_poolings(
+    estimator: Any, module: nn.Module, layers: tuple[int | str, ...]
+) -> tuple[str, ...]:
     """The poolings that `pooling` asks for."""
     if isinstance(estimator.pooling, str) and estimator.pooling == "auto":
         return USUAL_POOLINGS if isinstance(estimator.backbone, str) else ("last",)
-    poolings = resolve_names("pooling", estimator.pooling, POOLINGS)
-    if "attention" in poolings and getattr(module, "attention", None) is None:
+    poolings = tuple(_names(estimator.pooling))
+    if not poolings or not set(poolings) <= set(POOLINGS):
+        raise ValueError(
+            f"pooling must be 'auto', one of {POOLINGS}, or several as a tuple or joined by '+', "
+            f"got {estimator.pooling!r}"
+        )
+    _check_distinct("pooling", estimator.pooling, poolings)
+    if "attention" not in poolings:
+        return poolings
+    if not isinstance(module, RecurrentNetwork) or module.attention is None:
         raise ValueError(
             "pooling='attention' needs a network that has learned which steps matter; set "
             "pretraining='contrastive', or weights that were trained so"
+        )
+    if layers != (module.shape.num_layers - 1,):
+        raise ValueError(
+            f"pooling='attention' is for the last layer alone, got layer={estimator.layer!r}"
         )
     return poolings
 

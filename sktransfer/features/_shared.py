@@ -75,7 +75,7 @@ def restored_on_error(estimator: Any, names: set[str]) -> Iterator[None]:
     before = {name: vars(estimator)[name] for name in names & vars(estimator).keys()}
     try:
         yield
-    except Exception:
+    except BaseException:  # an interrupt, too
         for name in names & vars(estimator).keys():
             delattr(estimator, name)
         for name, value in before.items():

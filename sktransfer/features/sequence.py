@@ -40,10 +40,11 @@ from sktransfer.features._shared import (
 )
 from sktransfer.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.pretraining.training import pretrain
-from sktransfer.sequences.encoding import Encoder, check_rows_apart, recurrent_part
+from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
 from sktransfer.sequences.reading import (
     Sequences,
     Source,
+    as_array,
     is_table,
     is_text,
     series_source,
@@ -52,7 +53,13 @@ from sktransfer.sequences.reading import (
 )
 from sktransfer.sequences.stored import Shelf, vectors_through
 from sktransfer.sequences.vectors import Plan, fit_thresholds, vectors_of, width_of
-from sktransfer.sequences.views import Scale, statistics, statistics_names
+from sktransfer.sequences.views import (
+    Scale,
+    View,
+    learn_scales,
+    statistics,
+    statistics_names,
+)
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
@@ -89,7 +96,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         network those it has, for tokens and texts, which have none, random ones); "random" for
         fresh ones, a strong baseline since they spread their memory over many time scales; or
         a ``.safetensors``, ``.pt`` or ``.pth`` file, of `save_weights` or any other that holds
-        the tensors of an LSTM, GRU or RNN.
+        the tensors of an LSTM, GRU or RNN (of tanh: the tensors do not say).
     weights_prefix : str or None, default=None
         What the names of these tensors begin with in a foreign file, such as "encoder.rnn.".
         None finds the only recurrent network there is.
@@ -105,9 +112,11 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
     views : "auto", str or tuple of str, default="auto"
         What the network is shown: "z", each series normalised to mean 0 and standard deviation
         1; "g", on the scale of the training data; "d", differences between neighbouring steps,
-        normalised; "dg", differences on the scale of the training data; "raw", the values.
-        Several as a tuple or as in "g+d". "auto" is all but "raw" for the named backbones,
-        "raw" for your own, and the only one for tokens and texts.
+        normalised; "dg", differences on the scale of the training data; "raw", the values. A
+        number behind it says over how many steps to average first, as in "z4". Several as a
+        tuple or as in "g+d". "auto" is "raw" for your own backbones, tokens and texts; for the
+        named backbones all others, and where half of the training series have 128, 512 or 2048
+        steps, the same averaged over 4, 16 or 64.
     pooling : "auto", str or tuple of str, default="auto"
         How states over time become a vector: "last", "mean", "max", "min", "std", "ppv" (share of
         steps above thresholds learned in `fit` [1]_), "attention" (where it was trained). Several
@@ -309,12 +318,14 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             source, vocabulary_size = self._source(X, reset=True)
             loaded = load_network(self, vocabulary_size)
             module = loaded.module.to(device)
-            views = resolve_views(self, tokens=vocabulary_size is not None)
+            everything = source.read(range(len(source)))
+            views = resolve_views(self, everything)
             joint = self._is_joint(module, source, vocabulary_size)
-            scale = _scale_of(source)
-            plan = Plan(views, scale, source.n_channels, joint, self.batch_size)
+            plan = Plan(
+                views, _scales_of(everything, views), source.n_channels, joint, self.batch_size
+            )
             layers = resolve_layers(self, module)
-            self._try(Encoder(module, layers, self.precision), source, plan)
+            self._try(Encoder(module, layers, self.precision), source)
             strategy = resolve_pretraining(self.pretraining)
             losses: list[float] = []
             if strategy is not None:
@@ -327,7 +338,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
                     vocabulary_size=vocabulary_size,
                     progress="pretraining" if self.verbose else None,
                 )
-            poolings = resolve_poolings(self, module)
+            poolings = resolve_poolings(self, module, layers)
             encoder = Encoder(module, layers, self.precision)
             some = np.unique(np.linspace(0, len(source) - 1, _REFERENCES).astype(int))
             sequences = source.read(some[:1] if "ppv" not in poolings else some)
@@ -336,7 +347,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         self.device_ = str(device)
         self.module_ = module
         self.n_channels_ = source.n_channels
-        self.views_ = views
+        self.views_ = tuple(map(str, views))
         self.pooling_ = poolings
         self.layer_ = layers
         self.pretraining_loss_ = losses
@@ -385,7 +396,8 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
                 f"X has {source.n_channels} channels, but this {type(self).__name__} was fitted "
                 f"on {self.n_channels_}; see channels_first={self.channels_first!r}"
             )
-        encoder = Encoder(self.module_, self.layer_, self.precision)
+        # Someone may have trained it in between: with dropout on, features would be random.
+        encoder = Encoder(self.module_.eval(), self.layer_, self.precision)
         thresholds = [torch.from_numpy(t).to(encoder.device) for t in self._thresholds]
         out = np.empty((len(source), self._n_features), dtype=np.float32)
         shelf = self._shelf()
@@ -398,6 +410,12 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             for start, window in _windows(source, self._plan):
                 rows = out[start : start + len(window)]
                 self._transform(window, encoder, thresholds, shelf, rows, bar.update)
+        finite = np.isfinite(out).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"the network puts out NaN or infinity for X[{finite.argmin()}]; see whether its "
+                "weights are sound, and leave views='raw' to networks that are made for such values"
+            )
         return out if self._projection is None else self._projection.transform(out)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -450,6 +468,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             return text_source(X, self.max_length), _N_BYTES
         if self.vocabulary_size is not None:
             return token_source(X, self.vocabulary_size, self.max_length), self.vocabulary_size
+        X = as_array(X)
         if is_table(X):
             X = validate_data(self, X, reset=reset, ensure_all_finite="allow-nan")
         how: dict[str, Any] = {"missing": self.missing, "max_length": self.max_length}
@@ -466,9 +485,12 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
     def _is_joint(self, module: nn.Module, source: Source, vocabulary_size: int | None) -> bool:
         """Whether the network reads all channels at once."""
         rnn = recurrent_part(module)
-        if vocabulary_size is not None:
-            return True
-        if rnn is None:
+        if vocabulary_size is not None and rnn is not None and rnn is module:
+            raise ValueError(
+                f"backbone is a bare {type(module).__name__}, which reads numbers, and X holds "
+                f"{_content(vocabulary_size)}; put an nn.Embedding before it in your own module"
+            )
+        if vocabulary_size is not None or rnn is None:
             return True
         if rnn.input_size == 1:
             return False
@@ -480,22 +502,18 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             )
         return True
 
-    def _try(self, encoder: Encoder, source: Source, plan: Plan) -> None:
+    def _try(self, encoder: Encoder, source: Source) -> None:
         """Run a module of the user's once, so that what is wrong with it is said in `fit`."""
         if not encoder.equal_lengths:
             return
-        values = source.read([0]).values
-        steps = torch.from_numpy(values.astype(np.float32) if values.dtype.kind == "f" else values)
-        steps = steps[:, None] if values.dtype.kind == "f" else steps
-        try:
-            with torch.inference_mode():
-                check_rows_apart(encoder, steps.to(encoder.device))
-        except (RuntimeError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"backbone {name_of_own(self.backbone)} cannot run on a sequence of {len(values)} "  # type: ignore[arg-type]
-                f"steps and {plan.n_channels} channel(s) ({error}); it must take (batch, time, "
-                "channels), or (batch, time) of tokens"
-            ) from error
+        some = source.read(range(min(len(source), _REFERENCES)))
+        values = some.one(int(some.lengths.argmax()))
+        if some.is_tokens:
+            steps = torch.from_numpy(values)
+        else:
+            steps = torch.from_numpy(values.astype(np.float32))[:, None]
+        with torch.inference_mode():
+            check_module(encoder, steps.to(encoder.device))
 
     # --- features -------------------------------------------------------------------------
 
@@ -519,19 +537,19 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         else:
             self._forwarded[0] += vectors_through(shelf, *how)
         if self._with_stats:
-            out[:, width:] = statistics(sequences, self._plan.scale)
+            out[:, width:] = statistics(sequences, self._plan.scales[1])
 
     def _names(self) -> list[str]:
-        units = [t.shape[2] for t in self._thresholds]
+        units = [t.shape[1:] for t in self._thresholds]
         names = []
         for view in self.views_:
             channels = [""] if self._plan.joint else [f"_c{c}" for c in range(self.n_channels_)]
             for channel in channels:
-                for layer, n_units in zip(self.layer_, units, strict=True):
+                for layer, (n_thresholds, n_units) in zip(self.layer_, units, strict=True):
                     of_layer = f"_{layer}" if len(self.layer_) > 1 else ""
                     for pooling in self.pooling_:
                         many = pooling == "ppv"
-                        for number in range(self.n_thresholds if many else 1):
+                        for number in range(n_thresholds if many else 1):
                             start = f"{view}{channel}{of_layer}_{pooling}{number if many else ''}"
                             names += [f"{start}_{unit}" for unit in range(n_units)]
         return names + (statistics_names(self.n_channels_) if self._with_stats else [])
@@ -546,6 +564,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             network_fingerprint(self.module_, weights),
             self.layer_,
             self._plan.joint,
+            self.n_channels_,
             self._vocabulary_size,
             torch.device(self.device_).type,
             self.precision,
@@ -610,11 +629,11 @@ def _rebuilt(shape: Shape, data: bytes) -> RecurrentNetwork:
     return network
 
 
-def _scale_of(source: Source) -> Scale:
+def _scales_of(sequences: Sequences, views: tuple[View, ...]) -> dict[int, Scale]:
     """Location and scale of all series; of tokens, which have none, 0 and 1."""
-    if source.is_tokens:
-        return Scale(np.zeros(1), np.ones(1), np.ones(1))
-    return Scale.of([source.read(range(len(source)))])
+    if sequences.is_tokens:
+        return {1: Scale(np.zeros(1), np.ones(1), np.ones(1))}
+    return learn_scales(sequences, views)
 
 
 def _windows(source: Source, plan: Plan) -> Iterator[tuple[int, Sequences]]:

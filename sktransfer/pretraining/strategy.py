@@ -3,6 +3,7 @@
 import numbers
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_scalar
 
@@ -93,6 +94,9 @@ def resolve_pretraining(value: Any) -> Pretraining | None:
         )
     check_scalar(strategy.epochs, "epochs", numbers.Integral, min_val=1)
     check_scalar(strategy.batch_size, "batch_size", numbers.Integral, min_val=2)
+    for name in ("learning_rate", "temperature", "weight_decay"):
+        if not np.isfinite(getattr(strategy, name)):
+            raise ValueError(f"{name} must be finite, got {getattr(strategy, name)!r}")
     for name in ("learning_rate", "temperature"):
         check_scalar(
             getattr(strategy, name), name, numbers.Real, min_val=0, include_boundaries="neither"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -60,10 +61,14 @@ def pretrain(
     """
     draw = np.random.RandomState(seed)
     lengths = _lengths(source)
-    usable = np.flatnonzero(lengths >= _SHORTEST)
+    # What a network learns of shapes holds for coarser steps, too.
+    finest = min(view.factor for view in plan.views)
+    plan = replace(plan, views=tuple(view for view in plan.views if view.factor == finest))
+    shortest = _SHORTEST * finest
+    usable = np.flatnonzero(lengths >= shortest)
     if len(usable) < 2:
         raise ValueError(
-            f"pretraining needs at least 2 sequences of at least {_SHORTEST} steps, got "
+            f"pretraining needs at least 2 sequences of at least {shortest} steps, got "
             f"{len(usable)}; set pretraining=None"
         )
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -102,6 +107,11 @@ def pretrain(
                 bar.set_postfix(loss=f"{losses[-1]:.3g}")
         finally:
             module.eval().requires_grad_(False)
+    if not all(p.isfinite().all() for p in module.parameters()):
+        raise ValueError(
+            f"pretraining diverged: weights are NaN or infinite; lower learning_rate="
+            f"{strategy.learning_rate}"
+        )
     return losses
 
 
@@ -130,6 +140,8 @@ def _objective(
             "pretraining needs a backbone that puts out a state per step, (batch, time, units); "
             f"for 2 steps it gave shape {tuple(states.transpose(0, 1).shape)}"
         )
+    if name == "forecast":
+        _check_causal(states_of, probe.to(device))
     n_units = states.shape[2]
     n_out = vocabulary_size or n_channels
     built: nn.Module
@@ -142,6 +154,18 @@ def _objective(
         kinds = {"forecast": Forecast, "masked": Masked, "autoencode": Autoencode}
         built = kinds[name](n_units, n_out)
     return built.to(device)
+
+
+def _check_causal(states_of: Callable[[Tensor], Tensor], steps: Tensor) -> None:
+    """See that a state does not depend on the step after it."""
+    changed = steps.clone()
+    changed[1] = 1
+    with torch.no_grad():
+        if not torch.allclose(states_of(steps)[0], states_of(changed)[0], atol=1e-5):
+            raise ValueError(
+                "pretraining='forecast' needs a network that does not see the step that it is to "
+                "forecast, and this one's states depend on what follows"
+            )
 
 
 def _states_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -189,10 +213,10 @@ def _n_batches(n: int, batch_size: int) -> int:
 
 def _steps(sequences: Sequences, plan: Plan, draw: np.random.RandomState) -> Tensor:
     """Time-major steps of a batch, cut at random to the shortest."""
-    tokens = sequences.values.dtype.kind == "i"
+    tokens = sequences.is_tokens
     seen = sequences
     if not tokens:
-        seen = show(sequences, plan.views[draw.randint(len(plan.views))], plan.scale)
+        seen = show(sequences, plan.views[draw.randint(len(plan.views))], plan.scales)
     length = int(seen.lengths.min())
     cuts = []
     for index in range(len(seen)):

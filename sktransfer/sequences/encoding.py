@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.recurrent import RecurrentNetwork, single_layers
+from sktransfer.backbones.recurrent import KINDS, RecurrentNetwork, single_layers
 from sktransfer.extraction.hooks import Tap, hooked
 
 Layer = int | str
@@ -102,7 +102,14 @@ class Encoder:
         bfloat16 = self._dtype == torch.bfloat16
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16)
         with hooked(self._module, set(taps.values()), record), autocast:
-            found[-1] = self._module(steps.transpose(0, 1))
+            try:
+                found[-1] = self._module(steps.transpose(0, 1))
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                n_steps, rows = steps.shape[:2]
+                raise ValueError(
+                    f"the backbone cannot run on {rows} sequences of {n_steps} steps ({error}); it "
+                    f"must take {'(batch, time)' if steps.ndim == 2 else '(batch, time, channels)'}"
+                ) from error
         return [_as_states(found, layer, steps) for layer in self._layers]
 
 
@@ -110,27 +117,49 @@ def recurrent_part(module: nn.Module) -> nn.RNNBase | None:
     """The module as one of torch's recurrent networks, None if it is something else."""
     if isinstance(module, RecurrentNetwork):
         return module.rnn
-    return module if isinstance(module, nn.LSTM | nn.GRU | nn.RNN) else None
+    # A subclass, a hook or a parametrisation may do more than the weights say.
+    plain = type(module) in KINDS.values() and not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or nn.utils.parametrize.is_parametrized(module)
+    )
+    return module if plain else None  # type: ignore[return-value]
 
 
-def check_rows_apart(encoder: Encoder, steps: Tensor) -> None:
-    """See that a module treats the sequences of a batch one by one, batch first.
+def check_module(encoder: Encoder, steps: Tensor) -> None:
+    """See that a module treats the sequences of a batch one by one, batch first, time second.
 
     Parameters
     ----------
     encoder : Encoder
     steps : Tensor of shape (time, 1, channels) or (time, 1)
-        A sequence to try it on.
+        A sequence of the shape that it is to take. It is tried on noise: a network that mixes
+        rows may do so unseen when these are constant or alike.
 
     Raises
     ------
     ValueError
-        It mixes them, as a network that expects time first does.
+        It mixes rows, as a network that expects time first does, or its time is not where it
+        should be.
     """
-    lengths = torch.tensor([len(steps)], device=encoder.device)
-    alone = encoder(steps, lengths)
+
+    def noise(n_steps: int) -> Tensor:
+        shape = (n_steps, 2, *steps.shape[2:])
+        if steps.is_floating_point():
+            drawn = torch.randn(shape, generator=generator)
+        else:
+            drawn = torch.randint(int(steps.max()) + 1, shape, generator=generator)
+        return drawn.to(encoder.device)
+
+    def run(some: Tensor) -> list[Tensor]:
+        lengths = torch.full((some.shape[1],), len(some), device=encoder.device)
+        return encoder(some, lengths)
+
+    generator = torch.Generator().manual_seed(0)
+    pair = noise(len(steps))
+    alone = run(pair[:, :1])
     # First and last: a network that takes rows for time still gives the first one its due.
-    in_company = encoder(torch.cat([steps, steps.flip(0), steps], 1), lengths.expand(3))
+    in_company = run(torch.cat([pair, pair[:, :1]], 1))
     for single, several in zip(alone, in_company, strict=True):
         gap = float((several[:, [0, 2]] - single).abs().max())
         if not gap <= 1e-3 * max(1.0, float(single.abs().max())):
@@ -138,6 +167,17 @@ def check_rows_apart(encoder: Encoder, steps: Tensor) -> None:
                 "the backbone gives a sequence other features in company than alone (they differ "
                 f"by {gap:.2g}). It must take (batch, time, channels) and treat rows one by one: a "
                 "recurrent layer inside needs batch_first=True"
+            )
+    try:
+        longer = run(noise(2 * len(steps))[:, :1])
+    except ValueError:  # a module for one length only
+        return
+    for single, double in zip(alone, longer, strict=True):
+        if single.shape[2] != double.shape[2]:
+            raise ValueError(
+                f"the backbone puts out {single.shape[2]} units for {len(steps)} steps and "
+                f"{double.shape[2]} for twice as many: its time axis is the last. It, or the layer "
+                "asked for, must put out (batch, time, units)"
             )
 
 

@@ -17,6 +17,11 @@ _LARGEST_PART = 255
 _CACHED_NUMBERS = 65_536
 """Numbers, 256 kB, that a core's cache holds beside what is computed from them."""
 
+_NEARBY = 32
+"""A threshold may be off its quantile by one part in so many."""
+_TIE = 1e-4
+"""Distance from states that do not vary, far above rounding."""
+
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -165,7 +170,19 @@ def quantile_thresholds(states: Tensor, n_thresholds: int) -> Tensor:
     .. [1] A. Dempster, D. F. Schmidt and G. I. Webb, "MiniRocket: a very fast (almost)
        deterministic transform for time series classification", KDD 2021.
     """
-    n_units = states.shape[1]
+    n_steps, n_units = states.shape
     levels = (np.arange(1, n_thresholds * n_units + 1) * _GOLDEN) % 1.0
-    ranks = (levels.reshape(n_thresholds, n_units) * (len(states) - 1)).astype(np.int64)
-    return states.sort(0).values.gather(0, torch.from_numpy(ranks).to(states.device))
+    ranks = (levels.reshape(n_thresholds, n_units) * (n_steps - 1)).astype(np.int64)
+    ordered = states.sort(0).values
+    # A state that is a threshold itself would be above or below it by rounding alone, and
+    # periodic series have many equal states: cut in the widest gap among the ranks nearby.
+    n_near = max(1, n_steps // _NEARBY)
+    reach = torch.arange(n_near, device=states.device) - n_near // 2
+    thresholds = []
+    for rank in torch.from_numpy(ranks).to(states.device):
+        below = (rank + reach[:, None]).clamp(0, max(0, n_steps - 2))
+        low, high = ordered.gather(0, below), ordered.gather(0, (below + 1).clamp(max=n_steps - 1))
+        widest = (high - low).argmax(0, keepdim=True)
+        low, high = low.gather(0, widest)[0], high.gather(0, widest)[0]
+        thresholds.append(torch.where(high - low > _TIE, (low + high) / 2, high + _TIE))
+    return torch.stack(thresholds)

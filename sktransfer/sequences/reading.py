@@ -4,7 +4,7 @@ A window of sequences of unequal length is one array of steps and an array of le
 what follows works on all of them at once instead of looping over them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,11 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether they are whole numbers that are not to be computed with."""
+        return self.values.dtype.kind == "i"
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -123,7 +128,9 @@ def series_source(X: Any, *, channels_first: bool, missing: str, max_length: int
     ValueError
         X is empty, a series is, or their channels differ.
     """
-    X = _as_array(X)
+    if isinstance(X, Mapping):
+        raise TypeError(f"X must be {_FORMS}; got a {type(X).__name__}")
+    X = as_array(X)
     items: Any
     if isinstance(X, np.ndarray) and X.dtype != object:
         items = _array(X, channels_first)
@@ -131,6 +138,8 @@ def series_source(X: Any, *, channels_first: bool, missing: str, max_length: int
         items = [_series(item, index, channels_first) for index, item in enumerate(_listed(X))]
     _check_not_empty(items)
     n_channels = items[0].shape[1]
+    if n_channels == 0:
+        raise ValueError("X has 0 channels (its arrays have a last axis of length 0)")
     for index, item in enumerate(items):
         if item.shape[1] != n_channels:
             raise ValueError(
@@ -150,7 +159,9 @@ def token_source(X: Any, vocabulary_size: int, max_length: int | None) -> Source
     TypeError, ValueError
         X is of another kind, or a token is out of range.
     """
-    X = _as_array(X)
+    X = as_array(X)
+    if hasattr(X, "iloc") and _column(X) is X and getattr(X, "ndim", 1) == 2:
+        X = X.to_numpy()
     items = []
     for index, item in enumerate(_listed(X)):
         tokens = np.asarray(item)
@@ -180,7 +191,10 @@ def text_source(X: Any, max_length: int | None) -> Source:
             raise TypeError(f"X[{index}] must be a str as X[0] is, got {type(item).__name__}")
         if not item:
             raise ValueError(f"X[{index}] is an empty text; leave it out, with its label")
-        items.append(np.frombuffer(item.encode(), dtype=np.uint8)[:, None])
+        try:
+            items.append(np.frombuffer(item.encode(), dtype=np.uint8)[:, None])
+        except UnicodeEncodeError as error:
+            raise ValueError(f"X[{index}] cannot be written as UTF-8 ({error})") from error
     _check_not_empty(items)
     return Source(items, 1, max_length, is_tokens=True)
 
@@ -238,7 +252,7 @@ def _array(X: np.ndarray, channels_first: bool) -> np.ndarray:
 
 def _series(item: Any, index: int, channels_first: bool) -> np.ndarray:
     try:
-        series = np.asarray(_as_array(item))
+        series = np.asarray(as_array(item))
         if series.dtype == object:
             series = series.astype(np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:
@@ -254,8 +268,10 @@ def _series(item: Any, index: int, channels_first: bool) -> np.ndarray:
     return series.T if channels_first else series
 
 
-def _as_array(X: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
+def as_array(X: Any) -> Any:
+    """A tensor as an array, masked values as NaN; anything else as it is."""
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.filled(X.astype(np.float64), np.nan)
     if not isinstance(X, torch.Tensor):
         return X
     X = X.detach().cpu()

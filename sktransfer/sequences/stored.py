@@ -95,12 +95,13 @@ class _Blocks:
         if "ppv" in poolings:
             self.stored["ppv"] = ("ppv",)
         view = plan.views[0]
-        fitted = _digest(plan.scale.std, plan.scale.mean) if view in ("g", "dg") else ""
-        if view == "dg":
-            fitted = _digest(plan.scale.difference_std)
+        scale = plan.scales[view.factor]
+        fitted = _digest(scale.mean, scale.std) if view.kind == "g" else ""
+        if view.kind == "dg":
+            fitted = _digest(scale.difference_std)
         above = _digest(*(t.cpu().numpy() for t in thresholds))
         self.names = {
-            name: f"{view}{fitted}/{name}{above if name == 'ppv' else ''}" for name in self.stored
+            name: f"{view} {fitted}/{name}{above if name == 'ppv' else ''}" for name in self.stored
         }
 
     def get(self, keys: list[bytes]) -> tuple[np.ndarray, np.ndarray]:

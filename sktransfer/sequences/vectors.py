@@ -11,7 +11,7 @@ from sktransfer.sequences.batching import batches_by_length
 from sktransfer.sequences.encoding import Encoder
 from sktransfer.sequences.pooling import pool, quantile_thresholds
 from sktransfer.sequences.reading import Sequences
-from sktransfer.sequences.views import Scale, show
+from sktransfer.sequences.views import Scale, View, show
 
 _REFERENCE_STEPS = 512
 """Steps of a series, evenly spaced, that thresholds are learned from."""
@@ -23,9 +23,9 @@ class Plan:
 
     Parameters
     ----------
-    views : tuple of str
-    scale : Scale
-        Of the training data.
+    views : tuple of View
+    scales : dict of int to Scale
+        Of the training data, by coarseness.
     n_channels : int
     joint : bool
         Whether the network takes all channels at once, or one at a time.
@@ -33,8 +33,8 @@ class Plan:
         See `sktransfer.sequences.batching`.
     """
 
-    views: tuple[str, ...]
-    scale: Scale
+    views: tuple[View, ...]
+    scales: dict[int, Scale]
     n_channels: int
     joint: bool
     batch_size: int
@@ -145,13 +145,13 @@ def _run(
 
 
 def _rows_of(sequences: Sequences, plan: Plan) -> _Rows:
-    if sequences.values.dtype.kind == "i":  # tokens have one view: themselves
+    if sequences.is_tokens:  # they have one view: themselves
         steps = torch.from_numpy(np.ascontiguousarray(sequences.values[:, 0]))
         return _Rows(steps, sequences.starts, sequences.lengths)
     parts, starts, lengths = [], [], []
     offset = 0
     for view in plan.views:
-        seen = show(sequences, view, plan.scale)
+        seen = show(sequences, view, plan.scales)
         n_steps = len(seen.values)
         if plan.joint:
             parts.append(seen.values.astype(np.float32))

@@ -122,6 +122,28 @@ def test_what_a_foreign_file_lacks_is_said(tmp_path):
         load_recurrent(tmp_path / "nothing.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight_ih_l0": torch.ones(8), "weight_hh_l0": torch.ones(8, 2)}, "no matrix weight_ih"),
+        ({"weight_ih_l0": torch.ones(0, 2), "weight_hh_l0": torch.ones(0, 0)}, "no matrix"),
+        ({**nn.GRU(1, 2).state_dict(), "weight_hh_l0": torch.full((6, 2), torch.nan)}, "holds NaN"),
+    ],
+)
+def test_a_broken_file_is_refused_by_name(state, message, tmp_path):
+    with pytest.raises(WeightsMismatchError, match=message):
+        load_recurrent(saved(tmp_path, state))
+
+
+def test_a_head_of_the_embeddings_shape_is_no_embedding(tmp_path):
+    state = {**nn.GRU(8, 3).state_dict(), "head.weight": torch.ones(10, 8)}
+    with pytest.raises(WeightsMismatchError, match="'emb' in its name; found none"):
+        load_recurrent(saved(tmp_path, state), None, 10)
+    state["embedding.weight"] = torch.zeros(10, 8)
+    network, _ = load_recurrent(saved(tmp_path, state), None, 10)
+    assert not network.embedding.weight.any()
+
+
 def test_weights_are_saved_as_safetensors_only(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         save_network(nn.GRU(1, 2), tmp_path / "weights.pt")

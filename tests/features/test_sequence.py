@@ -130,6 +130,21 @@ def test_no_nan_ever_comes_out(weights):
         assert np.isfinite(clone(features).fit_transform([series])).all()
 
 
+def test_a_missing_series_moves_no_scale():
+    far = TABLE + 1000
+    with_gap = [*far, np.full(30, np.nan)]
+    given = {"views": "g+dg", "pooling": "mean"}
+    expected = small(**given).fit_transform(list(far))
+    assert_allclose(small(**given).fit(with_gap).transform(list(far)), expected, atol=1e-6)
+
+
+def test_masked_values_are_missing():
+    masked = np.ma.MaskedArray(TABLE, mask=TABLE > 1)
+    expected = small().fit_transform(masked.filled(np.nan))
+    assert_allclose(small().fit_transform(masked), expected)
+    assert_allclose(small().fit_transform(list(masked)), expected)
+
+
 def test_missing_steps_are_a_feature_of_their_own():
     X = TABLE.copy()
     X[2, 3:9] = np.nan
@@ -225,7 +240,9 @@ def test_a_network_for_other_channels_is_refused():
         def forward(self, x):
             return self.rnn(x)[0]
 
-    with pytest.raises(ValueError, match=r"Own cannot run on a sequence of 40 steps and 2 channel"):
+    with pytest.raises(
+        ValueError, match="cannot run on 1 sequences of 128 steps.*Expected 3, got 2"
+    ):
         RNNSequenceFeatures(Own).fit(RAGGED)
 
 
@@ -255,6 +272,96 @@ def test_bfloat16_features_are_close_to_float32():
     assert_allclose(rough, exact, atol=0.05)
 
 
+def test_a_subclass_or_a_hooked_network_runs_as_itself():
+    class Louder(nn.GRU):
+        def forward(self, x):
+            return 100 * super().forward(x)[0]
+
+    X = RNG.normal(size=(4, 9, 2))
+    network = Louder(2, 5, batch_first=True)
+    expected = network(torch.from_numpy(X).float())[:, -1].detach()
+    assert_allclose(RNNSequenceFeatures(network).fit_transform(X), expected, atol=1e-4)
+    hooked = nn.GRU(2, 5, batch_first=True)
+    hooked.register_forward_hook(lambda module, inputs, output: output[0] * 0)
+    assert not RNNSequenceFeatures(hooked).fit_transform(X).any()
+
+
+def test_a_network_whose_time_is_the_last_axis_is_refused():
+    class Convolution(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv1d(2, 5, 3)
+
+        def forward(self, x):
+            return self.inner(x.transpose(1, 2)).transpose(1, 2)
+
+    X = RNG.normal(size=(4, 9, 2))
+    assert RNNSequenceFeatures(Convolution).fit_transform(X).shape == (4, 5)
+    with pytest.raises(ValueError, match="its time axis is the last"):
+        RNNSequenceFeatures(Convolution, layer="inner").fit(X)
+
+
+def test_mixing_rows_is_found_out_even_on_constant_series():
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.linear(x - x.mean(0))
+
+    with pytest.raises(ValueError, match="other features in company"):
+        RNNSequenceFeatures(Mixing).fit(np.zeros((4, 9, 2)))
+
+
+def test_a_bare_network_reads_no_tokens():
+    with pytest.raises(ValueError, match="bare LSTM, which reads numbers.*nn.Embedding"):
+        RNNSequenceFeatures(nn.LSTM(1, 4), vocabulary_size=3).fit([[1, 2]])
+
+
+def test_what_a_network_makes_infinite_is_an_error_that_names_the_row():
+    class Exploding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(1, 2)
+
+        def forward(self, x):
+            return self.linear(x) * 1e30
+
+    features = RNNSequenceFeatures(Exploding).fit(np.ones((2, 5)))
+    with pytest.raises(ValueError, match=r"NaN or infinity for X\[1\]"):
+        features.transform([np.zeros(5), np.full(5, 1e30)])
+
+
+def test_a_network_left_in_training_mode_is_put_back():
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.dropout = nn.Linear(1, 9), nn.Dropout()
+
+        def forward(self, x):
+            return self.dropout(self.linear(x))
+
+    features = RNNSequenceFeatures(Dropping, random_state=0).fit(TABLE)
+    expected = features.transform(TABLE)
+    features.module_.train()
+    assert_array_equal(features.transform(TABLE), expected)
+
+
+def test_ties_with_thresholds_are_not_decided_by_rounding():
+    periodic = np.tile(np.sin(2 * np.pi * np.arange(16) / 16), (8, 10))
+    series = [row[: 160 - 3 * n] for n, row in enumerate(periodic)]
+    for backbone in ("gru", "lstm"):
+        features = RNNSequenceFeatures(backbone, pooling="ppv").fit(series)
+        alone = np.concatenate([features.transform([one]) for one in series])
+        assert_allclose(features.transform(series), alone, atol=1e-5)
+
+
+def test_names_stay_those_of_the_fit():
+    features = small(n_thresholds=2).fit(TABLE).set_params(n_thresholds=7)
+    assert features.transform(TABLE).shape[1] == len(features.get_feature_names_out())
+
+
 # --- views, poolings, names -------------------------------------------------------------------
 
 
@@ -279,6 +386,18 @@ def test_each_view_and_pooling_is_its_part_of_the_whole():
             part = small(views=view, pooling=pooling, append_stats=False).fit(RAGGED)
             names = part.get_feature_names_out()
             assert_allclose(part.transform(RAGGED), found[names], atol=1e-6)
+
+
+def test_a_coarse_view_is_the_view_of_averaged_series():
+    series = [RNG.normal(size=n) for n in (40, 9, 1, 130)]
+    averaged = [np.array([s[i : i + 4].mean() for i in range(0, len(s), 4)]) for s in series]
+    given = {"pooling": "mean+ppv", "append_stats": False}
+    coarse = small(views="z4+dg4", **given).fit(series)
+    assert_allclose(
+        coarse.transform(series), small(views="z+dg", **given).fit_transform(averaged), atol=1e-6
+    )
+    assert coarse.get_feature_names_out()[0] == "z4_c0_mean_0"
+    assert small().fit(RNG.normal(size=(3, 128))).views_[3:5] == ("dg", "z4")
 
 
 def test_output_dim_is_a_projection_that_keeps_distances():
@@ -315,6 +434,8 @@ def test_max_length_reads_the_beginning_only():
         ({"layer": (0, -1)}, ValueError, "layer must name each layer once"),
         ({"views": "q"}, ValueError, "views must be 'auto', one of .*got 'q'"),
         ({"views": ()}, ValueError, "views must be 'auto'"),
+        ({"views": "z0"}, ValueError, "views must be 'auto'.*as in 'z4'"),
+        ({"views": ("z", 4)}, ValueError, "views must be 'auto'"),
         ({"views": "g+g"}, ValueError, "views names the same twice"),
         ({"pooling": "sum"}, ValueError, "pooling must be 'auto', one of .*'ppv'.*got 'sum'"),
         ({"pooling": "attention"}, ValueError, "pretraining='contrastive'"),

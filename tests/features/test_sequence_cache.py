@@ -103,6 +103,14 @@ def test_a_search_over_heads_costs_one_pass_per_fold(store):
     assert sum(space["n_forward"] for space in store.info()["namespaces"]) == 4 * 30 * 4
 
 
+def test_data_of_other_channels_share_a_store_in_peace(store):
+    for X_one in (RNG.normal(size=(4, 20, 3)), RNG.normal(size=(4, 20))):
+        expected = cached(None, views="z", pooling="mean").fit_transform(X_one)
+        for _ in range(2):
+            found = cached(store, views="z", pooling="mean").fit_transform(X_one)
+            assert_allclose(found, expected, atol=1e-6)
+
+
 def test_tokens_go_through_the_store(store):
     tokens = [[1, 2, 3], [3, 2], [0]]
     expected = cached(None, vocabulary_size=4).fit_transform(tokens)

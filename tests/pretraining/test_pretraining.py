@@ -105,6 +105,19 @@ def test_a_stacked_bidirectional_network_can_be_pretrained_but_not_to_forecast()
         pretrained("forecast", **both).fit(X)
 
 
+def test_a_network_of_ones_own_that_sees_the_future_cannot_forecast():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(1, 4, bidirectional=True, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    with pytest.raises(ValueError, match="states depend on what follows"):
+        RNNSequenceFeatures(Both, pretraining="forecast").fit(X)
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_network_of_ones_own_can_be_pretrained(batch_first):
     own = nn.GRU(2, 6, batch_first=batch_first, dropout=0.0)
@@ -158,6 +171,7 @@ def test_the_contrastive_loss_of_equal_crops_is_that_of_guessing():
         (Pretraining("contrastive", epochs=0), "epochs == 0"),
         (Pretraining("contrastive", batch_size=1), "batch_size == 1"),
         (Pretraining("contrastive", learning_rate=0.0), "learning_rate == 0"),
+        (Pretraining("contrastive", learning_rate=np.inf), "learning_rate must be finite"),
         (Pretraining("contrastive", temperature=-1.0), "temperature == -1"),
         (Pretraining("contrastive", weight_decay=-1.0), "weight_decay == -1"),
         (Pretraining("magic"), "'contrastive', 'forecast', 'masked', 'autoencode'"),

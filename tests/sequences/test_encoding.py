@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.sequences.encoding import Encoder, check_rows_apart
+from sktransfer.sequences.encoding import Encoder, check_module
 
 KINDS = {
     "lstm": nn.LSTM,
@@ -99,10 +99,10 @@ def test_a_vector_counts_as_a_single_step():
 
 def test_a_module_that_mixes_rows_is_found_out():
     with torch.inference_mode():
-        check_rows_apart(Encoder(Own().eval(), (-1,), "float32"), steps(rows=1))
+        check_module(Encoder(Own().eval(), (-1,), "float32"), steps(rows=1))
         wrong = Encoder(Own(batch_first=False).eval(), (-1,), "float32")
         with pytest.raises(ValueError, match="other features in company.*batch_first=True"):
-            check_rows_apart(wrong, steps(rows=1))
+            check_module(wrong, steps(rows=1))
 
 
 def test_what_is_neither_states_nor_vectors_is_refused():

@@ -60,6 +60,6 @@ def test_thresholds_are_quantiles_of_all_levels():
     assert thresholds.shape == (4, 64)
     # States are uniform, so that a quantile is its own level: a golden-ratio sequence.
     levels = np.arange(1, 257) * (np.sqrt(5) - 1) / 2 % 1
-    np.testing.assert_allclose(thresholds.numpy().ravel(), levels, atol=0.02)
+    np.testing.assert_allclose(thresholds.numpy().ravel(), levels, atol=0.03)
     counts = np.histogram(thresholds.numpy(), bins=8, range=(0, 1))[0]
     assert counts.min() >= 28
