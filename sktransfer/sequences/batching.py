@@ -20,7 +20,7 @@ def batches_by_length(
     lengths : ndarray of shape (n,)
     batch_size : int
         Rows of 128 steps. Of shorter rows a batch holds as many more as give the same number
-        of steps, of longer ones fewer, but at least half as many: a recurrent network does one
+        of steps, of longer ones fewer, but at least a quarter as many: a recurrent network does one
         step of all rows at once, and few rows do not fill its matrix product.
     equal : bool, default=False
         Only rows of the same length run together.
@@ -33,7 +33,7 @@ def batches_by_length(
     order = np.argsort(lengths, kind="stable")
     ordered = lengths[order]
     # So many rows may a batch have whose longest row is this one.
-    allowed = np.maximum(batch_size * _STEPS_PER_ROW // ordered, (batch_size + 1) // 2)
+    allowed = np.maximum(batch_size * _STEPS_PER_ROW // ordered, (batch_size + 3) // 4)
     start = 0
     while start < len(order):
         most = start + int(allowed[start])

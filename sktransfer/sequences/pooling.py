@@ -14,8 +14,8 @@ from torch import Tensor
 POOLINGS = ("last", "mean", "max", "min", "std", "ppv", "attention")
 
 _LARGEST_PART = 255
-_CACHED_NUMBERS = 65_536
-"""Numbers, 256 kB, that a core's cache holds beside what is computed from them."""
+_CACHED_NUMBERS = 262144
+"""Numbers, 1 MB, that a core's cache about holds."""
 
 _NEARBY = 32
 """A threshold may be off its quantile by one part in so many."""
@@ -134,9 +134,17 @@ class _Sums:
             if "max" in asked:
                 self.high = torch.maximum(self.high, low.amax(0))
             for threshold, count in zip(self.thresholds, self.counts, strict=True):
-                # Sums of bytes run three times as fast as sums of booleans; a byte counts to 255,
-                # the most that a part has.
-                count += (low > threshold).view(torch.uint8).sum(0, dtype=torch.uint8)
+                count += _count_above(low, threshold)
+
+
+def _count_above(part: Tensor, threshold: Tensor) -> Tensor:
+    """How many of at most 255 steps are above it."""
+    # Sums of bytes run several times faster than sums of booleans, and on a CPU NumPy's twice as
+    # fast as torch's.
+    if part.device.type == "cpu":
+        above = np.greater(part.numpy(), threshold.numpy()).view(np.uint8)
+        return torch.from_numpy(np.add.reduce(above, axis=0, dtype=np.uint8))
+    return (part > threshold).view(torch.uint8).sum(0, dtype=torch.uint8)
 
 
 def _squares(parts: list[_Part], mean: Tensor) -> Tensor:
