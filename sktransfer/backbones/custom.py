@@ -3,11 +3,13 @@
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from sktransfer.backbones.weights import fit_weights, read_weights
 from sktransfer.extraction.preprocessing import Preprocessing
 
 OwnBackbone = nn.Module | Callable[[], nn.Module]
@@ -43,6 +45,33 @@ def build_own(backbone: OwnBackbone) -> nn.Module:
             f"backbone={backbone!r} must return an nn.Module, got {type(module).__name__}"
         )
     return _copy(module)
+
+
+def load_own(
+    backbone: OwnBackbone, weights: str | Path, weights_sha256: str | None = None, prefix: str = ""
+) -> tuple[nn.Module, str | None]:
+    """The network with its own weights, fresh ones, or those of a file, and the file's SHA-256.
+
+    Of a file the tensors are taken whose names begin with `prefix`.
+
+    Raises
+    ------
+    ValueError
+        Fresh weights are asked for of an instance, which cannot be built anew.
+    """
+    module = build_own(backbone)
+    if weights == "random" and isinstance(backbone, nn.Module):
+        raise ValueError(
+            "weights='random' needs a backbone that can be built anew; pass the class or a "
+            f"function instead of a {type(backbone).__name__} instance"
+        )
+    if weights in ("default", "random"):
+        return module, None
+    state, sha256 = read_weights(weights, weights_sha256)
+    if prefix:
+        state = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    fit_weights(module, state, name_of_own(backbone))
+    return module, sha256
 
 
 def _copy(module: nn.Module) -> nn.Module:

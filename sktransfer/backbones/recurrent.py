@@ -173,13 +173,14 @@ def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
         options["nonlinearity"] = rnn.nonlinearity
     if rnn.proj_size:
         options["proj_size"] = rnn.proj_size
+    state = rnn.state_dict()
     layers = []
     for layer in range(rnn.num_layers):
         networks = []
         for direction in directions:
             weights = {
                 name.removesuffix(direction): tensor
-                for name, tensor in rnn.state_dict().items()
+                for name, tensor in state.items()
                 if name.endswith(f"_l{layer}{direction}")
             }
             weights = {name.replace(f"_l{layer}", "_l0"): t for name, t in weights.items()}

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
-from sktransfer.backbones.custom import OwnBackbone, build_own, name_of_own, preprocessing_of
+from sktransfer.backbones.custom import OwnBackbone, load_own, name_of_own, preprocessing_of
 from sktransfer.backbones.entry import BackboneInfo, Entry
 from sktransfer.backbones.hub import hub_entry, timm_entry, timm_names
 from sktransfer.backbones.seeding import seeded
@@ -24,7 +24,6 @@ from sktransfer.backbones.vision import (
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
-    fit_weights,
     module_to_bytes,
     read_weights,
 )
@@ -251,17 +250,8 @@ def _load(
 def _load_own(
     backbone: OwnBackbone, weights: str | Path, weights_sha256: str | None
 ) -> tuple[nn.Module, BackboneInfo, str | None]:
-    module = build_own(backbone)
+    module, sha256 = load_own(backbone, weights, weights_sha256)
     info = BackboneInfo(name_of_own(backbone), preprocessing_of(module), "your own", "your own")
-    if weights == "random" and isinstance(backbone, nn.Module):
-        raise ValueError(
-            "weights='random' needs a backbone that can be built anew; pass the class or a "
-            f"function instead of a {type(backbone).__name__} instance"
-        )
-    if weights in ("default", "random"):
-        return module, info, None
-    state, sha256 = read_weights(weights, weights_sha256)
-    fit_weights(module, state, info.name)
     return module, info, sha256
 
 

@@ -58,6 +58,15 @@ class Drawer(NamedTuple):
     description: str
 
 
+def warn_not_kept(store: FeatureStore, what: str, error: Exception) -> None:
+    """Say that features are right but not stored; `what` could not be done with the store."""
+    warnings.warn(
+        f"{store!r} cannot be {what} ({error}); the features are right, but they are not kept. "
+        "Check the folder's permissions, free space and other users",
+        stacklevel=3,
+    )
+
+
 class Extracted(NamedTuple):
     """Features of all items, the failures, and how many images went through the network."""
 
@@ -209,11 +218,7 @@ class _Run:
     def give_up(self, what: str, error: Exception) -> None:
         """Go on without the store: a search should not end because a disk is full."""
         self.usable = False
-        warnings.warn(
-            f"{self.store!r} cannot be {what} ({error}); the features are right, but they are "
-            "not kept. Check the folder's permissions, free space and other users",
-            stacklevel=2,
-        )
+        warn_not_kept(self.store, what, error)
 
     def _fill_all(self, positions: list[list[int]], vectors: dict[_Block, np.ndarray]) -> None:
         """Write what is wanted of each sample into all its rows."""

@@ -3,14 +3,13 @@
 import hashlib
 import numbers
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import nn
 
-from sktransfer.backbones.custom import build_own, name_of_own
+from sktransfer.backbones.custom import load_own
 from sktransfer.backbones.recurrent import (
     EMBEDDING_SIZE,
     KINDS,
@@ -20,7 +19,7 @@ from sktransfer.backbones.recurrent import (
     load_recurrent,
 )
 from sktransfer.backbones.seeding import seeded
-from sktransfer.backbones.weights import fit_weights, module_to_bytes, read_weights
+from sktransfer.backbones.weights import module_to_bytes
 from sktransfer.features._shared import check_flag, check_options, check_shared
 from sktransfer.pretraining.strategy import resolve_pretraining
 from sktransfer.sequences.encoding import recurrent_part
@@ -195,7 +194,9 @@ def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
     """
     seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
     if not isinstance(estimator.backbone, str):
-        module, sha256 = _own(estimator, seed)
+        prefix = estimator.weights_prefix or ""
+        with seeded(seed), torch.no_grad():
+            module, sha256 = load_own(estimator.backbone, estimator.weights, prefix=prefix)
         shipped = False
     else:
         module, sha256, shipped = _named(estimator, vocabulary_size, seed)
@@ -261,25 +262,3 @@ def _content(vocabulary_size: int | None) -> str:
     if vocabulary_size is None:
         return "time series"
     return f"tokens of a vocabulary of {vocabulary_size}"
-
-
-def _own(estimator: Any, seed: int) -> tuple[nn.Module, str | None]:
-    weights = estimator.weights
-    if (
-        isinstance(weights, str)
-        and weights == "random"
-        and isinstance(estimator.backbone, nn.Module)
-    ):
-        raise ValueError(
-            "weights='random' needs a backbone that can be built anew; pass the class or a "
-            f"function instead of a {type(estimator.backbone).__name__} instance"
-        )
-    with seeded(seed), torch.no_grad():
-        module = build_own(estimator.backbone)
-    if isinstance(weights, str | Path) and str(weights) in ("default", "random"):
-        return module, None
-    state, sha256 = read_weights(weights)
-    prefix = estimator.weights_prefix or ""
-    own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-    fit_weights(module, own, name_of_own(estimator.backbone))
-    return module, sha256

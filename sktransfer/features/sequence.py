@@ -21,6 +21,7 @@ from sktransfer.backbones.custom import OwnBackbone, name_of_own
 from sktransfer.backbones.recurrent import RecurrentNetwork, Shape, save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
 from sktransfer.caching import FeatureStore
+from sktransfer.extraction.cached import Drawer
 from sktransfer.extraction.fingerprint import network_fingerprint
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.runner import resolve_device
@@ -51,7 +52,7 @@ from sktransfer.sequences.reading import (
     text_source,
     token_source,
 )
-from sktransfer.sequences.stored import Shelf, vectors_through
+from sktransfer.sequences.stored import vectors_through
 from sktransfer.sequences.vectors import Plan, fit_thresholds, vectors_of, width_of
 from sktransfer.sequences.views import (
     Scale,
@@ -332,6 +333,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
                 losses = pretrain(
                     module,
                     source,
+                    everything.lengths,
                     plan,
                     strategy,
                     int(check_random_state(self.random_state).randint(2**31 - 1)),
@@ -400,7 +402,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         encoder = Encoder(self.module_.eval(), self.layer_, self.precision)
         thresholds = [torch.from_numpy(t).to(encoder.device) for t in self._thresholds]
         out = np.empty((len(source), self._n_features), dtype=np.float32)
-        shelf = self._shelf()
+        drawer = self._drawer()
         with tqdm(
             total=len(source) * self._plan.n_groups,
             desc=type(self).__name__,
@@ -409,7 +411,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         ) as bar:
             for start, window in _windows(source, self._plan):
                 rows = out[start : start + len(window)]
-                self._transform(window, encoder, thresholds, shelf, rows, bar.update)
+                self._transform(window, encoder, thresholds, drawer, rows, bar.update)
         finite = np.isfinite(out).all(axis=1)
         if not finite.all():
             raise ValueError(
@@ -522,7 +524,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         sequences: Sequences,
         encoder: Encoder,
         thresholds: list[torch.Tensor],
-        shelf: Shelf | None,
+        drawer: Drawer | None,
         out: np.ndarray,
         advance: Callable[[int], object],
     ) -> None:
@@ -531,11 +533,11 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         width = n_groups * width_of(self.pooling_, thresholds)
         vectors = out[:, :width].reshape(len(sequences), n_groups, -1)  # a view
         how = (encoder, sequences, self._plan, self.pooling_, thresholds, vectors, advance)
-        if shelf is None:
+        if drawer is None:
             vectors_of(*how)
             self._forwarded[0] += len(sequences)
         else:
-            self._forwarded[0] += vectors_through(shelf, *how)
+            self._forwarded[0] += vectors_through(drawer, *how)
         if self._with_stats:
             out[:, width:] = statistics(sequences, self._plan.scales[1])
 
@@ -554,7 +556,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
                             names += [f"{start}_{unit}" for unit in range(n_units)]
         return names + (statistics_names(self.n_channels_) if self._with_stats else [])
 
-    def _shelf(self) -> Shelf | None:
+    def _drawer(self) -> Drawer | None:
         """Where the store keeps the vectors of this network."""
         if self.cache is None:
             return None
@@ -570,7 +572,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             self.precision,
         )
         name = self.backbone if isinstance(self.backbone, str) else name_of_own(self.backbone)
-        return Shelf(
+        return Drawer(
             self.cache if isinstance(self.cache, FeatureStore) else FeatureStore(self.cache),
             hashlib.sha256(repr(decided_by).encode()).hexdigest(),
             f"{name} on sequences, {self.precision}",

@@ -26,6 +26,7 @@ _SHORTEST = 3
 def pretrain(
     module: nn.Module,
     source: Source,
+    lengths: np.ndarray,
     plan: Plan,
     strategy: Pretraining,
     seed: int,
@@ -44,6 +45,8 @@ def pretrain(
         On its device; in evaluation mode, and without gradients, before and after.
     source : Source
         The sequences.
+    lengths : ndarray of shape (n,)
+        Steps of each, without its padding.
     plan : Plan
         Their views and scale.
     strategy : Pretraining
@@ -60,7 +63,6 @@ def pretrain(
         is to forecast, does not put out a state per step, or the loss is not finite.
     """
     draw = np.random.RandomState(seed)
-    lengths = _lengths(source)
     # What a network learns of shapes holds for coarser steps, too.
     finest = min(view.factor for view in plan.views)
     plan = replace(plan, views=tuple(view for view in plan.views if view.factor == finest))
@@ -182,15 +184,6 @@ def _states_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return value.transpose(0, 1) if batch_first else value
 
     return run
-
-
-def _lengths(source: Source) -> np.ndarray:
-    """Steps of each sequence, without its padding."""
-    parts = [
-        source.read(range(start, min(start + 1024, len(source)))).lengths
-        for start in range(0, len(source), 1024)
-    ]
-    return np.concatenate(parts)
 
 
 def _batches(

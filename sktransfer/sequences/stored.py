@@ -7,15 +7,13 @@ thresholds, which are learned from the training data, are another.
 
 import hashlib
 import sqlite3
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from sktransfer.caching import FeatureStore
+from sktransfer.extraction.cached import Drawer, warn_not_kept
 from sktransfer.sequences.encoding import Encoder
 from sktransfer.sequences.reading import Sequences
 from sktransfer.sequences.vectors import Plan, vectors_of, width_of
@@ -23,25 +21,8 @@ from sktransfer.sequences.vectors import Plan, vectors_of, width_of
 _UNFITTED = ("last", "mean", "max", "min", "std")
 
 
-class Shelf(NamedTuple):
-    """Where in a store a network's vectors lie.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    namespace : str
-        Hash of all that decides the vectors but the sequence, the view and what was fitted.
-    description : str
-        For people.
-    """
-
-    store: FeatureStore
-    namespace: str
-    description: str
-
-
 def vectors_through(
-    shelf: Shelf,
+    drawer: Drawer,
     encoder: Encoder,
     sequences: Sequences,
     plan: Plan,
@@ -63,7 +44,7 @@ def vectors_through(
     for number, view in enumerate(plan.views):
         of_view = [t[number * per_view : (number + 1) * per_view] for t in thresholds]
         one = replace(plan, views=(view,))
-        block = _Blocks(shelf, encoder, one, poolings, of_view)
+        block = _Blocks(drawer, encoder, one, poolings, of_view)
         vectors, missing = block.get(keys)
         rows = np.flatnonzero(missing)
         progress((len(sequences) - len(rows)) * per_view)
@@ -79,13 +60,13 @@ class _Blocks:
 
     def __init__(
         self,
-        shelf: Shelf,
+        drawer: Drawer,
         encoder: Encoder,
         plan: Plan,
         poolings: Sequence[str],
         thresholds: Sequence[Tensor],
     ) -> None:
-        self.shelf, self.encoder, self.plan = shelf, encoder, plan
+        self.drawer, self.encoder, self.plan = drawer, encoder, plan
         self.poolings = tuple(poolings)
         self.thresholds = thresholds
         self.units = [t.shape[2] for t in thresholds]
@@ -113,11 +94,11 @@ class _Blocks:
                 continue
             width = self.plan.n_groups * sum(self._widths(poolings))
             try:
-                found_parts[name], found = self.shelf.store.get(
-                    self.shelf.namespace, self.names[name], keys, width
+                found_parts[name], found = self.drawer.store.get(
+                    self.drawer.namespace, self.names[name], keys, width
                 )
             except (OSError, sqlite3.Error) as error:
-                self._warn("read", error)
+                warn_not_kept(self.drawer.store, "read", error)
                 found_parts[name] = np.zeros((len(keys), width), dtype=np.float32)
                 found = np.zeros(len(keys), dtype=bool)
             missing |= ~found
@@ -137,15 +118,15 @@ class _Blocks:
             columns = self._columns(every, poolings)
             parts[name] = np.ascontiguousarray(vectors[:, :, columns]).reshape(len(keys), -1)
         try:
-            self.shelf.store.put(
-                self.shelf.namespace,
+            self.drawer.store.put(
+                self.drawer.namespace,
                 keys,
                 {self.names[name]: part for name, part in parts.items()},
-                description=self.shelf.description,
+                description=self.drawer.description,
                 n_forward=len(keys),
             )
         except (OSError, sqlite3.Error) as error:
-            self._warn("written", error)
+            warn_not_kept(self.drawer.store, "written", error)
         return self._wanted(parts)
 
     def _wanted(self, parts: dict[str, np.ndarray]) -> np.ndarray:
@@ -181,14 +162,6 @@ class _Blocks:
     def _widths(self, poolings: Sequence[str], layers: Sequence[int] | None = None) -> list[int]:
         chosen = range(len(self.units)) if layers is None else layers
         return [self._width(pooling, layer) for layer in chosen for pooling in poolings]
-
-    def _warn(self, what: str, error: Exception) -> None:
-        """Go on without the store: a search should not end because a disk is full."""
-        warnings.warn(
-            f"{self.shelf.store!r} cannot be {what} ({error}); the features are right, but they "
-            "are not kept. Check the folder's permissions, free space and other users",
-            stacklevel=2,
-        )
 
 
 def _key(sequences: Sequences, index: int) -> bytes:
