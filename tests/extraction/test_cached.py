@@ -149,7 +149,8 @@ def test_windows_and_batches_do_not_show(tmp_path, monkeypatch):
 
 
 def test_workers_at_the_same_samples_compute_each_once(tmp_path):
-    works = [Work(tmp_path, seconds=0.002) for _ in range(3)]
+    # Slow enough that none can claim all of them before the others have begun.
+    works = [Work(tmp_path, seconds=0.01) for _ in range(3)]
     found = {}
     barrier = threading.Barrier(3)
 
