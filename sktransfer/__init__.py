@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
     from sktransfer.caching import FeatureStore
     from sktransfer.features import PretrainedCNNFeatures, RNNSequenceFeatures
+    from sktransfer.finetuning import FineTune, FineTunedClassifier, FineTunedRegressor
     from sktransfer.pretraining import Pretraining
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "FeatureStore": "sktransfer.caching",
+    "FineTune": "sktransfer.finetuning",
+    "FineTunedClassifier": "sktransfer.finetuning",
+    "FineTunedRegressor": "sktransfer.finetuning",
     "PretrainedCNNFeatures": "sktransfer.features",
     "Pretraining": "sktransfer.pretraining",
     "RNNSequenceFeatures": "sktransfer.features",
@@ -42,6 +46,9 @@ _HOMES = {
 
 __all__ = [
     "FeatureStore",
+    "FineTune",
+    "FineTunedClassifier",
+    "FineTunedRegressor",
     "PretrainedCNNFeatures",
     "Pretraining",
     "RNNSequenceFeatures",

@@ -19,10 +19,12 @@ ROOT = Path(sktransfer.__file__).parent
 ORDER = [
     "exceptions",
     "caching",
+    "persistence",
     "extraction",
     "backbones",
     "sequences",
     "pretraining",
+    "finetuning",
     "features",
     "datasets",
     "demo",

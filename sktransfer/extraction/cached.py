@@ -19,7 +19,7 @@ from sktransfer.caching import FeatureStore
 from sktransfer.caching.claims import Claims
 from sktransfer.extraction.engines import Engine
 from sktransfer.extraction.fingerprint import Sample, file_state, sample_of, samples_of_rows
-from sktransfer.extraction.runner import FailedImage, fetch, progress_bar, stream
+from sktransfer.extraction.runner import FailedImage, blank_rows, fetch, progress_bar, stream
 from sktransfer.extraction.sources import name_of
 from sktransfer.extraction.staged import Read, usual_reads
 from sktransfer.extraction.tracing import Trace
@@ -87,6 +87,7 @@ def extract_cached(
     max_pixels: int,
     on_error: str = "raise",
     progress: str | None = None,
+    out: np.ndarray | None = None,
 ) -> Extracted:
     """Features of every item, in order, from the store as far as they are there.
 
@@ -95,7 +96,7 @@ def extract_cached(
     drawer : Drawer
     engine_for : callable
         Makes the engine for some reads; called only if something is missing.
-    items, read, batch_size, on_error, progress
+    items, read, batch_size, on_error, progress, out
         As for `sktransfer.extraction.runner.extract`.
     trace : Trace
     reads : tuple of Read
@@ -103,7 +104,7 @@ def extract_cached(
     max_pixels : int
         Larger Pillow images are not decoded.
     """
-    run = _Run(drawer, engine_for, items, read, trace, reads, batch_size, max_pixels, on_error)
+    run = _Run(drawer, engine_for, items, read, trace, reads, batch_size, max_pixels, on_error, out)
     window = _WINDOW if isinstance(items, list | np.ndarray) else _DATASET_WINDOW
     with progress_bar(len(items), progress) as bar:
         for start in range(0, len(items), window):
@@ -142,6 +143,7 @@ class _Run:
         batch_size: int,
         max_pixels: int,
         on_error: str,
+        out: np.ndarray | None,
     ) -> None:
         self.store, self.namespace, self.description = drawer
         self.engine_for = engine_for
@@ -156,7 +158,7 @@ class _Run:
         self.blocks = tuple(dict.fromkeys(map(_block_of, reads)))
         self.usual = tuple(dict.fromkeys(map(_block_of, usual_reads(trace))))
         n_features = sum(read.width(trace) for read in reads)
-        self.features = np.full((len(items), n_features), np.nan, dtype=np.float32)
+        self.features = blank_rows(len(items), n_features, out)
         self.failed: list[FailedImage] = []
         self.n_forward = 0
         self.usable = True

@@ -60,6 +60,35 @@ class Preprocessing:
 def prepare(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: int) -> np.ndarray:
     """Resize, crop, match the channels and normalise one image.
 
+    Parameters and errors are those of `fitted`.
+
+    Returns
+    -------
+    ndarray of shape (height, width, in_channels), float32
+    """
+    return normalised(fitted(image, how, max_pixels=max_pixels), how)
+
+
+def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """Pixels of one image or several, channels last, as the network was trained on them.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (..., in_channels)
+        uint8, or float32 within [0, 1].
+    how : Preprocessing
+    """
+    scaled = (
+        pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.copy()
+    )
+    scaled -= np.asarray(how.mean, dtype=np.float32)
+    scaled /= np.asarray(how.std, dtype=np.float32)
+    return scaled
+
+
+def fitted(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: int) -> np.ndarray:
+    """Resize, crop and match the channels of one image.
+
     Parameters
     ----------
     image : PIL.Image.Image in mode "L" or "RGB", or ndarray
@@ -73,7 +102,7 @@ def prepare(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: 
 
     Returns
     -------
-    ndarray of shape (height, width, in_channels), float32
+    ndarray of shape (height, width, in_channels), uint8 or float32
     """
     assert how.size is not None
     if isinstance(image, np.ndarray):
@@ -94,12 +123,7 @@ def prepare(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: 
     pixels = _center_crop(resized, how.size)
     if pixels.shape[2] == 1 and how.in_channels > 1:
         pixels = np.repeat(pixels, how.in_channels, axis=2)
-    scaled = (
-        pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.copy()
-    )
-    scaled -= np.asarray(how.mean, dtype=np.float32)
-    scaled /= np.asarray(how.std, dtype=np.float32)
-    return scaled
+    return pixels
 
 
 def resized_size(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:

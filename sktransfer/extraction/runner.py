@@ -77,6 +77,7 @@ def extract(
     batch_size: int,
     on_error: str = "raise",
     progress: str | None = None,
+    out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[FailedImage]]:
     """Features of every item, in order.
 
@@ -95,13 +96,15 @@ def extract(
         Whether an unreadable image ends the run or becomes a row of NaN.
     progress : str or None
         Label of the progress bar; None for no bar.
+    out : ndarray of shape (len(items), n_features), float32, optional
+        Where to write them, such as a memory map.
 
     Returns
     -------
     features : ndarray of shape (len(items), n_features), float32
     failed : list of FailedImage
     """
-    features = np.full((len(items), n_features), np.nan, dtype=np.float32)
+    features = blank_rows(len(items), n_features, out)
     failed: list[FailedImage] = []
     starts = range(0, len(items), batch_size)
     batches = (range(start, min(start + batch_size, len(items))) for start in starts)
@@ -113,6 +116,63 @@ def extract(
                 features[batch.good] = np.concatenate(batch.matrices, axis=1)
             bar.update(len(batch.good) + len(batch.failed))
     return features, failed
+
+
+def blank_rows(n: int, n_features: int, out: np.ndarray | None) -> np.ndarray:
+    """A matrix of NaN, float32, or `out` filled so."""
+    if out is None:
+        return np.full((n, n_features), np.nan, dtype=np.float32)
+    out[:] = np.nan
+    return out
+
+
+def read_all(
+    items: Sequence[Any],
+    read: Callable[[Any], np.ndarray],
+    *,
+    make: Callable[[tuple[int, ...], Any], np.ndarray],
+    batch_size: int,
+    on_error: str,
+) -> tuple[np.ndarray, list[FailedImage]]:
+    """All items as they are read, without a network.
+
+    Parameters
+    ----------
+    items, batch_size, on_error
+        As for `extract`.
+    read : callable
+        Turns an item into an array of uint8, or of float32 within [0, 1], of one shape for all.
+    make : callable
+        Makes the array to hold them, from its shape and dtype.
+
+    Returns
+    -------
+    images : ndarray of shape (len(items), ...)
+        uint8 if all are. What could not be read is zero.
+    failed : list of FailedImage
+    """
+    images: np.ndarray | None = None
+    failed: list[FailedImage] = []
+    starts = range(0, len(items), batch_size)
+    batches = (range(start, min(start + batch_size, len(items))) for start in starts)
+    for indices, results in _reading(items, read, batches):
+        for index, result in zip(indices, results, strict=True):
+            if isinstance(result, ImageReadError):
+                failed.append(FailedImage(index, name_of(items, index), str(result)))
+                if on_error == "raise":
+                    raise image_error(failed[-1]) from result
+                continue
+            if images is None:
+                images = make((len(items), *result.shape), result.dtype)
+                images[:] = 0
+            elif images.dtype != result.dtype and images.dtype == np.uint8:
+                as_floats = make(images.shape, np.float32)
+                np.divide(images, np.float32(255), out=as_floats)
+                images = as_floats
+            scale = 255 if result.dtype == np.uint8 != images.dtype else 1
+            images[index] = result if scale == 1 else result / np.float32(scale)
+    assert images is not None  # `fit` has found one that can be read
+    return images, failed
 
 
 def stream(

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer.caching import FeatureStore
 from sktransfer.extraction.runner import resolve_device
+from sktransfer.finetuning.strategy import check_strategy
 
 SEEN = {"n_features_in_", "feature_names_in_"}
 """What scikit-learn's validation notes of a table."""
@@ -35,10 +36,7 @@ def check_flag(estimator: Any, name: str) -> None:
 
 def check_shared(estimator: Any) -> None:
     """Check the parameters that all have: strategy, cache, batch_size, random_state."""
-    if not isinstance(estimator.strategy, str) or estimator.strategy != "frozen":
-        raise ValueError(
-            f"strategy must be 'frozen', got {estimator.strategy!r}; this version has no other"
-        )
+    check_strategy(estimator.strategy)
     cache = estimator.cache
     if not isinstance(cache, str | os.PathLike | FeatureStore | None) or cache == "":
         raise ValueError(

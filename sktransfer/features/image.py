@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from sktransfer.backbones.custom import OwnBackbone
 from sktransfer.backbones.registry import (
@@ -30,17 +31,31 @@ from sktransfer.extraction.engines import Engine, Network, resolve_engine, torch
 from sktransfer.extraction.fingerprint import module_state, network_fingerprint
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.openvino import openvino_engine
-from sktransfer.extraction.preprocessing import Preprocessing, prepare, resized_size
+from sktransfer.extraction.preprocessing import (
+    Preprocessing,
+    fitted,
+    normalised,
+    prepare,
+    resized_size,
+)
 from sktransfer.extraction.reading import read_image
 from sktransfer.extraction.runner import (
     FailedImage,
     extract,
     image_error,
+    read_all,
     read_item,
     resolve_device,
 )
 from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images
 from sktransfer.extraction.staged import Read, reads_of
+from sktransfer.features._image_tuning import (
+    ImageBody,
+    TunableImages,
+    augmentation,
+    roomy,
+    views_of,
+)
 from sktransfer.features._parameters import (
     check_parameters,
     resolve_layers,
@@ -53,6 +68,9 @@ from sktransfer.features._shared import (
     forget_table,
     restored_on_error,
 )
+from sktransfer.features._tuning import Fitted, fit_on_labels
+from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.finetuning.training import Tuned, raise_interrupt
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
@@ -110,8 +128,10 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         Black and white of arrays and of files deeper than 8 bits. None means 0 to 255 for
         uint8, 0 to 1 for floats, the full scale for 16-bit files, and an error for anything
         else.
-    strategy : {"frozen"}, default="frozen"
-        Transfer strategy. The network is used as it is.
+    strategy : "frozen" or FineTune, default="frozen"
+        Transfer strategy. "frozen" uses the network as it is; a `FineTune` trains part of it, or
+        all, on the labels given to `fit`, and `transform` reads the tuned layer. Its parameters
+        can be searched, as ``strategy__learning_rate``.
     cache : str, Path, FeatureStore or None, default=None
         Folder of a feature store. Each image then goes through the network once, whatever the
         layers, poolings, folds and processes of a search: one pass stores average and maximum
@@ -232,7 +252,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         image_shape: tuple[int, ...] | None = None,
         channels: str = "last",
         value_range: tuple[float, float] | None = None,
-        strategy: str = "frozen",
+        strategy: str | FineTune = "frozen",
         cache: str | Path | FeatureStore | None = None,
         batch_size: int = 64,
         device: str = "auto",
@@ -268,10 +288,13 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the network and settle the image size, the layers and the pooling.
+    def fit(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
+    ) -> Self:
+        """Load the network, settle image size, layers and pooling, and fine-tune if asked to.
 
-        Only the first readable image is looked at; labels are not used.
+        With ``strategy="frozen"`` only the first readable image is looked at, and labels are not
+        used.
 
         Parameters
         ----------
@@ -281,8 +304,14 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             with ``len`` and indexing that yields images or (image, target) pairs, such as a
             torch ``Dataset``. With `image_shape`, an array or DataFrame of shape
             (n, n_pixels).
-        y : None
-            Ignored.
+        y : array-like of shape (n,) or (n, n_outputs), or None
+            For a `FineTune`: classes, an indicator matrix of several labels, or continuous
+            numbers, told apart by their type.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weights of the rows in fine-tuning.
+        sample_domain : array-like of shape (n,) or None, default=None
+            For fine-tuning with an `alignment`: positive in source rows, negative in target rows,
+            whose y is not used. Without `alignment` target rows are left out.
 
         Returns
         -------
@@ -291,7 +320,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            A parameter is out of its range, or X does not hold images.
+            A parameter is out of its range, X does not hold images, or `y` does not suit
+            fine-tuning.
         ImageReadError
             The first image cannot be read (with ``on_error="nan"``: none can).
         WeightsNotFoundError, WeightsMismatchError
@@ -300,6 +330,19 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             ``engine="openvino"`` without OpenVINO.
         """
         check_parameters(self)
+        if is_frozen(self.strategy):
+            self._fit_frozen(X)
+        else:
+            of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+            raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
+        return self
+
+    def _fit(self, X: Any, y: Any, **how: Any) -> Fitted:
+        """Fit on labels, and give the head, too."""
+        check_parameters(self)
+        return fit_on_labels(self, X, y, **how)
+
+    def _fit_frozen(self, X: Any) -> None:
         device = resolve_device(self.device)
         engine = resolve_engine(self.engine, device)
         backbone = self._load(device)
@@ -331,8 +374,84 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         # default weights, by name and the weights themselves, or not without the network.
         self._name = self.backbone if isinstance(self.backbone, str) else None
         self._by_reference = self._name is not None and self._by_default()
+        self._is_tuned = False
+        self.trained_parameters_: tuple[str, ...] = ()
+        self.n_trained_parameters_ = 0
+        self.history_: list[dict[str, Any]] = []
         self._attach(backbone)
-        return self
+
+    # --- fine-tuning: see features/_tuning.py ---------------------------------------------
+
+    def _count(self, X: Any) -> int:
+        return len(self._items(X, self._preprocessing.in_channels, reset=False))
+
+    def _body(self, module: nn.Module) -> ImageBody:
+        return ImageBody(module, self._backbone.trace(self.image_size_), self._reads)
+
+    def _tunable(self, X: Any, body: ImageBody | None = None) -> TunableImages:
+        """X and a network to be tuned: a copy of the own one, or the body given."""
+        items = self._items(X, self._preprocessing.in_channels, reset=False)
+        if body is None:
+            module = copy.deepcopy(self.module_)
+            drop_hooks(module)
+            body = self._body(module)
+
+        def activations(reads: tuple[Read, ...], out: np.ndarray) -> np.ndarray:
+            features, failed, n_forward = self._extract(items, reads, out)
+            self._note(items, failed, n_forward)
+            return features
+
+        device = torch.device(self.device_)
+        pixels = partial(self._pixels, items)
+        return TunableImages(body, device, self._preprocessing, len(items), activations, pixels)
+
+    def _pixels(self, items: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Images in the size of the network, not yet normalised, and which could be read."""
+        read = self._fitted_reader()
+        images, failed = read_all(
+            items, read, make=roomy, batch_size=self.batch_size, on_error=self.on_error
+        )
+        self._note(items, failed, 0)
+        readable = np.ones(len(items), dtype=bool)
+        readable[[failure.index for failure in failed]] = False
+        return images, readable
+
+    def _use_module(self, module: nn.Module) -> None:
+        """Go on with other weights, which no name stands for."""
+        self.weights_sha256_ = hashlib.sha256(module_to_bytes(module)).hexdigest()
+        self._by_reference = False
+        self._is_tuned = True
+        if self.engine == "auto":
+            self.engine_ = "torch"  # converting a network takes longer than most transforms
+        self._attach(Backbone(module, self._backbone.info, self.weights_sha256_))
+
+    def _adopt_into(self, other: Self) -> None:
+        """Pass on all that was fitted."""
+        forget_table(other)
+        parameters = self.get_params(deep=False)
+        for name, value in vars(self).items():
+            if name not in parameters:
+                setattr(other, name, value)
+
+    def _take(self, tuned: Tuned) -> None:
+        """Become tuned."""
+        self._use_module(tuned.network.body.module)
+        self.trained_parameters_ = tuned.trained
+        self.n_trained_parameters_ = tuned.n_trained
+        self.history_ = tuned.history
+
+    def _augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
+        """Features of the images, and of what `change` makes of them."""
+        items = self._items(X, self._preprocessing.in_channels, reset=False)
+        pixels, readable = self._pixels(items)
+        views = views_of(pixels, change, augmentation(augment, self.image_size_), seed)
+        engine = self._engine(self._reads)
+        for view in views:
+            starts = range(0, len(view), self.batch_size)
+            parts = (normalised(view[i : i + self.batch_size], self._preprocessing) for i in starts)
+            features = np.concatenate([np.concatenate(engine(part), axis=1) for part in parts])
+            features[~readable] = np.nan
+            yield features
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each image, one row per image in the order of X.
@@ -370,13 +489,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             )
             self.engine_ = "torch"
             features, self.errors_, n_forward = self._extract(items)
-        self._forwarded[0] += n_forward
-        if self.errors_:
-            warnings.warn(
-                f"{len(self.errors_)} of {len(items)} images could not be read and are rows of "
-                f"NaN; `errors_` says why. The first: {self.errors_[0].message}",
-                stacklevel=2,
-            )
+        self._note(items, self.errors_, n_forward)
         return features
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -423,6 +536,11 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     def _reader(self, how: Preprocessing) -> Callable[[Any], np.ndarray]:
         """What turns an item of X into the array that the network takes."""
         return lambda item: prepare(self._decode(item, how), how, max_pixels=self.max_pixels)
+
+    def _fitted_reader(self) -> Callable[[Any], np.ndarray]:
+        """The same before values are normalised."""
+        how = self._preprocessing
+        return lambda item: fitted(self._decode(item, how), how, max_pixels=self.max_pixels)
 
     def _size_reader(self, how: Preprocessing) -> Callable[[Any], tuple[int, int]]:
         """What tells height and width of an item, and sees to it that its channels fit."""
@@ -475,8 +593,22 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         self._fingerprint = backbone.fingerprint
         self._module_state = backbone.state
 
-    def _extract(self, items: Any) -> Extracted:
+    def _note(self, items: Any, failed: list[FailedImage], n_forward: int) -> None:
+        """Count the images that went through the network, and say which could not be read."""
+        self._forwarded[0] += n_forward
+        self.errors_ = failed
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(items)} images could not be read and are rows of NaN, or "
+                f"left out of fine-tuning; `errors_` says why. The first: {failed[0].message}",
+                stacklevel=3,
+            )
+
+    def _extract(
+        self, items: Any, reads: tuple[Read, ...] | None = None, out: np.ndarray | None = None
+    ) -> Extracted:
         """Features of all items, through the store if there is one."""
+        reads = self._reads if reads is None else reads
         if module_state(self.module_) != self._module_state:  # someone trained it, say
             self._module_state = module_state(self.module_)
             weights = hashlib.sha256(module_to_bytes(self.module_)).hexdigest()
@@ -487,10 +619,12 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             "batch_size": self.batch_size,
             "on_error": self.on_error,
             "progress": type(self).__name__ if self.verbose else None,
+            "out": out,
         }
-        if self.cache is None:
-            width = sum(read.width(trace) for read in self._reads)
-            engine = self._engine(self._reads)
+        # What a tuned network gives nobody will ask for again: the next fold tunes another.
+        if self.cache is None or self._is_tuned:
+            width = sum(read.width(trace) for read in reads)
+            engine = self._engine(reads)
             features, failed = extract(engine, items, n_features=width, **how)
             return Extracted(features, failed, len(items) - len(failed))
         return extract_cached(
@@ -498,7 +632,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             self._engine,
             items,
             trace=trace,
-            reads=self._reads,
+            reads=reads,
             max_pixels=self.max_pixels,
             **how,
         )
@@ -602,4 +736,5 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.string = self.image_shape is None
         tags.input_tags.allow_nan = self.on_error == "nan"
         tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.target_tags.required = not is_frozen(self.strategy)
         return tags

@@ -1,0 +1,6 @@
+"""Model transfer: a pretrained network goes on learning, on the labels of the new task."""
+
+from sktransfer.finetuning.estimators import FineTunedClassifier, FineTunedRegressor
+from sktransfer.finetuning.strategy import FineTune
+
+__all__ = ["FineTune", "FineTunedClassifier", "FineTunedRegressor"]

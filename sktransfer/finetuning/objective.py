@@ -1,0 +1,115 @@
+"""What a step of fine-tuning lessens: the loss of the task, a penalty, and a gap of domains."""
+
+from torch import Tensor, nn
+
+from sktransfer.finetuning.alignment import (
+    DomainDiscriminator,
+    coral_loss,
+    mmd_loss,
+    reversal_strength,
+)
+from sktransfer.finetuning.network import Output
+from sktransfer.finetuning.penalties import delta_penalty, relational_penalty, spectral_shrinkage
+
+
+class TaskLoss(nn.Module):
+    """Cross entropy, binary cross entropy of several labels, or squared error, by row.
+
+    Parameters
+    ----------
+    task : {"classification", "multilabel", "regression"}
+    smoothing : float
+        Share of each label that is spread over all classes.
+    """
+
+    def __init__(self, task: str, smoothing: float) -> None:
+        super().__init__()
+        self.task = task
+        self.smoothing = smoothing
+
+    def forward(self, scores: Tensor, values: Tensor) -> Tensor:
+        """Loss of each row, (n,), for `scores` and `values` of shape (n, n_outputs)."""
+        if self.task == "regression":
+            return (scores - values).square().mean(1)
+        n_options = values.shape[1] if self.task == "classification" else 2
+        if self.training and self.smoothing:
+            values = values * (1 - self.smoothing) + self.smoothing / n_options
+        if self.task == "classification":
+            return -(values * scores.log_softmax(1)).sum(1)
+        losses = nn.functional.binary_cross_entropy_with_logits(scores, values, reduction="none")
+        return losses.mean(1)
+
+
+class Objective(nn.Module):
+    """The criterion that skorch is given.
+
+    Parameters
+    ----------
+    task_loss : TaskLoss
+    penalty : {"delta", "bss", "rkd"} or None
+        "l2-sp" is none of the loss: see `sktransfer.finetuning.steps.DrawToSource`.
+    penalty_weight : float
+    alignment : {"coral", "mmd", "dann"} or None
+    alignment_weight : float
+    n_features : int
+    channel_weights : Tensor of shape (channels,) or None
+        For "delta".
+
+    Attributes
+    ----------
+    progress : float
+        Share of the training that is done; "dann" begins softly.
+    """
+
+    def __init__(
+        self,
+        task_loss: TaskLoss,
+        penalty: str | None,
+        penalty_weight: float,
+        alignment: str | None,
+        alignment_weight: float,
+        n_features: int,
+        channel_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.task_loss = task_loss
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.alignment = alignment
+        self.alignment_weight = alignment_weight
+        self.channel_weights: Tensor
+        self.register_buffer("channel_weights", channel_weights)
+        self.discriminator = DomainDiscriminator(n_features) if alignment == "dann" else None
+        self.progress = 0.0
+
+    def forward(self, output: Output, target: dict[str, Tensor]) -> Tensor:
+        """Loss of a batch; in evaluation that of the task alone."""
+        labelled = target["labelled"]
+        n_labelled = labelled.sum().clamp(min=1)
+        # Rows without a label have weight zero.
+        of_rows = self.task_loss(output.scores, target["values"])
+        loss: Tensor = (of_rows * target["weights"]).sum() / n_labelled
+        if not self.training:
+            return loss
+        if self.penalty is not None and self.penalty_weight:
+            loss = loss + self.penalty_weight * self._penalty(output)
+        if self.alignment is not None:
+            loss = loss + self.alignment_weight * self._gap(output.features, labelled)
+        return loss
+
+    def _penalty(self, output: Output) -> Tensor:
+        if self.penalty == "bss":
+            return spectral_shrinkage(output.features)
+        if self.penalty == "rkd":
+            assert output.source is not None
+            return relational_penalty(output.features, output.source)
+        assert output.maps is not None
+        assert output.source_maps is not None
+        return delta_penalty(output.maps, output.source_maps, self.channel_weights)
+
+    def _gap(self, features: Tensor, is_source: Tensor) -> Tensor:
+        if self.discriminator is not None:
+            strength = reversal_strength(self.progress)
+            return self.discriminator(features, ~is_source, strength)
+        gap = coral_loss if self.alignment == "coral" else mmd_loss
+        return gap(features[is_source], features[~is_source])

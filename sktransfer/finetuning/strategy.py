@@ -1,0 +1,287 @@
+"""How to fine-tune, as parameters: a value for ``strategy=`` that a search can reach into."""
+
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state, check_scalar
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
+PENALTIES = ("l2-sp", "delta", "bss", "rkd")
+ALIGNMENTS = ("coral", "mmd", "dann")
+AUGMENTATIONS = ("light", "strong")
+
+PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
+"""What ``penalty_weight=None`` stands for."""
+
+
+class FineTune(BaseEstimator):
+    """Fine-tuning of a pretrained network on the labels of a task, for ``strategy=``.
+
+    This is model transfer: the weights themselves are passed on and go on learning. The object
+    holds parameters only. Given to a transformer such as `PretrainedCNNFeatures`, its `fit`
+    tunes the network with a temporary linear head and `transform` reads the tuned layer; given
+    to `FineTunedClassifier` or `FineTunedRegressor`, network and head stay together. skorch
+    runs the epochs.
+
+    Parameters
+    ----------
+    unfreeze : int, float, str or sequence of str, default=1
+        What is trained besides the head. 1, 2, ...: so many last stages (see `stages_`), with all
+        that follows them up to the layer that is read. A float in (0, 1]: that share of the
+        stages, rounded up. "head": nothing. "all": every weight that the features depend on. Any
+        other string, or several: names of modules or parameters, with shell-style wildcards;
+        one that matches nothing is an error.
+    gradual : int or None, default=None
+        Begin with the head alone, and unfreeze one more stage from the deepest every so many
+        epochs [1]_. None unfreezes all of `unfreeze` at once.
+    learning_rate : float, default=0.001
+        Of the head and the deepest stage, at its height.
+    layer_decay : float, default=1.0
+        Each stage learns at this times the rate of the stage after it [1]_.
+    optimizer : {"adamw", "sgd"} or callable, default="adamw"
+        "sgd" has Nesterov momentum of 0.9. A class of ``torch.optim`` or a function of its
+        signature (``functools.partial`` sets options).
+    schedule : {"constant", "cosine", "one-cycle", "plateau"}, default="cosine"
+        How learning rates change, step by step: "cosine" falls to zero [2]_, "one-cycle" rises
+        from 1/25 over the first 30 % of the steps and falls to nothing [3]_, "plateau" takes a
+        tenth whenever the loss (on held-out rows, if there are any) has not fallen for 3 epochs.
+    warmup_epochs : float, default=1
+        Epochs over which learning rates rise linearly from zero; not for "one-cycle" and
+        "plateau". Without, Adam's first steps, all of full length, throw the features about.
+    epochs : int, default=10
+        Passes over all rows.
+    batch_size : int, default=64
+        Rows per step.
+    weight_decay : float, default=0.01
+        Of the optimizer, for weight matrices; biases and batch norm have none, and with
+        ``penalty="l2-sp"`` only the head has.
+    early_stopping : bool or "auto", default="auto"
+        Hold out rows (of each class alike), stop once the loss on them has not fallen for
+        `patience` epochs, and keep the best epoch's weights. "auto" does so where at least ten
+        rows of every class are held out, or a hundred for regression: in smaller data such an
+        estimate is noise, and the rows are missed.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out.
+    patience : int, default=5
+    class_weight : "balanced", dict or None, default=None
+        Weight of each class in the loss, as in scikit-learn.
+    sampler : "balanced" or None, default=None
+        Draw rows with replacement so that all classes are equally frequent.
+    augment : {"light", "strong"}, callable or None, default=None
+        Random changes to training images. "light": crops of at least 70 % and mirror images.
+        "strong": besides, one random distortion of shape or colour [4]_ and an erased patch. Or
+        any torchvision v2 transform of uint8 or float tensors (channels, height, width). Both
+        mirror: for digits or text pass a transform that does not.
+    label_smoothing : float, default=0.0
+        Share of each label that is spread over all classes.
+    mixup : float, default=0.0
+        Each row is blended with another one, its label too; the share is drawn from
+        Beta(mixup, mixup) [5]_. Behind a cached trunk its activations are blended [6]_.
+    penalty : {"l2-sp", "delta", "bss", "rkd"} or None, default=None
+        What keeps the network close to its source. "l2-sp": after each step weights are drawn
+        towards where they began [7]_, decoupled from the gradient as AdamW's weight decay is.
+        "delta": activations of the deepest stage stay close, more so in channels that matter
+        [8]_. "bss": the smallest singular value of the features of a batch shrinks [9]_. "rkd":
+        distances and angles between the rows of a batch stay as they were, which is relation
+        transfer [10]_.
+    penalty_weight : float or None, default=None
+        None takes 1, 0.01, 0.001 and 1. Of "l2-sp", infinity keeps the source network.
+    alignment : {"coral", "mmd", "dann"} or None, default=None
+        Make the features of two domains alike, given as `sample_domain` in `fit` (positive:
+        source, negative: target, whose labels are not used): by their covariances [11]_, by
+        kernel means [12]_, or so that a discriminator cannot tell them apart [13]_.
+    alignment_weight : float, default=1.0
+    batch_norm : {"frozen", "update"}, default="frozen"
+        Whether batch norm in the trained stages keeps the statistics of the source data, or
+        learns those of the batches. In frozen stages it never moves.
+    head_init : {"probe", "random"}, default="probe"
+        "probe" starts from a linear model that is fitted to the features of the untuned network,
+        so that the first steps do not distort them [14]_.
+    gradient_clip : float or None, default=1.0
+        Largest norm of a step's gradient.
+    callbacks : list or None, default=None
+        More skorch callbacks.
+    cache_trunk : bool, default=True
+        Run the frozen part once before the first epoch rather than in each. It changes nothing
+        but time and memory. With `augment` there is nothing to keep.
+    random_state : int, RandomState instance or None, default=None
+        None takes that of the estimator it is given to.
+
+    References
+    ----------
+    .. [1] J. Howard and S. Ruder, "Universal language model fine-tuning for text classification",
+       ACL 2018, sections 3.2 and 3.3.
+    .. [2] I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts",
+       ICLR 2017, equation 5.
+    .. [3] L. N. Smith and N. Topin, "Super-convergence", 2018.
+    .. [4] S. Mueller and F. Hutter, "TrivialAugment", ICCV 2021.
+    .. [5] H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
+    .. [6] V. Verma et al., "Manifold mixup", ICML 2019.
+    .. [7] X. Li, Y. Grandvalet and F. Davoine, "Explicit inductive bias for transfer learning with
+       convolutional networks", ICML 2018, equation 3.
+    .. [8] X. Li et al., "DELTA: deep learning transfer using feature map with attention", ICLR
+       2019.
+    .. [9] X. Chen et al., "Catastrophic forgetting meets negative transfer", NeurIPS 2019.
+    .. [10] W. Park et al., "Relational knowledge distillation", CVPR 2019.
+    .. [11] B. Sun and K. Saenko, "Deep CORAL", ECCV 2016 workshops.
+    .. [12] M. Long et al., "Learning transferable features with deep adaptation networks", ICML
+       2015.
+    .. [13] Y. Ganin et al., "Domain-adversarial training of neural networks", JMLR 2016.
+    .. [14] A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
+       out-of-distribution", ICLR 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTune, PretrainedCNNFeatures
+    >>> digits = load_digits()
+    >>> images, labels = digits.images[:60] / 16, digits.target[:60]
+    >>> features = PretrainedCNNFeatures(
+    ...     image_size=32, strategy=FineTune(unfreeze=1, epochs=2, random_state=0)
+    ... )
+    >>> features.fit(images, labels).transform(images).shape
+    (60, 1280)
+    >>> features.trained_parameters_[0]
+    'blocks.6.0.conv_pw.weight'
+    """
+
+    def __init__(
+        self,
+        unfreeze: int | float | str | Sequence[str] = 1,
+        *,
+        gradual: int | None = None,
+        learning_rate: float = 1e-3,
+        layer_decay: float = 1.0,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        schedule: str = "cosine",
+        warmup_epochs: float = 1,
+        epochs: int = 10,
+        batch_size: int = 64,
+        weight_decay: float = 0.01,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        class_weight: str | dict[Any, float] | None = None,
+        sampler: str | None = None,
+        augment: str | Callable[..., Any] | None = None,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        penalty: str | None = None,
+        penalty_weight: float | None = None,
+        alignment: str | None = None,
+        alignment_weight: float = 1.0,
+        batch_norm: str = "frozen",
+        head_init: str = "probe",
+        gradient_clip: float | None = 1.0,
+        callbacks: list[Any] | None = None,
+        cache_trunk: bool = True,
+        random_state: Any = None,
+    ) -> None:
+        self.unfreeze = unfreeze
+        self.gradual = gradual
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.warmup_epochs = warmup_epochs
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.class_weight = class_weight
+        self.sampler = sampler
+        self.augment = augment
+        self.label_smoothing = label_smoothing
+        self.mixup = mixup
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.alignment = alignment
+        self.alignment_weight = alignment_weight
+        self.batch_norm = batch_norm
+        self.head_init = head_init
+        self.gradient_clip = gradient_clip
+        self.callbacks = callbacks
+        self.cache_trunk = cache_trunk
+        self.random_state = random_state
+
+
+def is_frozen(strategy: Any) -> bool:
+    """Whether a strategy leaves the network as it is."""
+    return isinstance(strategy, str) and strategy == "frozen"
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse what is neither "frozen" nor a `FineTune` with sound parameters.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the parameter.
+    """
+    if is_frozen(strategy):
+        return
+    if not isinstance(strategy, FineTune):
+        raise ValueError(f"strategy must be 'frozen' or a FineTune, got {strategy!r}")
+    for name, options in _OPTIONS.items():
+        value = getattr(strategy, name)
+        if not any(value is option or _same(value, option) for option in options):
+            raise ValueError(f"{name} must be one of {options}, got {value!r}")
+    for name in ("optimizer", "augment"):
+        value = getattr(strategy, name)
+        known = tuple(OPTIMIZERS) if name == "optimizer" else (None, *AUGMENTATIONS)
+        if not callable(value) and not any(value is k or _same(value, k) for k in known):
+            raise ValueError(f"{name} must be one of {known} or callable, got {value!r}")
+    for name in ("epochs", "batch_size", "patience"):
+        check_scalar(getattr(strategy, name), name, numbers.Integral, min_val=1)
+    if strategy.gradual is not None:
+        check_scalar(strategy.gradual, "gradual", numbers.Integral, min_val=1)
+    for name, low, high, ends in _RANGES:
+        value = getattr(strategy, name)
+        if value is None and name in ("gradient_clip", "penalty_weight"):
+            continue
+        check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
+        if np.isnan(value) or (np.isinf(value) and name != "penalty_weight"):
+            raise ValueError(f"{name} must be finite, got {value!r}")
+    if np.isinf(strategy.penalty_weight or 0) and strategy.penalty != "l2-sp":
+        raise ValueError("penalty_weight may be infinite for penalty='l2-sp' only")
+    if not isinstance(strategy.callbacks, list | tuple | None):
+        raise ValueError(
+            f"callbacks must be a list of skorch callbacks, got {strategy.callbacks!r}"
+        )
+    check_random_state(strategy.random_state)
+
+
+def _same(value: Any, option: Any) -> bool:
+    return type(value) is type(option) and bool(value == option)
+
+
+_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "schedule": SCHEDULES,
+    "early_stopping": (True, False, "auto"),
+    "sampler": (None, "balanced"),
+    "penalty": (None, *PENALTIES),
+    "alignment": (None, *ALIGNMENTS),
+    "batch_norm": ("frozen", "update"),
+    "head_init": ("probe", "random"),
+    "cache_trunk": (True, False),
+}
+
+_RANGES = (
+    ("learning_rate", 0, None, "neither"),
+    ("layer_decay", 0, 1, "right"),
+    ("warmup_epochs", 0, None, "both"),
+    ("weight_decay", 0, None, "both"),
+    ("validation_fraction", 0, 1, "neither"),
+    ("label_smoothing", 0, 1, "left"),
+    ("mixup", 0, None, "both"),
+    ("penalty_weight", 0, None, "both"),
+    ("alignment_weight", 0, None, "both"),
+    ("gradient_clip", 0, None, "neither"),
+)

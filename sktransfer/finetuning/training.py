@@ -1,0 +1,467 @@
+"""From a body, rows and a strategy to a tuned network: skorch runs the epochs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.helper import predefined_split
+from torch import Tensor
+
+from sktransfer.backbones.seeding import seeded
+from sktransfer.finetuning.batches import Batches, Inputs, Rows
+from sktransfer.finetuning.network import Body, Head, TunedNetwork
+from sktransfer.finetuning.objective import Objective, TaskLoss
+from sktransfer.finetuning.penalties import channel_attention, loss_increase
+from sktransfer.finetuning.probing import fit_head
+from sktransfer.finetuning.schedules import rate_over_steps
+from sktransfer.finetuning.steps import (
+    DrawToSource,
+    RiseOnce,
+    UnfreezeGradually,
+    Watch,
+    optimizer_for,
+)
+from sktransfer.finetuning.strategy import OPTIMIZERS, PENALTY_WEIGHTS, FineTune
+from sktransfer.finetuning.targets import Targets
+from sktransfer.finetuning.unfreezing import resolve_unfreeze
+
+_PROBE_ROWS = 5000
+"""Rows that a head begins with: more cost minutes and hardly change the start."""
+
+_HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
+"""Rows, of each class in classification, that ``early_stopping="auto"`` wants to hold out."""
+
+_PLATEAU_EPOCHS = 3
+_MOMENTUM = 0.9
+_NOTED = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
+
+
+def seed_of(strategy: FineTune, random_state: Any) -> int:
+    """The seed of a training: of the strategy, or else of the estimator it is given to."""
+    own = strategy.random_state
+    return int(check_random_state(random_state if own is None else own).randint(2**31 - 1))
+
+
+class Tunable(Protocol):
+    """What a transformer gives to be tuned.
+
+    Attributes
+    ----------
+    body : Body
+        On its device, with a copy of the network that may be trained.
+    device : torch.device
+    """
+
+    body: Body
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def inputs(self, trained: tuple[str, ...], strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        """All rows of X as the body is going to need them, and which of them could be read."""
+
+
+@dataclass
+class Tuned:
+    """A tuned network.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    trained : tuple of str
+        Names of the body's parameters that were trained.
+    interrupted : bool
+        Whether the user ended it early.
+    """
+
+    net: NeuralNet
+    trained: tuple[str, ...]
+    interrupted: bool
+
+    @property
+    def network(self) -> TunedNetwork:
+        """Body and head."""
+        return self.net.module_
+
+    @property
+    def head(self) -> Head:
+        """The head alone."""
+        return self.network.head
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """What skorch notes of each epoch, without its batches."""
+        return [
+            {name: value for name, value in epoch.items() if name in _NOTED}
+            for epoch in self.net.history
+        ]
+
+    @property
+    def n_trained(self) -> int:
+        """How many numbers were trained, the head's too."""
+        parameters = [*self.network.trained_parameters().values(), *self.head.parameters()]
+        return sum(parameter.numel() for parameter in parameters)
+
+
+def tune(
+    tunable: Tunable,
+    targets: Targets,
+    strategy: FineTune,
+    seed: int,
+    *,
+    progress: str | None = None,
+    head: Head | None = None,
+) -> Tuned:
+    """Fine-tune a network.
+
+    Parameters
+    ----------
+    tunable : Tunable
+    targets : Targets
+        One row per row of X.
+    strategy : FineTune
+        With checked parameters.
+    seed : int
+        Of all that is drawn; global generators are left alone.
+    progress : str or None, default=None
+        Label of the progress bar; None for no bar.
+    head : Head or None, default=None
+        To begin with; None makes one.
+
+    Raises
+    ------
+    ValueError
+        The strategy does not fit the network or the data, or training diverges.
+    """
+    if strategy.alignment is not None and targets.labelled.all():
+        raise ValueError(
+            f"alignment={strategy.alignment!r} needs rows of two domains; pass "
+            "sample_domain to fit, positive for source and negative for target rows"
+        )
+    body = tunable.body
+    trained = resolve_unfreeze(strategy.unfreeze, body.stages)
+    inputs, readable = tunable.inputs(trained, strategy)
+    if strategy.mixup and not inputs.mixable:
+        raise ValueError("mixup blends rows of one shape, which sequences are not; set mixup=0")
+    usable = targets.weights > 0
+    if strategy.alignment is not None:
+        usable |= ~targets.labelled
+    usable &= readable
+    rows = np.flatnonzero(usable)
+    # A head alone cannot stray from the source.
+    penalty = strategy.penalty if trained else None
+    draw = np.random.RandomState(seed)
+    rows, held_out = _split(rows, targets, strategy, draw)
+    with seeded(seed):
+        if head is None:
+            head = _first_head(body, inputs, targets, rows, strategy, draw, tunable.device)
+        network = TunedNetwork(
+            body,
+            head.to(tunable.device),
+            trained,
+            strategy.batch_norm,
+            compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
+        ).to(tunable.device)
+        objective = Objective(
+            TaskLoss(targets.task, strategy.label_smoothing),
+            None if penalty == "l2-sp" else penalty,
+            _penalty_weight(strategy),
+            strategy.alignment,
+            strategy.alignment_weight,
+            head.weight.shape[1],
+        )
+        dataset = Rows(inputs, targets, rows, **_drawing(strategy, targets, draw))
+        if penalty == "delta":
+            objective.channel_weights = _attention(network, objective, dataset, strategy)
+        n_steps = len(Batches(dataset, strategy.batch_size))
+        watch = Watch(strategy.epochs * n_steps, strategy.epochs, progress, strategy.learning_rate)
+        callbacks = [
+            ("watch", watch),
+            *_planned_callbacks(network, strategy, n_steps, held_out is not None),
+            *_lasting_callbacks(network, strategy, penalty),
+        ]
+        net = _net(network, objective, strategy, tunable.device, callbacks)
+        if held_out is not None:
+            net.set_params(train_split=predefined_split(Rows(inputs, targets, held_out)))
+        net.fit(dataset)
+    settle(network)
+    early = any(getattr(c, "misses_", 0) >= strategy.patience for _, c in net.callbacks_)
+    return Tuned(net, trained, watch.epochs_done < strategy.epochs and not early)
+
+
+def rebuild(
+    body: Body,
+    head: Mapping[str, np.ndarray],
+    trained: tuple[str, ...],
+    strategy: FineTune,
+    task: str,
+    device: str,
+    history: list[dict[str, Any]],
+) -> Tuned:
+    """A tuned network as it was, but for its source and the state of its optimizer.
+
+    That is what is left of it in a file.
+    """
+    own = Head.from_state(head)
+    network = TunedNetwork(body, own, trained, strategy.batch_norm, None).to(device)
+    loss = TaskLoss(task, strategy.label_smoothing)
+    objective = Objective(loss, None, 0, None, 0, own.weight.shape[1])
+    net = _net(network, objective, strategy, device, _lasting_callbacks(network, strategy, None))
+    with seeded(0):
+        net.initialize()
+    for epoch in history:
+        net.history.new_epoch()
+        for name, value in epoch.items():
+            net.history.record(name, value)
+    network.eval().requires_grad_(False)
+    return Tuned(net, trained, False)
+
+
+def go_on(tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, seed: int) -> None:
+    """Train a tuned network for one more epoch, at a rate that rises to its height."""
+    net, network = tuned.net, tuned.network
+    rows = np.flatnonzero(targets.weights > 0)
+    dataset = Rows(
+        inputs, targets, rows, **_drawing(strategy, targets, np.random.RandomState(seed))
+    )
+    network.unfreeze_from(0)
+    planned = ("watch", "rate", "stop", "unfreeze")
+    net.callbacks_ = [(name, each) for name, each in net.callbacks_ if name not in planned]
+    for group in net.optimizer_.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])
+    n_steps = len(Batches(dataset, strategy.batch_size))
+    # Other rows than before: full steps at once would undo much of what was learned.
+    net.callbacks_.append(("rate", RiseOnce(n_steps)))
+    with seeded(seed):
+        net.set_params(max_epochs=1, train_split=None)
+        net.partial_fit(dataset)
+    settle(network)
+
+
+def _net(
+    network: TunedNetwork,
+    objective: Objective,
+    strategy: FineTune,
+    device: torch.device | str,
+    callbacks: list[tuple[str, Callback]],
+) -> NeuralNet:
+    return NeuralNet(
+        module=network,
+        criterion=objective,
+        optimizer=_optimizer(network, strategy),
+        lr=strategy.learning_rate,
+        max_epochs=strategy.epochs,
+        batch_size=strategy.batch_size,
+        iterator_train=Batches,
+        iterator_valid=Batches,
+        train_split=None,
+        callbacks=callbacks,
+        device=str(device),
+        verbose=0,
+    )
+
+
+def raise_interrupt(tuned: Tuned | None) -> None:
+    """Pass on a Ctrl-C that ended a training, now that nothing is left half done."""
+    if tuned is not None and tuned.interrupted:
+        raise KeyboardInterrupt(
+            f"fine-tuning was ended after {len(tuned.history)} epochs; the estimator can be used "
+            "as it is"
+        )
+
+
+def settle(network: TunedNetwork) -> None:
+    """Put a network back into the state that features are read in."""
+    network.eval().requires_grad_(False)
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        raise ValueError(
+            "fine-tuning diverged: weights are NaN or infinite; lower learning_rate, or set "
+            "gradient_clip=1.0"
+        )
+
+
+def features_of(
+    body: Body, inputs: Inputs, rows: np.ndarray, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """Features of some rows from the body as it is."""
+    body.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            batch = inputs.batch(rows[start : start + batch_size], training=False)
+            parts.append(body(to_device(batch, device)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A tensor, or a tuple of them, on a device."""
+    return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
+
+
+def _without_schedule(net: NeuralNet) -> dict[str, None]:
+    """Settings that take off the callbacks which plan a whole training."""
+    planned = ("watch", "rate", "stop", "unfreeze")
+    return {f"callbacks__{name}": None for name, _ in net.callbacks_ if name in planned}
+
+
+def _split(
+    rows: np.ndarray, targets: Targets, strategy: FineTune, draw: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows to learn from, and those held out, if any."""
+    source = rows[targets.labelled[rows]]
+    if strategy.early_stopping is False:
+        return rows, None
+    classes = targets.codes[source] if targets.task == "classification" else None
+    counts = np.array([len(source)]) if classes is None else np.bincount(classes)
+    smallest = int(counts[counts > 0].min() * strategy.validation_fraction)
+    if strategy.early_stopping == "auto" and smallest < _HELD_OUT[targets.task]:
+        return rows, None
+    if smallest < 1:
+        raise ValueError(
+            f"early_stopping=True cannot hold out validation_fraction="
+            f"{strategy.validation_fraction} of {counts.min()} rows (of the smallest class); set "
+            "early_stopping=False"
+        )
+    _, held_out = train_test_split(
+        source,
+        test_size=strategy.validation_fraction,
+        stratify=classes,
+        random_state=draw.randint(2**31 - 1),
+    )
+    return np.setdiff1d(rows, held_out), held_out
+
+
+def _first_head(
+    body: Body,
+    inputs: Inputs,
+    targets: Targets,
+    rows: np.ndarray,
+    strategy: FineTune,
+    draw: np.random.RandomState,
+    device: torch.device,
+) -> Head:
+    some = rows[targets.labelled[rows]]
+    if len(some) > _PROBE_ROWS:
+        some = np.sort(draw.choice(some, _PROBE_ROWS, replace=False))
+    features = features_of(body, inputs, some, strategy.batch_size, device)
+    if not np.isfinite(features).all():
+        row = some[np.flatnonzero(~np.isfinite(features).all(1))[0]]
+        raise ValueError(f"the network puts out NaN or infinity for X[{row}]; check its weights")
+    return fit_head(
+        features,
+        targets.values[some],
+        targets.weights[some],
+        task=targets.task,
+        random=draw if strategy.head_init == "random" else None,
+    )
+
+
+def _penalty_weight(strategy: FineTune) -> float:
+    if strategy.penalty is None:
+        return 0.0
+    weight = strategy.penalty_weight
+    return PENALTY_WEIGHTS[strategy.penalty] if weight is None else weight
+
+
+def _optimizer(network: TunedNetwork, strategy: FineTune) -> Any:
+    build: Any = strategy.optimizer
+    if build == "sgd":
+        build = partial(torch.optim.SGD, momentum=_MOMENTUM, nesterov=True)
+    elif isinstance(build, str):
+        build = OPTIMIZERS[build]
+    return optimizer_for(
+        network,
+        build,
+        layer_decay=strategy.layer_decay,
+        weight_decay=strategy.weight_decay,
+        body_decay=0.0 if strategy.penalty == "l2-sp" else strategy.weight_decay,
+    )
+
+
+def _drawing(strategy: FineTune, targets: Targets, draw: np.random.RandomState) -> dict[str, Any]:
+    """How rows are drawn for training."""
+    if strategy.sampler is not None and targets.task != "classification":
+        raise ValueError(
+            f"sampler={strategy.sampler!r} is for classification, and y makes this {targets.task}"
+        )
+    seed = draw.randint(2**31 - 1)
+    return {"seed": seed, "sampler": strategy.sampler, "mixup": strategy.mixup}
+
+
+def _planned_callbacks(
+    network: TunedNetwork, strategy: FineTune, n_steps: int, held_out: bool
+) -> list[tuple[str, Callback]]:
+    """What depends on where in a whole training a step is."""
+    callbacks: list[tuple[str, Callback]] = []
+    if strategy.gradual is not None:
+        n_stages = len(network.body.stages.names)
+        callbacks.append(("unfreeze", UnfreezeGradually(n_stages, strategy.gradual)))
+    if strategy.schedule == "plateau":
+        policy = partial(
+            LRScheduler,
+            torch.optim.lr_scheduler.ReduceLROnPlateau,
+            monitor="valid_loss" if held_out else "train_loss",
+        )
+        callbacks.append(("rate", policy(patience=_PLATEAU_EPOCHS)))
+    else:
+        warmup = 0 if strategy.schedule == "one-cycle" else strategy.warmup_epochs
+        factor = rate_over_steps(
+            strategy.schedule, strategy.epochs * n_steps, round(warmup * n_steps)
+        )
+        policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")
+        callbacks.append(("rate", policy(lr_lambda=factor)))
+    if held_out:
+        stopping = EarlyStopping(patience=strategy.patience, load_best=True, sink=_silent)
+        callbacks.append(("stop", stopping))
+    return callbacks
+
+
+def _lasting_callbacks(
+    network: TunedNetwork, strategy: FineTune, penalty: str | None
+) -> list[tuple[str, Callback]]:
+    """What every step does, also one of `go_on`; the user's own come last."""
+    callbacks: list[tuple[str, Callback]] = []
+    if strategy.gradient_clip is not None:
+        callbacks.append(("clip", GradientNormClipping(strategy.gradient_clip)))
+    if penalty == "l2-sp":
+        source = {n: p.detach().clone() for n, p in network.trained_parameters().items()}
+        callbacks.append(("draw", DrawToSource(source, _penalty_weight(strategy))))
+    for number, own in enumerate(strategy.callbacks or ()):
+        # A clone, as skorch notes things on it, and one strategy serves many fits.
+        named = own if isinstance(own, tuple) else (f"own_{number}", own)
+        callbacks.append((named[0], clone(named[1], safe=False)))
+    return callbacks
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Where skorch's messages go."""
+
+
+def _attention(
+    network: TunedNetwork, objective: Objective, dataset: Rows, strategy: FineTune
+) -> Tensor:
+    """How much each channel of the deepest stage matters to the first head."""
+    device = next(network.parameters()).device
+    network.eval()
+    total: Tensor | None = None
+    rows = dataset.rows[dataset.targets.labelled[dataset.rows]][:_PROBE_ROWS]
+    n_batches = -(-len(rows) // strategy.batch_size)
+    for some in np.array_split(rows, n_batches):
+        inputs, target = dataset.take(some, training=False)
+        with torch.enable_grad():
+            features, maps = network.body.with_maps(to_device(inputs, device), leaf=True)
+            scores = network.head(network.head.standardise(features))
+            losses = objective.task_loss(scores, target["values"].to(device))
+            gradient = torch.autograd.grad(losses.sum(), maps)[0]
+        increase = loss_increase(maps.detach(), gradient)
+        total = increase if total is None else total + increase
+    assert total is not None
+    return channel_attention(total / len(rows))
