@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from sktransfer.features._shared import forget_table
 from sktransfer.finetuning.network import Head
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.strategy import FineTune, is_frozen
@@ -79,7 +80,7 @@ def fit_on_labels(
     )
     if is_frozen(strategy):
         head = _head_on_frozen(frozen, X, targets)
-        frozen._adopt_into(transformer)
+        _pass_on(frozen, transformer)
         return Fitted(targets, head, None)
     tuned = tune(
         frozen._tunable(X),
@@ -89,7 +90,7 @@ def fit_on_labels(
         progress="fine-tuning" if transformer.verbose or verbose else None,
         head=_head_of(start, targets),
     )
-    frozen._adopt_into(transformer)
+    _pass_on(frozen, transformer)
     transformer._take(tuned)
     return Fitted(targets, tuned.head, tuned)
 
@@ -110,6 +111,15 @@ def check_structure(module: nn.Module, start: nn.Module) -> None:
             "start_from has another network than features: its weights differ, such as "
             f"{[name for name, _ in differing]}; give features the same backbone"
         )
+
+
+def _pass_on(fitted: Any, other: Any) -> None:
+    """Give another transformer all that was fitted."""
+    forget_table(other)
+    parameters = fitted.get_params(deep=False)
+    for name, value in vars(fitted).items():
+        if name not in parameters:
+            setattr(other, name, value)
 
 
 def _start_from(frozen: Any, start: Any) -> None:

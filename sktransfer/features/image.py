@@ -425,17 +425,10 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             self.engine_ = "torch"  # converting a network takes longer than most transforms
         self._attach(Backbone(module, self._backbone.info, self.weights_sha256_))
 
-    def _adopt_into(self, other: Self) -> None:
-        """Pass on all that was fitted."""
-        forget_table(other)
-        parameters = self.get_params(deep=False)
-        for name, value in vars(self).items():
-            if name not in parameters:
-                setattr(other, name, value)
-
     def _take(self, tuned: Tuned) -> None:
         """Become tuned."""
-        self._use_module(tuned.network.body.module)
+        if tuned.trained:  # else it is as it was
+            self._use_module(tuned.network.body.module)
         self.trained_parameters_ = tuned.trained
         self.n_trained_parameters_ = tuned.n_trained
         self.history_ = tuned.history

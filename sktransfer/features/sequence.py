@@ -32,6 +32,7 @@ from sktransfer.features._sequence_parameters import (
     resolve_poolings,
     resolve_views,
 )
+from sktransfer.features._sequence_tuning import SequenceBody, TunableSequences
 from sktransfer.features._shared import (
     SEEN,
     check_input_features,
@@ -39,6 +40,9 @@ from sktransfer.features._shared import (
     forget_table,
     restored_on_error,
 )
+from sktransfer.features._tuning import Fitted, fit_on_labels
+from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.pretraining.training import pretrain
 from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
@@ -143,8 +147,10 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
     pretraining : None, str or Pretraining, default=None
         Train the network on the sequences given to `fit` first, without labels: "contrastive",
         "forecast", "masked", "autoencode", or a `Pretraining` with its own settings.
-    strategy : {"frozen"}, default="frozen"
-        Transfer strategy. The network is used as it is.
+    strategy : "frozen" or FineTune, default="frozen"
+        Transfer strategy. "frozen" uses the network as it is; a `FineTune` trains it, or its last
+        layers, on the labels given to `fit`. Its stages are the layers of the recurrent network,
+        of which the last is read.
     cache : str, Path, FeatureStore or None, default=None
         Folder of a feature store. A sequence goes through the network once per view, whatever
         the poolings and heads of a search; with "ppv", whose thresholds are learned, once per
@@ -254,7 +260,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         vocabulary_size: int | None = None,
         output_dim: int | None = None,
         pretraining: str | Pretraining | None = None,
-        strategy: str = "frozen",
+        strategy: str | FineTune = "frozen",
         cache: str | Path | FeatureStore | None = None,
         batch_size: int = 64,
         device: str = "auto",
@@ -287,7 +293,9 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
+    ) -> Self:
         """Load or pretrain the network, and learn scales and thresholds from the sequences.
 
         Parameters
@@ -298,8 +306,14 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             may differ in length; with `channels_first` (channels, time). With
             `vocabulary_size`, sequences of integers. Or a list, array or Series of str, read as
             their UTF-8 bytes.
-        y : None
-            Ignored.
+        y : array-like of shape (n,) or (n, n_outputs), or None
+            For a `FineTune`: classes, an indicator matrix of several labels, or continuous
+            numbers, told apart by their type.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weights of the rows in fine-tuning.
+        sample_domain : array-like of shape (n,) or None, default=None
+            For fine-tuning with an `alignment`: positive in source rows, negative in target rows,
+            whose y is not used. Without `alignment` target rows are left out.
 
         Returns
         -------
@@ -314,6 +328,19 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             The weights are not to be had, or hold something else.
         """
         check_parameters(self)
+        if is_frozen(self.strategy):
+            self._fit_frozen(X)
+        else:
+            of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+            raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
+        return self
+
+    def _fit(self, X: Any, y: Any, **how: Any) -> Fitted:
+        """Fit on labels, and give the head, too."""
+        check_parameters(self)
+        return fit_on_labels(self, X, y, **how)
+
+    def _fit_frozen(self, X: Any) -> None:
         device = resolve_device(self.device)
         with restored_on_error(self, SEEN):
             source, vocabulary_size = self._source(X, reset=True)
@@ -369,7 +396,63 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             self._projection = GaussianRandomProjection(
                 self.output_dim, random_state=check_random_state(self.random_state).randint(2**31)
             ).fit(np.zeros((1, self._n_features), dtype=np.float32))
-        return self
+        self._is_tuned = False
+        self.trained_parameters_: tuple[str, ...] = ()
+        self.n_trained_parameters_ = 0
+        self.history_: list[dict[str, Any]] = []
+
+    # --- fine-tuning: see features/_tuning.py ---------------------------------------------
+
+    def _count(self, X: Any) -> int:
+        return len(self._source(X, reset=False)[0])
+
+    def _body(self, module: nn.Module) -> SequenceBody:
+        projection = None if self._projection is None else self._projection.components_
+        return SequenceBody(module, self.layer_, self.pooling_, self._thresholds, projection)
+
+    def _tunable(self, X: Any, body: SequenceBody | None = None) -> TunableSequences:
+        """X and a network to be tuned: a copy of the own one, or the body given."""
+        if body is None:
+            module = copy.deepcopy(self.module_)
+            drop_hooks(module)
+            body = self._body(module)
+        source, _ = self._source(X, reset=False)
+        n = len(source)
+
+        def lost(sequences: Sequences) -> np.ndarray:
+            if not self._with_stats:
+                return np.empty((len(sequences), 0))
+            return statistics(sequences, self._plan.scales[1])
+
+        return TunableSequences(
+            body.to(self.device_),
+            torch.device(self.device_),
+            lambda: source.read(range(n)),
+            self._plan,
+            lost,
+            lambda: np.asarray(self.transform(X)),
+            n,
+        )
+
+    def _use_module(self, module: nn.Module) -> None:
+        """Go on with other weights."""
+        self.module_ = module
+        self.weights_sha256_ = hashlib.sha256(module_to_bytes(module)).hexdigest()
+        self._is_tuned = True
+
+    def _take(self, tuned: Tuned) -> None:
+        """Become tuned."""
+        if tuned.trained:  # else it is as it was
+            self._use_module(tuned.network.body.module)
+        self.trained_parameters_ = tuned.trained
+        self.n_trained_parameters_ = tuned.n_trained
+        self.history_ = tuned.history
+
+    def _augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Any:
+        raise ValueError(
+            f"test_time_augmentation={change!r} changes images, and X holds sequences; set it to "
+            "None"
+        )
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each sequence, one row per sequence in the order of X.
@@ -558,7 +641,8 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
 
     def _drawer(self) -> Drawer | None:
         """Where the store keeps the vectors of this network."""
-        if self.cache is None:
+        # What a tuned network gives nobody will ask for again: the next fold tunes another.
+        if self.cache is None or self._is_tuned:
             return None
         weights = hashlib.sha256(module_to_bytes(self.module_)).hexdigest()
         decided_by = (
@@ -622,6 +706,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.string = self.vocabulary_size is None
         tags.input_tags.allow_nan = self.missing == "interpolate"
         tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.target_tags.required = not is_frozen(self.strategy)
         return tags
 
 

@@ -167,6 +167,8 @@ class TunedNetwork(nn.Module):
             moving = bool(own) and all(parameter.requires_grad for parameter in own)
             if isinstance(module, _NormBase):
                 moving = moving and self._batch_norm == "update"
+            if isinstance(module, nn.RNNBase):  # cuDNN gives gradients in training mode only
+                moving = any(parameter.requires_grad for parameter in own)
             module.training = moving
         _wake_parameterless(self.body.module)
         return self

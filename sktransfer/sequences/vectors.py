@@ -46,7 +46,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """What the network sees: rows of steps, those of sequence i at i * n_groups and after."""
 
     steps: Tensor  # (all steps, channels of a row), float32; or (all steps,), int64
@@ -78,7 +78,7 @@ def vectors_of(
     progress : callable
         Told how many rows of the network are done.
     """
-    rows = _rows_of(sequences, plan)
+    rows = rows_of(sequences, plan)
     for batch, lengths, layers in _run(encoder, rows, plan.batch_size):
         pooled = []
         for number, states in enumerate(layers):
@@ -112,7 +112,7 @@ def fit_thresholds(
     -------
     list of Tensor of shape (n_groups, n_thresholds, units), one per layer
     """
-    rows = _rows_of(sequences, plan)
+    rows = rows_of(sequences, plan)
     states_of: list[list[list[Tensor]]] = []
     for batch, lengths, layers in _run(encoder, rows, plan.batch_size):
         while len(states_of) < len(layers):
@@ -130,7 +130,7 @@ def fit_thresholds(
 
 
 def _run(
-    encoder: Encoder, rows: _Rows, batch_size: int
+    encoder: Encoder, rows: Rows, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Tensor, list[Tensor]]]:
     """Yield (rows, their lengths, states per layer) batch by batch."""
     equal = encoder.equal_lengths
@@ -144,10 +144,11 @@ def _run(
             yield batch, of_batch, encoder(steps.to(encoder.device), of_batch)
 
 
-def _rows_of(sequences: Sequences, plan: Plan) -> _Rows:
+def rows_of(sequences: Sequences, plan: Plan) -> Rows:
+    """All views of some sequences, and their channels if these are read one by one, as rows."""
     if sequences.is_tokens:  # they have one view: themselves
         steps = torch.from_numpy(np.ascontiguousarray(sequences.values[:, 0]))
-        return _Rows(steps, sequences.starts, sequences.lengths)
+        return Rows(steps, sequences.starts, sequences.lengths)
     parts, starts, lengths = [], [], []
     offset = 0
     for view in plan.views:
@@ -163,7 +164,7 @@ def _rows_of(sequences: Sequences, plan: Plan) -> _Rows:
             starts.append(offset + column * n_steps + seen.starts)
             lengths.append(seen.lengths)
         offset += columns * n_steps
-    return _Rows(
+    return Rows(
         torch.from_numpy(np.concatenate(parts)),
         np.stack(starts, axis=1).ravel(),
         np.stack(lengths, axis=1).ravel(),
