@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
     from sktransfer.caching import FeatureStore
     from sktransfer.features import PretrainedCNNFeatures, RNNSequenceFeatures
-    from sktransfer.finetuning import FineTune, FineTunedClassifier, FineTunedRegressor
+    from sktransfer.finetuning import (
+        FineTune,
+        FineTunedClassifier,
+        FineTunedRegressor,
+        count_trained_parameters,
+        strategy_table,
+    )
     from sktransfer.pretraining import Pretraining
 
 __version__ = "0.1.0.dev0"
@@ -39,9 +45,11 @@ _HOMES = {
     "PretrainedCNNFeatures": "sktransfer.features",
     "Pretraining": "sktransfer.pretraining",
     "RNNSequenceFeatures": "sktransfer.features",
+    "count_trained_parameters": "sktransfer.finetuning",
     "describe_backbone": "sktransfer.backbones",
     "list_backbones": "sktransfer.backbones",
     "load_backbone": "sktransfer.backbones",
+    "strategy_table": "sktransfer.finetuning",
 }
 
 __all__ = [
@@ -52,9 +60,11 @@ __all__ = [
     "PretrainedCNNFeatures",
     "Pretraining",
     "RNNSequenceFeatures",
+    "count_trained_parameters",
     "describe_backbone",
     "list_backbones",
     "load_backbone",
+    "strategy_table",
 ]
 
 

@@ -331,7 +331,7 @@ OURS = "sktransfer.extraction.runner:FailedImage"
         ({"type": "tuple"}, "KeyError"),
         ({"type": "tuple", "items": "text"}, "no list"),
         ({"type": "set", "items": [[]]}, "unhashable"),
-        ({"type": "dict", "items": [[1]]}, "cannot be loaded"),
+        ({"type": "dict", "items": [[1]]}, "length 1"),
         ({"type": "slice", "items": []}, "slice"),
         ({"type": "path", "value": 3}, "TypeError"),
         ({"type": "float", "value": "one"}, "could not convert"),
@@ -342,7 +342,7 @@ OURS = "sktransfer.extraction.runner:FailedImage"
         ({"type": "array", "dtype": "|V8", "items": [], "shape": [0]}, r"unknown dtype '\|V8'"),
         ({"type": "array", "dtype": "<U3", "items": [1], "shape": [1]}, "unknown dtype"),
         ({"type": "array", "dtype": "O", "items": [1], "shape": [10**12]}, "reshape"),
-        ({"type": "array", "dtype": f"<U{10**12}", "items": [""], "shape": [1]}, "cannot be l"),
+        ({"type": "array", "dtype": f"<U{10**12}", "items": [""], "shape": [1]}, "not understood"),
     ],
     ids=str,
 )

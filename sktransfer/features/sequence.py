@@ -42,6 +42,7 @@ from sktransfer.features._shared import (
 )
 from sktransfer.features._tuning import Fitted, fit_on_labels
 from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.finetuning.targets import domain_of, weights_of
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.pretraining.training import pretrain
@@ -310,7 +311,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
             numbers, told apart by their type.
         sample_weight : array-like of shape (n,) or None, default=None
-            Weights of the rows in fine-tuning.
+            Weights of the rows in fine-tuning. A frozen network has no use for them.
         sample_domain : array-like of shape (n,) or None, default=None
             For fine-tuning with an `alignment`: positive in source rows, negative in target rows,
             whose y is not used. Without `alignment` target rows are left out.
@@ -329,7 +330,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         """
         check_parameters(self)
         if is_frozen(self.strategy):
-            self._fit_frozen(X)
+            self._fit_frozen(X, sample_weight, sample_domain)
         else:
             of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
             raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
@@ -340,10 +341,12 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         check_parameters(self)
         return fit_on_labels(self, X, y, **how)
 
-    def _fit_frozen(self, X: Any) -> None:
+    def _fit_frozen(self, X: Any, sample_weight: Any = None, sample_domain: Any = None) -> None:
         device = resolve_device(self.device)
         with restored_on_error(self, SEEN):
             source, vocabulary_size = self._source(X, reset=True)
+            weights_of(sample_weight, len(source))  # not used, and yet looked at
+            domain_of(sample_domain, len(source))
             loaded = load_network(self, vocabulary_size)
             module = loaded.module.to(device)
             everything = source.read(range(len(source)))

@@ -4,9 +4,10 @@ import numbers
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import Tags, check_random_state, get_tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer import persistence
@@ -14,6 +15,16 @@ from sktransfer.finetuning.network import Head
 from sktransfer.finetuning.strategy import FineTune, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
 from sktransfer.finetuning.training import Tuned, go_on, raise_interrupt, rebuild, seed_of
+
+
+def _is_tuned(estimator: Any) -> bool:
+    """Whether there is anything to go on with; else `partial_fit` is not there."""
+    if is_frozen(estimator.strategy):
+        raise AttributeError(
+            "strategy='frozen' trains nothing that partial_fit could go on with; give "
+            f"{type(estimator).__name__} a FineTune"
+        )
+    return True
 
 
 class _FineTuned(BaseEstimator):
@@ -58,6 +69,7 @@ class _FineTuned(BaseEstimator):
         raise_interrupt(fitted.tuned)
         return self
 
+    @available_if(_is_tuned)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
     ) -> Self:
@@ -82,8 +94,6 @@ class _FineTuned(BaseEstimator):
         """
         strategy = self._checked()
         of_rows = {"sample_weight": sample_weight}
-        if is_frozen(strategy):
-            raise ValueError("partial_fit needs a FineTune as strategy, got 'frozen'")
         if not hasattr(self, "features_"):
             first = clone(strategy).set_params(
                 epochs=1, schedule="constant", early_stopping=False, warmup_epochs=0
@@ -418,6 +428,21 @@ class FineTunedClassifier(ClassifierMixin, _FineTuned):
         if self._fitted_task == "multilabel":
             return expit(scores)
         return softmax(scores, axis=1)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of `predict_proba`, without its underflow.
+
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `features` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+        """
+        scores = self._scores(X)
+        return log_expit(scores) if self._fitted_task == "multilabel" else log_softmax(scores, 1)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable class of each sample, or all labels more probable than not.

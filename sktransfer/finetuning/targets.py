@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
 
@@ -101,7 +101,9 @@ def encode_targets(
         )
     task = found
     weights = np.zeros(n_rows, dtype=np.float64)
-    weights[labelled] = _weights(sample_weight, n_rows)[labelled]
+    weights[labelled] = weights_of(sample_weight, n_rows)[labelled]
+    if not (weights > 0).any():
+        raise ValueError("sample_weight is zero for every source row; one must have some weight")
     flat = y.ndim == 1
     if task == "regression":
         table = check_array(some.reshape(len(some), -1), dtype=np.float64, input_name="y")
@@ -116,8 +118,6 @@ def encode_targets(
     if class_weight is not None:
         weights[labelled] *= _of_classes(class_weight, task, classes, values)
     total = weights[labelled].mean()
-    if not total > 0:
-        raise ValueError("sample_weight must be positive for at least one row, got zeros only")
     every = np.zeros((n_rows, values.shape[1]), dtype=np.float32)
     every[labelled] = values
     return Targets(
@@ -140,7 +140,8 @@ def domain_of(sample_domain: Any, n_rows: int) -> np.ndarray:
     return domain > 0
 
 
-def _weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+def weights_of(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of the rows, (n,) and none negative, as they were given or 1."""
     if sample_weight is None:
         return np.ones(n_rows)
     if isinstance(sample_weight, numbers.Real):
@@ -154,6 +155,8 @@ def _weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         )
     if (weights < 0).any():
         raise ValueError(f"Negative values in data passed to sample_weight: {weights.min()}")
+    if not (weights > 0).any():
+        raise ValueError("sample_weight is zero for every row; one at least must have some weight")
     return weights
 
 
@@ -169,6 +172,8 @@ def _one_array(y: Any) -> np.ndarray:
 
 
 def _task_of(y: np.ndarray) -> str:
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     if kind == "multiclass-multioutput":
         raise ValueError(
@@ -196,8 +201,6 @@ def _one_hot(
         raise ValueError(
             f"y has {y.shape[1]} columns; classes need one, or an indicator of 0 and 1"
         )
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError("Input y contains NaN or infinity; drop these rows, or label them")
     if y.dtype.kind == "O" and any(label is None or label != label for label in y):
         raise ValueError("Input y contains NaN or None; drop these rows, or label them")
     own, codes = np.unique(y, return_inverse=True)

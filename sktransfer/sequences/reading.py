@@ -4,6 +4,7 @@ A window of sequences of unequal length is one array of steps and an array of le
 what follows works on all of them at once instead of looping over them.
 """
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -269,13 +270,27 @@ def _series(item: Any, index: int, channels_first: bool) -> np.ndarray:
 
 
 def as_array(X: Any) -> Any:
-    """A tensor as an array, masked values as NaN; anything else as it is."""
+    """A tensor as an array, masked values as NaN, nested lists of numbers as the table they are.
+
+    Anything else stays as it is: lists of arrays, and lists of unequal length, are series that may
+    have any length.
+    """
     if isinstance(X, np.ma.MaskedArray):
         return np.ma.filled(X.astype(np.float64), np.nan)
+    if _is_nested_table(X):
+        return np.asarray(X)
     if not isinstance(X, torch.Tensor):
         return X
     X = X.detach().cpu()
     return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+
+
+def _is_nested_table(X: Any) -> bool:
+    if not isinstance(X, list | tuple) or not X or not isinstance(X[0], list | tuple):
+        return False
+    if not all(isinstance(row, list | tuple) and len(row) == len(X[0]) for row in X):
+        return False
+    return all(isinstance(value, numbers.Real) for row in X for value in row)
 
 
 def _listed(X: Any) -> list[Any]:
