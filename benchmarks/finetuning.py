@@ -3,7 +3,7 @@
     python finetuning.py compare      ours and the peers at several numbers of labels
     python finetuning.py imbalance    five of the classes at 1:20, with and without a remedy
     python finetuning.py full         all 60,000 images, ours only
-    python finetuning.py search       GridSearchCV over strategies, beside frozen and from scratch
+    python finetuning.py search       GridSearchCV over layers and strategies, beside two of them
 
 The network is EfficientNet-Lite0 at 32 pixels, with the weights that sktransfer has. The peers:
 
@@ -65,6 +65,9 @@ FROZEN = {
     "1": ("conv_stem", "bn1", *(f"blocks.{stage}" for stage in range(6))),
     "all": (),
 }
+# Of a shallower layer and larger images: what we would choose for such small pictures.
+SHALLOWER: dict[str, Any] = {"image_size": 48, "layer": "blocks.4"}
+LAYERS = ("blocks.4", "penultimate")
 STRATEGIES: dict[str, Any] = {
     "frozen": "frozen",
     "head": {"unfreeze": "head"},
@@ -321,11 +324,12 @@ def raw_pixels(X: np.ndarray, y: np.ndarray, classifier: Any) -> Model:
 # Ours
 
 
-def estimator(strategy: Any, weights: str = "default", seed: int = 0) -> Any:
+def estimator(strategy: Any, weights: str = "default", seed: int = 0, **own: Any) -> Any:
     """Our classifier; a strategy is "frozen", or a dictionary of what FineTune is given."""
     from sktransfer import FineTunedClassifier, PretrainedCNNFeatures
 
-    features = PretrainedCNNFeatures(weights=weights, random_state=seed, **FEATURES)
+    how = {**FEATURES, **own}
+    features = PretrainedCNNFeatures(weights=weights, random_state=seed, **how)
     return FineTunedClassifier(features, strategy=made(strategy, seed))
 
 
@@ -337,10 +341,10 @@ def made(strategy: Any, seed: int) -> Any:
 
 
 def ours(
-    X: np.ndarray, y: np.ndarray, strategy: Any, *, weights: str = "default", seed: int = 0
+    X: np.ndarray, y: np.ndarray, strategy: Any, weights: str, seed: int, features: dict[str, Any]
 ) -> Model:
     """Fine-tuning by this package."""
-    return estimator(strategy, weights, seed).fit(X, y)
+    return estimator(strategy, weights, seed, **features).fit(X, y)
 
 
 def learning_rate(unfreeze: str | int, case: dict[str, Any]) -> float:
@@ -369,9 +373,9 @@ def fitting(case: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], Model]:
     """What fits the contestant of a case, with all that may be loaded before."""
     who, weights, seed = case["contestant"], case["weights"], case["seed"]
     if who == "ours":
-        strategy = case["strategy"]
+        how = {"strategy": case["strategy"], "features": case.get("features", {})}
         warm_up(weights, seed)
-        return partial(ours, strategy=strategy, weights=weights, seed=seed)
+        return partial(ours, weights=weights, seed=seed, **how)
     if who in ("hand-written", "skorch"):
         loaded(weights, seed)
         names = ("unfreeze", "epochs", "weights", "batch_size", "seed")
@@ -422,22 +426,22 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     if case["contestant"] == "search":
         results = model.cv_results_
         scores = map(float, results["mean_test_score"])
+        names = [f"{layer}, {strategy}" for layer in LAYERS for strategy in STRATEGIES]
         found |= {
-            "chosen": list(STRATEGIES)[model.best_index_],
-            "cv_accuracy": dict(zip(STRATEGIES, scores, strict=True)),
-            "cv_fit_seconds": dict(zip(STRATEGIES, results["mean_fit_time"], strict=True)),
+            "chosen": names[model.best_index_],
+            "cv_accuracy": dict(zip(names, scores, strict=True)),
+            "cv_fit_seconds": dict(zip(names, results["mean_fit_time"], strict=True)),
             "refit_seconds": model.refit_time_,
         }
     return found
 
 
 def searching(case: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], Model]:
-    """A grid search over strategies."""
+    """A grid search over layers and strategies."""
     warm_up("default", case["seed"])
     several = [made(described(strategy, case), case["seed"]) for strategy in STRATEGIES.values()]
-    search = GridSearchCV(
-        estimator("frozen", seed=case["seed"]), {"strategy": several}, cv=case["folds"]
-    )
+    grid = {"features__layer": LAYERS, "strategy": several}
+    search = GridSearchCV(estimator("frozen", seed=case["seed"]), grid, cv=case["folds"])
     return search.fit
 
 
@@ -503,7 +507,8 @@ def all_images(same: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Ours on everything."""
     case = {**same, "contestant": "ours"}
     tuned = {f"ours, {what}": {**case, "strategy": like_peers(what, same)} for what in UNFREEZE}
-    return {"ours, frozen": {**case, "strategy": "frozen"}, **tuned}
+    shallower = {**tuned["ours, all"], "features": SHALLOWER}
+    return {"ours, frozen": {**case, "strategy": "frozen"}, **tuned, "ours, shallower": shallower}
 
 
 def searched(same: dict[str, Any], folds: int) -> dict[str, dict[str, Any]]:

@@ -81,3 +81,20 @@ class Unconvertible(SmallCNN):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.special.bessel_j0(x))
+
+
+class TwoStages(nn.Module):
+    """Two convolutions with batch norm, dropout, and a classifier: for 16 x 16 grey images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.second = nn.Sequential(
+            nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.1)
+        )
+        self.head = nn.Linear(16 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x)).flatten(1))

@@ -162,7 +162,7 @@ def _agrees(
             values = StagedNetwork(module, trace, before)(noise)[0]
             values = values.unflatten(1, trace.activations[resumption.layer].shape)
             with resumption(module, values, blank=torch.nan):
-                found = staged(blank)
+                found = staged(torch.full_like(blank, torch.nan))
     except Exception:  # a foreign network may raise anything; it then runs as a whole
         return False
     return all(

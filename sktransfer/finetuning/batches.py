@@ -123,8 +123,10 @@ class Batches:
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        # A last batch of one row would say nothing of variances and distances.
-        return max(1, round(len(self.dataset) / self.batch_size))
+        n = len(self.dataset)
+        # A batch of one row would say nothing of variances and distances.
+        most = n // 2 if self.batch_size > 1 else n
+        return max(1, min(round(n / self.batch_size), most))
 
     def __iter__(self) -> Iterator[tuple[Any, dict[str, Tensor]]]:
         draw = self.dataset.draw

@@ -141,8 +141,9 @@ class TunedNetwork(nn.Module):
         self.unfreeze_from(0)
 
     def unfreeze_from(self, first: int) -> None:
-        """Train what is to be trained of the stages from `first` on."""
+        """Train the head, and what is to be trained of the stages from `first` on."""
         self._first = first
+        self.head.requires_grad_(True)
         for name, parameter in self.body.module.named_parameters():
             parameter.requires_grad_(self._stage_of.get(name, -1) >= first)
         self.train(self.training)
@@ -195,5 +196,6 @@ def _wake_parameterless(module: nn.Module) -> None:
     for parent in module.modules():
         if parent.training:
             for child in parent.children():
-                if not any(True for _ in child.parameters()):
+                still = any(isinstance(each, _NormBase) for each in child.modules())
+                if not still and not any(True for _ in child.parameters()):
                     child.train()

@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sktransfer.finetuning.network import Head
 
 _ALPHAS = np.logspace(-2, 6, 17)
-_MAX_ITER = 200
 
 _C_START = 0.01
 """Inverse penalty of a head to begin with. A confident one lets the first steps of training throw
@@ -41,15 +40,15 @@ def fit_head(
     final : bool, default=False
         Whether it is the last word, with C=1, rather than a start for training.
     """
-    features = features.astype(np.float64)
+    features, weights = features.astype(np.float64), weights.astype(np.float64)
     share = weights / weights.sum()
     mean = share @ features
     std = np.sqrt(share @ (features - mean) ** 2)
     # A unit that hardly ever moves would shout if tuning woke it.
     scale = std.copy() if final else np.maximum(std, std.mean())
-    scale[scale == 0] = 1.0
+    # Rounding gives a constant a deviation, too, which must not be blown up to 1.
+    scale[scale <= len(features) * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
     n_outputs = values.shape[1]
-    C = 1.0 if final else _C_START
     if random is not None:
         bound = 1 / np.sqrt(features.shape[1])
         coef = random.uniform(-bound, bound, (n_outputs, features.shape[1]))
@@ -58,21 +57,22 @@ def fit_head(
     counted = weights > 0
     table, values, weights = ((features - mean) / scale)[counted], values[counted], weights[counted]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no more
+        if not final:
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no more
         if task == "regression":
             ridge = RidgeCV(alphas=_ALPHAS).fit(table, values, sample_weight=weights)
             coef, intercept = ridge.coef_.reshape(n_outputs, -1), np.ravel(ridge.intercept_)
         elif task == "multilabel":
-            columns = [_logistic(table, column > 0.5, weights, C) for column in values.T]
+            columns = [_logistic(table, column > 0.5, weights, final) for column in values.T]
             coef = np.stack([c[1] - c[0] for c, _ in columns])
             intercept = np.array([b[1] - b[0] for _, b in columns])
         else:
-            coef, intercept = _logistic(table, values.argmax(1), weights, C, n_outputs)
+            coef, intercept = _logistic(table, values.argmax(1), weights, final, n_outputs)
     return Head(mean, scale, coef, intercept)
 
 
 def _logistic(
-    table: np.ndarray, codes: np.ndarray, weights: np.ndarray, C: float, n_classes: int = 2
+    table: np.ndarray, codes: np.ndarray, weights: np.ndarray, final: bool, n_classes: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
     """A row of coefficients and an intercept for each class."""
     codes = codes.astype(np.int64)
@@ -83,9 +83,8 @@ def _logistic(
     if len(present) == 1:
         intercept[present] = 0.0
         return coef, intercept
-    model = LogisticRegression(C=C, max_iter=_MAX_ITER, tol=1e-3).fit(
-        table, codes, sample_weight=weights
-    )
+    how = {"max_iter": 1000} if final else {"C": _C_START, "max_iter": 200, "tol": 1e-3}
+    model = LogisticRegression(**how).fit(table, codes, sample_weight=weights)
     if len(present) == 2:
         coef[present] = np.concatenate([-model.coef_, model.coef_]) / 2
         intercept[present] = np.concatenate([-model.intercept_, model.intercept_]) / 2

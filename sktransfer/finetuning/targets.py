@@ -25,7 +25,7 @@ class Targets:
     labelled : ndarray of shape (n,), bool
         Which rows have a target.
     weights : ndarray of shape (n,), float32
-        Of the rows in the loss; those that are labelled have mean 1.
+        Of the rows in the loss; those that are above zero have mean 1.
     classes : ndarray or None
     location : tuple of ndarray of shape (n_outputs,) or None
         Mean and scale of the numbers.
@@ -102,8 +102,7 @@ def encode_targets(
     task = found
     weights = np.zeros(n_rows, dtype=np.float64)
     weights[labelled] = weights_of(sample_weight, n_rows)[labelled]
-    if not (weights > 0).any():
-        raise ValueError("sample_weight is zero for every source row; one must have some weight")
+    _check_some(weights, "sample_weight")
     flat = y.ndim == 1
     if task == "regression":
         table = check_array(some.reshape(len(some), -1), dtype=np.float64, input_name="y")
@@ -117,11 +116,12 @@ def encode_targets(
         values, classes = _one_hot(some, known, weights[labelled])
     if class_weight is not None:
         weights[labelled] *= _of_classes(class_weight, task, classes, values)
-    total = weights[labelled].mean()
+        _check_some(weights, "class_weight")
+    mean = weights[weights > 0].mean()
     every = np.zeros((n_rows, values.shape[1]), dtype=np.float32)
     every[labelled] = values
     return Targets(
-        task, every, labelled, (weights / total).astype(np.float32), classes, location, flat
+        task, every, labelled, (weights / mean).astype(np.float32), classes, location, flat
     )
 
 
@@ -130,7 +130,8 @@ def domain_of(sample_domain: Any, n_rows: int) -> np.ndarray:
     if sample_domain is None:
         return np.ones(n_rows, dtype=bool)
     domain = column_or_1d(sample_domain)
-    if domain.dtype.kind not in "iuf" or len(domain) != n_rows or (domain == 0).any():
+    sound = domain.dtype.kind in "iuf" and len(domain) == n_rows
+    if not sound or (domain == 0).any() or np.isnan(domain).any():
         raise ValueError(
             f"sample_domain must hold {n_rows} numbers, positive for source and negative for "
             f"target rows, none of them 0; got {sample_domain!r}"
@@ -160,6 +161,11 @@ def weights_of(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights
 
 
+def _check_some(weights: np.ndarray, name: str) -> None:
+    if not (weights > 0).any():
+        raise ValueError(f"{name} leaves no labelled row with a weight above zero")
+
+
 def _one_array(y: Any) -> np.ndarray:
     if hasattr(y, "to_numpy"):
         y = y.to_numpy()
@@ -174,6 +180,8 @@ def _one_array(y: Any) -> np.ndarray:
 def _task_of(y: np.ndarray) -> str:
     if y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
+    if y.dtype.kind == "O" and any(label is None or label != label for label in y.ravel()):
+        raise ValueError("Input y contains NaN or None; drop these rows, or label them")
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     if kind == "multiclass-multioutput":
         raise ValueError(
@@ -201,8 +209,6 @@ def _one_hot(
         raise ValueError(
             f"y has {y.shape[1]} columns; classes need one, or an indicator of 0 and 1"
         )
-    if y.dtype.kind == "O" and any(label is None or label != label for label in y):
-        raise ValueError("Input y contains NaN or None; drop these rows, or label them")
     own, codes = np.unique(y, return_inverse=True)
     if classes is None:
         classes = own

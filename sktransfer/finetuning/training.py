@@ -185,8 +185,9 @@ def tune(
         watch = Watch(strategy.epochs * n_steps, strategy.epochs, progress, strategy.learning_rate)
         callbacks = [
             ("watch", watch),
-            *_planned_callbacks(network, strategy, n_steps, held_out is not None),
+            # Before the learning rate becomes that of the next step.
             *_lasting_callbacks(network, strategy, penalty),
+            *_planned_callbacks(network, strategy, n_steps, held_out is not None),
         ]
         net = _net(network, objective, strategy, tunable.device, callbacks)
         if held_out is not None:
@@ -304,12 +305,6 @@ def features_of(
 def to_device(batch: Any, device: torch.device) -> Any:
     """A tensor, or a tuple of them, on a device."""
     return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
-
-
-def _without_schedule(net: NeuralNet) -> dict[str, None]:
-    """Settings that take off the callbacks which plan a whole training."""
-    planned = ("watch", "rate", "stop", "unfreeze")
-    return {f"callbacks__{name}": None for name, _ in net.callbacks_ if name in planned}
 
 
 def _split(

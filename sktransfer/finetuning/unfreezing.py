@@ -38,10 +38,11 @@ def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
     if isinstance(unfreeze, str) and unfreeze == "head":
         return ()
     if isinstance(unfreeze, str) and unfreeze == "all":
-        return tuple(stages.of)
+        return _some_of(stages.of, unfreeze, stages)
     if type(unfreeze) is not bool and isinstance(unfreeze, numbers.Real):
         first = n_stages - _count(unfreeze, stages)
-        return tuple(name for name, stage in stages.of.items() if stage >= first)
+        names = [name for name, stage in stages.of.items() if stage >= first]
+        return _some_of(names, unfreeze, stages)
     patterns = [unfreeze] if isinstance(unfreeze, str) else unfreeze
     if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
         raise ValueError(_RULE.format(unfreeze))
@@ -66,6 +67,16 @@ _RULE = (
 )
 
 
+def _some_of(names: Iterable[str], unfreeze: Any, stages: Stages) -> tuple[str, ...]:
+    names = tuple(names)
+    if not names:
+        raise ValueError(
+            f"unfreeze={unfreeze!r} finds no weight to train among the stages "
+            f"{list(stages.names)}; ask for more stages, or set it to 'head'"
+        )
+    return names
+
+
 def _count(unfreeze: Any, stages: Stages) -> int:
     n_stages = len(stages.names)
     if isinstance(unfreeze, numbers.Integral):
@@ -77,7 +88,7 @@ def _count(unfreeze: Any, stages: Stages) -> int:
         return int(unfreeze)
     if not 0 < unfreeze <= 1:
         raise ValueError(_RULE.format(unfreeze))
-    return math.ceil(unfreeze * n_stages)
+    return math.ceil(unfreeze * n_stages - 1e-9)  # 0.28 of 25 is 7, but for rounding
 
 
 def _matches(name: str, pattern: str) -> bool:

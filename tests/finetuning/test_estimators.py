@@ -1,0 +1,451 @@
+"""FineTunedClassifier and FineTunedRegressor: what a user of scikit-learn expects of them."""
+
+import copy
+import io
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import sklearn
+import skops.io
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator_repr, check_no_attributes_set_in_init
+from skorch import NeuralNet
+
+from sktransfer import (
+    FineTune,
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedCNNFeatures,
+    RNNSequenceFeatures,
+)
+from tests.networks import SmallCNN, TwoStages
+
+FEW = FineTune("all", epochs=2, batch_size=32)
+
+
+def images_of(**parameters):
+    return PretrainedCNNFeatures(TwoStages, image_size=16, random_state=0, **parameters)
+
+
+def classifier(strategy=FEW, **parameters):
+    return FineTunedClassifier(images_of(), strategy=strategy, random_state=0, **parameters)
+
+
+def regressor(strategy=FEW, **parameters):
+    return FineTunedRegressor(images_of(), strategy=strategy, random_state=0, **parameters)
+
+
+@pytest.fixture(scope="module")
+def two(digits):
+    """Zeros and ones."""
+    rows = np.flatnonzero(digits[1] < 2)[:80]
+    return digits[0][rows], digits[1][rows]
+
+
+@pytest.fixture(scope="module")
+def some(digits):
+    return digits[0][:160], digits[1][:160]
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", [FEW, "frozen"])
+@pytest.mark.parametrize(
+    "labels", [["no", "yes"], [-1, 1], [3, 7], [False, True], [0.0, 1.0]], ids=str
+)
+def test_labels_of_any_kind_come_back_and_change_nothing(labels, strategy, two):
+    X, y = two
+    plain = classifier(strategy).fit(X, y)
+    named = classifier(strategy).fit(X, np.array(labels)[y])
+    assert_array_equal(named.classes_, labels)
+    assert_array_equal(named.predict(X), np.array(labels)[plain.predict(X)])
+    assert_array_equal(named.predict_proba(X), plain.predict_proba(X))
+    assert named.decision_function(X).shape == (len(X),)
+    assert named.score(X, np.array(labels)[y]) > 0.9
+
+
+def test_a_list_and_a_series_of_labels_are_taken(two):
+    pd = pytest.importorskip("pandas")
+    X, y = two
+    names = np.array(["zero", "one"])[y]
+    for given in (names.tolist(), pd.Series(names), pd.Series(names, dtype="category")):
+        assert set(classifier().fit(X, given).predict(X)) == {"zero", "one"}
+
+
+@pytest.mark.parametrize("strategy", [FEW, "frozen"])
+def test_a_single_class_is_an_error(strategy, two):
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        classifier(strategy).fit(two[0], np.zeros(len(two[0])))
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_targets_that_are_missing_or_too_few_are_errors(make, two):
+    X, y = two
+    gap = y.astype(float)
+    gap[4] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        make().fit(X, gap)
+    with pytest.raises(ValueError, match="y has 79 rows and X has 80"):
+        make().fit(X, y[:-1])
+    with pytest.raises(ValueError, match="requires y"):
+        make().fit(X, None)
+
+
+def test_a_class_that_a_fold_lacks_has_no_column_in_it(digits):
+    X, y = digits[0][:100], digits[1][:100].copy()
+    y[0] = 77  # a single one, which all folds but one learn without
+    with pytest.warns(UserWarning, match="least populated class"):
+        scores = cross_val_score(classifier(), X, y, cv=2, error_score="raise")
+    assert np.isfinite(scores).all()
+    without = classifier().fit(X[50:], y[50:])
+    assert 77 not in without.classes_
+    assert without.predict_proba(X).shape == (100, 10)
+
+
+def test_several_labels_at_once(digits):
+    X, y = digits[0][:200], digits[1][:200]
+    labels = np.stack([y % 2, y > 4, y == 0], axis=1).astype(int)
+    fitted = classifier(FineTune("all", epochs=6)).fit(X, labels)
+    probability = fitted.predict_proba(X)
+    assert probability.shape == (200, 3)
+    assert_array_equal(fitted.predict(X), probability > 0.5)
+    assert ((fitted.predict(X) == labels).mean(axis=0) > 0.8).all()
+    assert_allclose(fitted.predict_log_proba(X), np.log(probability))
+
+
+def test_several_numbers_at_once(some):
+    X = some[0]
+    targets = np.stack([X.mean((1, 2)), 100 * X[:, :4].mean((1, 2))], axis=1)
+    fitted = regressor(FineTune("all", epochs=5)).fit(X, targets)
+    assert fitted.predict(X).shape == (160, 2)
+    assert fitted.score(X, targets) > 0.8
+
+
+# --- what is fitted ---------------------------------------------------------------------------
+
+
+def test_a_frozen_classifier_is_logistic_regression_on_the_features(some):
+    fitted = classifier("frozen").fit(*some)
+    oracle = make_pipeline(images_of(), StandardScaler(), LogisticRegression(max_iter=500))
+    expected = oracle.fit(*some).predict_proba(some[0])
+    assert_allclose(fitted.predict_proba(some[0]), expected, atol=1e-3)
+    assert_array_equal(fitted.predict(some[0]), expected.argmax(axis=1))
+    assert (fitted.history_, fitted.trained_parameters_) == ([], ())
+    assert fitted.n_trained_parameters_ == fitted.coef_.size + fitted.intercept_.size
+    assert not hasattr(fitted, "net_")
+    assert not hasattr(fitted, "partial_fit")
+
+
+def test_a_frozen_regressor_is_ridge_regression_on_the_features(some):
+    target = some[0].mean(axis=(1, 2))
+    fitted = regressor("frozen").fit(some[0], target)
+    scaled = make_pipeline(images_of(), StandardScaler()).fit_transform(some[0])
+    oracle = RidgeCV(alphas=np.logspace(-2, 6, 17)).fit(scaled, target)
+    assert_allclose(fitted.predict(some[0]), oracle.predict(scaled), atol=1e-3)
+
+
+def test_scores_are_those_of_the_net_and_of_the_coefficients(some):
+    X = some[0]
+    fitted = classifier().fit(*some)
+    features = fitted.features_.transform(X)
+    assert_allclose(fitted.decision_function(X), features @ fitted.coef_.T + fitted.intercept_)
+    assert isinstance(fitted.net_, NeuralNet)
+    head = fitted.net_.module_.head
+    assert_allclose(
+        head(head.standardise(_tensor(features))).detach().numpy(),
+        fitted.decision_function(X),
+        atol=1e-4,
+    )
+    assert_allclose(fitted.predict_proba(X).sum(axis=1), 1)
+    assert_allclose(fitted.predict_log_proba(X), np.log(fitted.predict_proba(X)), atol=1e-9)
+    assert [entry["epoch"] for entry in fitted.history_] == [1, 2]
+    assert all(entry["dur"] > 0 for entry in fitted.history_)
+
+
+def _tensor(values):
+    import torch
+
+    return torch.from_numpy(values)
+
+
+def test_a_transformer_with_the_same_strategy_reads_the_same_tuned_layer(some):
+    X, y = some
+    strategy = clone(FEW).set_params(random_state=3)
+    transformer = images_of(strategy=strategy).fit(X, y)
+    end_to_end = classifier(strategy).fit(X, y)
+    assert_array_equal(transformer.transform(X), end_to_end.features_.transform(X))
+    frame = images_of(strategy=strategy).set_output(transform="pandas").fit_transform(X, y)
+    assert_array_equal(frame.columns, transformer.get_feature_names_out())
+
+
+def test_the_strategy_has_one_place(some):
+    doubled = FineTunedClassifier(images_of(strategy=FEW), strategy=FEW)
+    with pytest.raises(ValueError, match="give the strategy to FineTunedClassifier"):
+        doubled.fit(*some)
+    with pytest.raises(TypeError, match="features must be a transformer that can be tuned"):
+        FineTunedClassifier(StandardScaler()).fit(*some)
+    with pytest.raises(ValueError, match="strategy must be 'frozen' or a FineTune"):
+        classifier("thawed").fit(*some)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"epochs": 0}, "epochs == 0"),
+        ({"epochs": 2.5}, "epochs must be an instance of int"),
+        ({"learning_rate": 0}, "learning_rate == 0"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"schedule": "linear"}, "schedule must be one of"),
+        ({"optimizer": "adam"}, "optimizer must be one of"),
+        ({"penalty": "l2"}, "penalty must be one of"),
+        ({"penalty": "rkd", "penalty_weight": np.inf}, "penalty_weight may be infinite for"),
+        ({"unfreeze": "blocks.*"}, "matches no weight"),
+        ({"unfreeze": 7}, "asks for 7 stages"),
+        ({"unfreeze": True}, "unfreeze must be"),
+        ({"augment": "heavy"}, "augment must be one of"),
+        ({"mixup": -1}, "mixup == -1"),
+        ({"label_smoothing": 1.0}, "label_smoothing == 1.0"),
+        ({"class_weight": "equal"}, "class_weight must be"),
+        ({"validation_fraction": 1.0}, "validation_fraction == 1.0"),
+        ({"callbacks": "progress"}, "callbacks must be a list"),
+        ({"gradual": 0}, "gradual == 0"),
+        ({"early_stopping": "yes"}, "early_stopping must be one of"),
+    ],
+    ids=str,
+)
+def test_a_parameter_out_of_range_is_named_with_its_value(parameters, message, some):
+    with pytest.raises((ValueError, TypeError), match=message):
+        classifier(FineTune(**{"epochs": 1, **parameters})).fit(*some)
+
+
+@pytest.mark.parametrize("parameters", [{"sampler": "balanced"}, {"class_weight": "balanced"}])
+def test_balancing_numbers_is_an_error(parameters, some):
+    with pytest.raises(ValueError, match="is for classification, and y makes this regression"):
+        regressor(FineTune(**parameters)).fit(some[0], some[0].mean((1, 2)))
+
+
+# --- going on ---------------------------------------------------------------------------------
+
+
+def test_partial_fit_goes_on_learning(some):
+    X, y = some
+    slow = FineTune("all", learning_rate=1e-3, head_init="random")
+    going = classifier(slow).partial_fit(X, y, classes=np.arange(11))
+    losses = []
+    for _ in range(6):
+        losses.append(-going.predict_log_proba(X)[np.arange(160), y].mean())
+        going.partial_fit(X, y)
+    assert (np.diff(losses) < 0).all()
+    assert_array_equal(going.classes_, np.arange(11))
+    assert len(going.net_.history) == 7
+    with pytest.raises(ValueError, match=r"y holds classes \[55\]"):
+        going.partial_fit(X[:2], [0, 55])
+
+
+def test_partial_fit_goes_on_after_fit_and_after_unpickling(some):
+    X, y = some
+    fitted = classifier(FineTune("all", epochs=2, early_stopping=False)).fit(X, y)
+    for going in (fitted, pickle.loads(pickle.dumps(fitted))):
+        before = -going.predict_log_proba(X)[np.arange(160), y].mean()
+        for _ in range(3):
+            going.partial_fit(X, y)
+        assert -going.predict_log_proba(X)[np.arange(160), y].mean() < before
+
+
+def test_partial_fit_of_a_regressor_keeps_the_scale_of_the_first_rows(some):
+    X = some[0]
+    target = 50 + 10 * X.mean((1, 2))
+    going = regressor(FineTune("all", learning_rate=3e-3)).partial_fit(X[:80], target[:80])
+    for _ in range(25):
+        going.partial_fit(X[80:], target[80:])
+    assert going.score(X, target) > 0.6  # on another scale it would be far below zero
+
+
+def test_a_warm_start_begins_with_the_network_and_head_of_another(some):
+    X, y = some
+    first = classifier(FineTune("all", epochs=15, learning_rate=3e-3)).fit(X, y)
+    hardly = FineTune("all", epochs=1, learning_rate=1e-9)
+    for start in (first, FrozenEstimator(first)):
+        again = classifier(hardly, start_from=start).fit(X, y)
+        assert_allclose(again.predict_proba(X), first.predict_proba(X), atol=1e-4)
+    cold = classifier(hardly).fit(X, y)
+    assert np.abs(cold.predict_proba(X) - first.predict_proba(X)).max() > 0.05
+    # clone() leaves what is in a FrozenEstimator fitted, so that it can be searched with.
+    kept = clone(classifier(hardly, start_from=FrozenEstimator(first))).fit(X, y)
+    assert_allclose(kept.predict_proba(X), first.predict_proba(X), atol=1e-4)
+
+
+def test_a_warm_start_for_other_classes_takes_the_network_alone(some):
+    X, y = some
+    first = classifier(FineTune("all", epochs=3)).fit(X, y)
+    again = classifier("frozen", start_from=first).fit(X, y % 3)
+    assert_array_equal(again.features_.transform(X), first.features_.transform(X))
+    assert again.predict_proba(X).shape == (160, 3)
+
+
+def test_a_warm_start_from_something_else_is_an_error(some):
+    other = FineTunedClassifier(
+        PretrainedCNNFeatures(SmallCNN, image_size=16, random_state=0), strategy="frozen"
+    ).fit(*some)
+    with pytest.raises(ValueError, match="start_from has another network"):
+        classifier(start_from=other).fit(*some)
+    for unfit in (classifier(), LogisticRegression()):
+        with pytest.raises(ValueError, match="start_from must be a fitted"):
+            classifier(start_from=unfit).fit(*some)
+
+
+# --- test-time augmentation -------------------------------------------------------------------
+
+
+def test_flip_averages_the_scores_of_images_and_mirror_images(some):
+    X = some[0]
+    fitted = classifier().fit(*some)
+    plain, mirrored = fitted.decision_function(X), fitted.decision_function(X[:, :, ::-1])
+    fitted.set_params(test_time_augmentation="flip")
+    assert_allclose(fitted.decision_function(X), (plain + mirrored) / 2, atol=1e-4)
+
+
+def test_random_views_are_the_same_each_time(some):
+    fitted = classifier(test_time_augmentation=3).fit(*some)
+    first = fitted.predict_proba(some[0])
+    assert_array_equal(fitted.predict_proba(some[0]), first)
+    plain = fitted.set_params(test_time_augmentation=None).predict_proba(some[0])
+    assert (first != plain).any()
+
+
+def test_test_time_augmentation_of_the_wrong_kind_is_an_error(some):
+    for wrong in (0, True, "twist", 1.5):
+        with pytest.raises(ValueError, match="test_time_augmentation must be"):
+            classifier(test_time_augmentation=wrong).fit(*some)
+    of_sequences = FineTunedClassifier(
+        RNNSequenceFeatures(views="z"), strategy="frozen", test_time_augmentation="flip"
+    )
+    X = np.random.RandomState(0).normal(size=(10, 20))
+    with pytest.raises(ValueError, match="X holds sequences"):
+        of_sequences.fit(X, np.arange(10) % 2).predict(X)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def by_pickle(estimator, folder):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def by_joblib(estimator, folder):
+    joblib.dump(estimator, folder / "estimator.joblib")
+    return joblib.load(folder / "estimator.joblib")
+
+
+def by_copy(estimator, folder):
+    return copy.deepcopy(estimator)
+
+
+def by_skops(estimator, folder):
+    data = skops.io.dumps(estimator)
+    # What has to be trusted is said before anything is loaded; nothing is loaded unasked.
+    types = skops.io.get_untrusted_types(data=data)
+    with pytest.raises(skops.io.exceptions.UntrustedTypesFoundException):
+        skops.io.loads(data)
+    return skops.io.loads(data, trusted=types)
+
+
+def by_save(estimator, folder):
+    estimator.save(folder / "saved")
+    return type(estimator).load(folder / "saved")
+
+
+SMALL_REAL = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
+
+
+@pytest.mark.parametrize("way", [by_pickle, by_joblib, by_copy, by_skops, by_save])
+@pytest.mark.parametrize("strategy", [FineTune(1, epochs=1), FineTune("head", epochs=1), "frozen"])
+def test_a_fitted_estimator_comes_back_from_a_file(way, strategy, two, tmp_path):
+    X, y = two
+    fitted = FineTunedClassifier(SMALL_REAL, strategy=strategy, random_state=0).fit(X, y)
+    again = way(fitted, tmp_path)
+    # A frozen network runs in OpenVINO, and a tuned one in torch: both as before.
+    assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+    assert again.get_params(deep=False).keys() == fitted.get_params(deep=False).keys()
+    assert again.history_ == fitted.history_
+    if strategy != "frozen":
+        assert len(again.net_.history) == len(fitted.net_.history)
+        again.partial_fit(X, y)
+    assert again.fit(X, y).score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("way", [by_pickle, by_save, by_skops])
+def test_tuned_sequences_come_back_from_a_file(way, tmp_path):
+    X = np.random.RandomState(0).normal(size=(30, 25)).cumsum(axis=1)
+    y = X[:, -1] > 0
+    fitted = FineTunedRegressor(
+        RNNSequenceFeatures(views="z+g", pooling="mean+ppv", output_dim=20),
+        strategy=FineTune(1, epochs=1),
+        random_state=0,
+    ).fit(X, y)
+    assert_array_equal(way(fitted, tmp_path).predict(X), fitted.predict(X))
+
+
+def test_loading_another_class_is_an_error(two, tmp_path):
+    FineTunedClassifier(SMALL_REAL, strategy="frozen").fit(*two).save(tmp_path / "saved")
+    with pytest.raises(ValueError, match="holds a FineTunedClassifier, not a FineTunedRegressor"):
+        FineTunedRegressor.load(tmp_path / "saved")
+
+
+def test_a_pickle_holds_neither_the_rows_nor_the_net(digits):
+    X = np.repeat(digits[0][:200], 3, axis=0)
+    few, many = (
+        len(pickle.dumps(classifier().fit(X[:n], digits[1].repeat(3)[:n]))) for n in (100, 600)
+    )
+    assert abs(many - few) < 2000  # no more than names and numbers of digits make
+    buffer = io.BytesIO()
+    pickle.dump(classifier("frozen").fit(digits[0][:50], digits[1][:50]), buffer)
+    assert buffer.tell() < 100_000
+
+
+# --- in other people's machinery ----------------------------------------------------------------
+
+
+def test_weights_and_domains_are_routed_through_pipelines_and_searches(two):
+    X, y = two
+    weight = np.where(y == 0, 5.0, 0.1)
+    domain = np.where(np.arange(len(y)) % 4, 1, -1)
+    plain = classifier().fit(X, y, sample_weight=weight, sample_domain=domain)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = classifier().set_fit_request(sample_weight=True, sample_domain=True)
+        pipeline = make_pipeline("passthrough", routed)
+        pipeline.fit(X, y, sample_weight=weight, sample_domain=domain)
+        assert_array_equal(pipeline.predict_proba(X), plain.predict_proba(X))
+        search = GridSearchCV(
+            routed.set_score_request(sample_weight=True),
+            {"strategy__epochs": [1]},
+            cv=2,
+            error_score="raise",
+        )
+        search.fit(X, y, sample_weight=weight, sample_domain=domain)
+        transformer = images_of(strategy=FEW).set_fit_request(sample_weight=True)
+        head = LogisticRegression().set_fit_request(sample_weight=False)
+        make_pipeline(transformer, head).fit(X, y, sample_weight=weight)
+
+
+def test_estimators_are_plain_parameters_until_they_are_fitted():
+    for estimator in (classifier(), regressor()):
+        check_no_attributes_set_in_init(type(estimator).__name__, estimator)
+        check_estimator_repr(type(estimator).__name__, estimator)
+        assert clone(estimator).get_params()["strategy__epochs"] == 2
+    assert repr(FineTune(2, penalty="rkd")) == "FineTune(penalty='rkd', unfreeze=2)"
+
+
+def test_one_against_the_rest_works_around_it(digits):
+    X, y = digits[0][:60], digits[1][:60] % 3
+    assert OneVsRestClassifier(classifier("frozen")).fit(X, y).score(X, y) > 0.8

@@ -1,0 +1,169 @@
+"""The linear head against scikit-learn's linear models."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer.finetuning.probing import fit_head
+
+RNG = np.random.RandomState(0)
+N = 90
+FEATURES = (RNG.normal(size=(N, 6)) * [1, 1, 20, 0.1, 3, 1] + [0, 5, 0, 1, -9, 0]).astype("float32")
+CODES = (FEATURES[:, 0] + RNG.normal(size=N) > 0).astype(int) + (FEATURES[:, 2] > 12)
+UNIFORM = np.ones(N, dtype=np.float32)
+WEIGHTS = RNG.uniform(0.2, 3, N).astype(np.float32)
+
+
+def scores_of(head, features):
+    with torch.inference_mode():
+        return head(head.standardise(torch.from_numpy(features))).numpy()
+
+
+def one_hot(codes, n_classes):
+    return np.eye(n_classes, dtype=np.float32)[codes]
+
+
+@pytest.mark.parametrize("weights", [UNIFORM, WEIGHTS])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_final_head_is_logistic_regression_on_standardised_features(weights, n_classes):
+    codes = np.minimum(CODES, n_classes - 1)
+    head = fit_head(FEATURES, one_hot(codes, n_classes), weights, task="classification", final=True)
+    scaler = StandardScaler().fit(FEATURES, sample_weight=weights)
+    assert_allclose(head.mean, scaler.mean_, rtol=1e-4, atol=1e-5)
+    assert_allclose(head.scale, scaler.scale_, rtol=1e-4)
+    table = scaler.transform(FEATURES)
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(table, codes, sample_weight=weights)
+    found = softmax(scores_of(head, FEATURES), axis=1)
+    assert_allclose(found, model.predict_proba(table), atol=1e-3)
+
+
+def test_a_final_head_of_several_labels_is_one_logistic_regression_for_each():
+    labels = np.stack([CODES > 0, FEATURES[:, 4] > -9, CODES > 1], 1).astype(np.float32)
+    head = fit_head(FEATURES, labels, WEIGHTS, task="multilabel", final=True)
+    scaler = StandardScaler().fit(FEATURES, sample_weight=WEIGHTS)
+    table = scaler.transform(FEATURES)
+    found = expit(scores_of(head, FEATURES))
+    for column, label in enumerate(labels.T):
+        model = LogisticRegression(C=1.0, max_iter=1000).fit(table, label, sample_weight=WEIGHTS)
+        assert_allclose(found[:, column], model.predict_proba(table)[:, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", [UNIFORM, WEIGHTS])
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_regression_is_ridge_with_a_penalty_chosen_by_leave_one_out_errors(weights, n_outputs):
+    targets = (FEATURES @ RNG.normal(size=(6, n_outputs)) * 0.1).astype(np.float32)
+    targets += RNG.normal(size=targets.shape).astype(np.float32) + 3
+    head = fit_head(FEATURES, targets, weights, task="regression", final=True)
+    scaler = StandardScaler().fit(FEATURES, sample_weight=weights)
+    table = scaler.transform(FEATURES)
+    model = RidgeCV(alphas=np.logspace(-2, 6, 17)).fit(table, targets, sample_weight=weights)
+    assert_allclose(scores_of(head, FEATURES), model.predict(table).reshape(N, -1), atol=1e-3)
+
+
+def test_a_head_to_begin_with_is_less_sure_than_a_final_one():
+    values = one_hot(CODES, 3)
+    final, first = (
+        softmax(scores_of(head, FEATURES), axis=1)
+        for head in (
+            fit_head(FEATURES, values, UNIFORM, task="classification", final=final)
+            for final in (True, False)
+        )
+    )
+    assert first.max(1).mean() < final.max(1).mean() - 0.1
+
+
+def test_a_head_to_begin_with_does_not_blow_up_what_hardly_moves():
+    head = fit_head(FEATURES, one_hot(CODES, 3), UNIFORM, task="classification")
+    std = FEATURES.astype(np.float64).std(0)
+    assert_allclose(head.scale, np.maximum(std, std.mean()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+@pytest.mark.parametrize("final", [True, False])
+def test_rows_of_weight_zero_are_as_if_they_were_not_there(task, final):
+    weights = np.where(np.arange(N) % 3 == 0, 0, WEIGHTS).astype(np.float32)
+    kept = weights > 0
+    noisy = np.where(kept[:, None], FEATURES, FEATURES * 100 + 7).astype(np.float32)
+    values = one_hot(np.where(kept, CODES, 2 - CODES), 3)
+    head = fit_head(noisy, values, weights, task=task, final=final)
+    alone = fit_head(FEATURES[kept], values[kept], weights[kept], task=task, final=final)
+    for name, tensor in alone.state_dict().items():
+        assert_allclose(head.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3])
+@pytest.mark.parametrize("by_weight", [True, False])
+def test_a_class_without_rows_is_improbable_and_leaves_the_others_as_they_are(missing, by_weight):
+    present = np.setdiff1d(np.arange(4), missing)
+    weights = UNIFORM
+    values = one_hot(present[CODES], 4)
+    features = FEATURES
+    if by_weight:  # it has rows, which do not count
+        values = np.concatenate([values, one_hot([missing] * 5, 4)])
+        features = np.concatenate([FEATURES, FEATURES[:5]])
+        weights = np.concatenate([UNIFORM, np.zeros(5, dtype=np.float32)])
+    head = fit_head(features, values, weights, task="classification", final=True)
+    scores = scores_of(head, FEATURES)
+    assert softmax(scores, axis=1)[:, missing].max() < 0.05
+    alone = fit_head(FEATURES, one_hot(CODES, 3), UNIFORM, task="classification", final=True)
+    assert_allclose(
+        softmax(scores[:, present], 1), softmax(scores_of(alone, FEATURES), 1), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_a_single_class_in_the_rows_is_what_all_rows_are_predicted_to_be(task):
+    values = np.tile(np.float32([0, 1, 0]), (N, 1))
+    head = fit_head(FEATURES, values, UNIFORM, task=task)
+    scores = scores_of(head, FEATURES)
+    if task == "multilabel":
+        assert_array_equal(scores > 0, values > 0)
+    else:
+        assert_array_equal(scores.argmax(1), np.ones(N))
+    assert_array_equal(head.weight.detach(), np.zeros((3, 6)))
+
+
+def test_a_random_head_is_drawn_as_a_linear_layer_is_and_repeatably():
+    features = RNG.normal(3, 2, size=(20, 400)).astype(np.float32)
+    values = one_hot(np.arange(20) % 10, 10)
+    one, same, other = (
+        fit_head(
+            features,
+            values,
+            np.ones(20),
+            task="classification",
+            random=np.random.RandomState(seed),
+        )
+        for seed in (0, 0, 1)
+    )
+    weight = one.weight.detach().numpy()
+    assert np.abs(weight).max() <= 1 / 20
+    assert_allclose([weight.min(), weight.max(), weight.mean()], [-0.05, 0.05, 0], atol=2e-3)
+    assert_allclose(weight.std(), torch.nn.Linear(400, 10).weight.std().item(), rtol=0.05)
+    assert_array_equal(one.bias.detach(), np.zeros(10))
+    assert_array_equal(weight, same.weight.detach())
+    assert not np.allclose(weight, other.weight.detach())
+    assert_allclose(one.mean, features.mean(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -123.456])
+def test_a_feature_that_never_varies_has_no_say(final, task, value):
+    features = np.column_stack([FEATURES, np.full(N, value)]).astype(np.float32)
+    head = fit_head(features, one_hot(CODES, 3), WEIGHTS, task=task, final=final)
+    assert head.scale[-1] > 1e-6
+    wiggled = features.copy()
+    wiggled[:, -1] += 1e-5  # another batch rounds differently
+    assert_allclose(scores_of(head, wiggled), scores_of(head, features), atol=1e-3)
+
+
+def test_the_raw_head_gives_what_the_head_on_standardised_features_gives():
+    head = fit_head(FEATURES, one_hot(CODES, 3), WEIGHTS, task="classification", final=True)
+    coef = (head.weight / head.scale).detach().numpy()
+    intercept = head.bias.detach().numpy() - coef @ head.mean.numpy()
+    assert_allclose(FEATURES @ coef.T + intercept, scores_of(head, FEATURES), atol=1e-3)
