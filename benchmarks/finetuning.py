@@ -48,7 +48,6 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-BASELINES = "doc/dataset-fashion-mnist/benchmark/baselines.json"  # in the same share/
 NAME, SIDE, CLASSES = "efficientnet_lite0", 32, 10
 # Resized as a whole, as the peers have it: "crop" would cut away the images' rim.
 FEATURES: dict[str, Any] = {"image_size": SIDE, "resize": "squash"}
@@ -584,45 +583,6 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**scores, **costs, "others": disturbance([o["others"] for o in runs]), "runs": runs}
 
 
-# Published results
-
-
-def published(path: Path) -> dict[str, Any]:
-    """The best mean accuracy of each family in a file of results.
-
-    It is what Fashion-MNIST's benchmark/runner.py writes, one JSON object a line, or a list of
-    them. The baselines.json beside the runner is the grid of parameters it goes through, and
-    has no accuracies.
-    """
-    text = path.read_text()
-    try:
-        read = json.loads(text)
-    except json.JSONDecodeError:  # one a line
-        read = [json.loads(entry) for entry in text.splitlines() if entry.strip()]
-    entries = [read] if isinstance(read, dict) else read
-    best: dict[str, Any] = {}
-    for entry in entries:
-        if "mean_accuracy" not in entry:
-            continue
-        name, accuracy = entry["name"], entry["mean_accuracy"]
-        if name not in best or accuracy > best[name]["accuracy"]:
-            best[name] = {"accuracy": accuracy, "parameters": entry.get("parameter")}
-    return best
-
-
-def baselines(options: argparse.Namespace) -> dict[str, Any]:
-    """Published results, if the file has some."""
-    path = options.baselines or options.data / ".." / ".." / BASELINES
-    if not path.exists():
-        return {}
-    best = published(path)
-    for name, one in sorted(best.items(), key=lambda item: -item[1]["accuracy"]):
-        print(f"published, all labels: {name:<28} {one['accuracy']:.4f}  {one['parameters']}")
-    if not best:
-        print(f"{path.name} lists the parameters of baselines, but no accuracies")
-    return best
-
-
 def unfreezing(text: str) -> str | int:
     return int(text) if text.isdigit() else text
 
@@ -631,7 +591,6 @@ def options_of_command_line() -> argparse.Namespace:
     made = parser(__doc__, rounds=1)
     made.add_argument("command", nargs="?", choices=("compare", "imbalance", "full", "search"))
     made.add_argument("--data", type=Path, default=DATA, help="folder of the four idx files")
-    made.add_argument("--baselines", type=Path, help="published results, JSON")
     made.add_argument("--sizes", type=int, nargs="+", help="numbers of labels; for compare, search")
     made.add_argument("--test", type=int, help="so many test images; all by default")
     made.add_argument("--epochs", type=int, help="by default fewer for more labels")
@@ -688,7 +647,6 @@ def main() -> None:
         "batch_size": options.batch_size,
         "peers": {"skorch": version("skorch")},
         "labels": run(options),
-        "published": baselines(options),
     }
     if options.command == "imbalance":
         result |= {name: getattr(options, name) for name in ("majority", "minority", "unfreeze")}

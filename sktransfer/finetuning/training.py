@@ -2,34 +2,33 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch import Tensor
 
 from sktransfer.backbones.seeding import seeded
 from sktransfer.finetuning.batches import Batches, Inputs, Rows
+from sktransfer.finetuning.net import (
+    lasting_callbacks,
+    make_net,
+    penalty_weight,
+    planned_callbacks,
+)
 from sktransfer.finetuning.network import Body, Head, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.probing import fit_head
-from sktransfer.finetuning.schedules import rate_over_steps
 from sktransfer.finetuning.steps import (
-    DrawToSource,
     RiseOnce,
-    UnfreezeGradually,
     Watch,
-    optimizer_for,
 )
-from sktransfer.finetuning.strategy import OPTIMIZERS, PENALTY_WEIGHTS, FineTune
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 
@@ -39,8 +38,6 @@ _PROBE_ROWS = 5000
 _HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
 """Rows, of each class in classification, that ``early_stopping="auto"`` wants to hold out."""
 
-_PLATEAU_EPOCHS = 3
-_MOMENTUM = 0.9
 _NOTED = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
 
 
@@ -100,7 +97,7 @@ class Tuned:
     def history(self) -> list[dict[str, Any]]:
         """What skorch notes of each epoch, without its batches."""
         return [
-            {name: value for name, value in epoch.items() if name in _NOTED}
+            {name: _plain(value) for name, value in epoch.items() if name in _NOTED}
             for epoch in self.net.history
         ]
 
@@ -173,7 +170,7 @@ def tune(
         objective = Objective(
             TaskLoss(targets.task, strategy.label_smoothing),
             None if penalty == "l2-sp" else penalty,
-            _penalty_weight(strategy),
+            penalty_weight(strategy),
             strategy.alignment,
             strategy.alignment_weight,
             head.weight.shape[1],
@@ -186,10 +183,10 @@ def tune(
         callbacks = [
             ("watch", watch),
             # Before the learning rate becomes that of the next step.
-            *_lasting_callbacks(network, strategy, penalty),
-            *_planned_callbacks(network, strategy, n_steps, held_out is not None),
+            *lasting_callbacks(network, strategy, penalty),
+            *planned_callbacks(network, strategy, n_steps, held_out is not None),
         ]
-        net = _net(network, objective, strategy, tunable.device, callbacks)
+        net = make_net(network, objective, strategy, tunable.device, callbacks)
         if held_out is not None:
             net.set_params(train_split=predefined_split(Rows(inputs, targets, held_out)))
         net.fit(dataset)
@@ -215,7 +212,7 @@ def rebuild(
     network = TunedNetwork(body, own, trained, strategy.batch_norm, None).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
     objective = Objective(loss, None, 0, None, 0, own.weight.shape[1])
-    net = _net(network, objective, strategy, device, _lasting_callbacks(network, strategy, None))
+    net = make_net(network, objective, strategy, device, lasting_callbacks(network, strategy, None))
     with seeded(0):
         net.initialize()
     for epoch in history:
@@ -245,29 +242,6 @@ def go_on(tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, se
         net.set_params(max_epochs=1, train_split=None)
         net.partial_fit(dataset)
     settle(network)
-
-
-def _net(
-    network: TunedNetwork,
-    objective: Objective,
-    strategy: FineTune,
-    device: torch.device | str,
-    callbacks: list[tuple[str, Callback]],
-) -> NeuralNet:
-    return NeuralNet(
-        module=network,
-        criterion=objective,
-        optimizer=_optimizer(network, strategy),
-        lr=strategy.learning_rate,
-        max_epochs=strategy.epochs,
-        batch_size=strategy.batch_size,
-        iterator_train=Batches,
-        iterator_valid=Batches,
-        train_split=None,
-        callbacks=callbacks,
-        device=str(device),
-        verbose=0,
-    )
 
 
 def raise_interrupt(tuned: Tuned | None) -> None:
@@ -359,28 +333,6 @@ def _first_head(
     )
 
 
-def _penalty_weight(strategy: FineTune) -> float:
-    if strategy.penalty is None:
-        return 0.0
-    weight = strategy.penalty_weight
-    return PENALTY_WEIGHTS[strategy.penalty] if weight is None else weight
-
-
-def _optimizer(network: TunedNetwork, strategy: FineTune) -> Any:
-    build: Any = strategy.optimizer
-    if build == "sgd":
-        build = partial(torch.optim.SGD, momentum=_MOMENTUM, nesterov=True)
-    elif isinstance(build, str):
-        build = OPTIMIZERS[build]
-    return optimizer_for(
-        network,
-        build,
-        layer_decay=strategy.layer_decay,
-        weight_decay=strategy.weight_decay,
-        body_decay=0.0 if strategy.penalty == "l2-sp" else strategy.weight_decay,
-    )
-
-
 def _drawing(strategy: FineTune, targets: Targets, draw: np.random.RandomState) -> dict[str, Any]:
     """How rows are drawn for training."""
     if strategy.sampler is not None and targets.task != "classification":
@@ -391,53 +343,8 @@ def _drawing(strategy: FineTune, targets: Targets, draw: np.random.RandomState) 
     return {"seed": seed, "sampler": strategy.sampler, "mixup": strategy.mixup}
 
 
-def _planned_callbacks(
-    network: TunedNetwork, strategy: FineTune, n_steps: int, held_out: bool
-) -> list[tuple[str, Callback]]:
-    """What depends on where in a whole training a step is."""
-    callbacks: list[tuple[str, Callback]] = []
-    if strategy.gradual is not None:
-        n_stages = len(network.body.stages.names)
-        callbacks.append(("unfreeze", UnfreezeGradually(n_stages, strategy.gradual)))
-    if strategy.schedule == "plateau":
-        policy = partial(
-            LRScheduler,
-            torch.optim.lr_scheduler.ReduceLROnPlateau,
-            monitor="valid_loss" if held_out else "train_loss",
-        )
-        callbacks.append(("rate", policy(patience=_PLATEAU_EPOCHS)))
-    else:
-        warmup = 0 if strategy.schedule == "one-cycle" else strategy.warmup_epochs
-        factor = rate_over_steps(
-            strategy.schedule, strategy.epochs * n_steps, round(warmup * n_steps)
-        )
-        policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")
-        callbacks.append(("rate", policy(lr_lambda=factor)))
-    if held_out:
-        stopping = EarlyStopping(patience=strategy.patience, load_best=True, sink=_silent)
-        callbacks.append(("stop", stopping))
-    return callbacks
-
-
-def _lasting_callbacks(
-    network: TunedNetwork, strategy: FineTune, penalty: str | None
-) -> list[tuple[str, Callback]]:
-    """What every step does, also one of `go_on`; the user's own come last."""
-    callbacks: list[tuple[str, Callback]] = []
-    if strategy.gradient_clip is not None:
-        callbacks.append(("clip", GradientNormClipping(strategy.gradient_clip)))
-    if penalty == "l2-sp":
-        source = {n: p.detach().clone() for n, p in network.trained_parameters().items()}
-        callbacks.append(("draw", DrawToSource(source, _penalty_weight(strategy))))
-    for number, own in enumerate(strategy.callbacks or ()):
-        # A clone, as skorch notes things on it, and one strategy serves many fits.
-        named = own if isinstance(own, tuple) else (f"own_{number}", own)
-        callbacks.append((named[0], clone(named[1], safe=False)))
-    return callbacks
-
-
-def _silent(*_: Any, **__: Any) -> None:
-    """Where skorch's messages go."""
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _attention(

@@ -1,0 +1,179 @@
+"""A network and its head as one classifier."""
+
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
+
+from sktransfer.finetuning.estimator import FineTuned
+from sktransfer.finetuning.strategy import FineTune
+
+
+class FineTunedClassifier(ClassifierMixin, FineTuned):
+    """A pretrained network, fine-tuned as a classifier from end to end.
+
+    Parameters
+    ----------
+    features : PretrainedCNNFeatures or RNNSequenceFeatures
+        The network, its layer and its preprocessing. A clone is fitted.
+    strategy : FineTune, "frozen" or None, default=None
+        How to tune; None is ``FineTune()``. "frozen" fits logistic regression to the
+        features of the network as it is.
+    start_from : fitted estimator or None, default=None
+        A fitted `FineTunedClassifier`, `FineTunedRegressor` or feature transformer of the same
+        network, whose weights training begins with; the head, too, if it has the same outputs.
+        Wrap it in `sklearn.frozen.FrozenEstimator`, so that `clone` leaves it fitted.
+    test_time_augmentation : "flip", int or None, default=None
+        Average the scores of images and mirror images, or of each image and so many views that
+        the strategy's `augment` makes of it ("light" if it has none).
+    random_state : int, RandomState instance or None, default=None
+        Of the training, unless the strategy has its own.
+    verbose : bool, default=False
+        Show a progress bar over epochs.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Labels in the order of the columns of `predict_proba`; for an indicator matrix as y, the
+        numbers of its columns.
+    features_ : transformer
+        Fitted, with the tuned network.
+    coef_ : ndarray of shape (n_outputs, n_features), float64
+        Of the head, on the features as `features_` gives them.
+    intercept_ : ndarray of shape (n_outputs,), float64
+    net_ : skorch.NeuralNet
+        What ran the epochs: the network behind its cached trunk, and the head.
+    history_ : list of dict
+        "train_loss", "dur" (seconds) and with early stopping "valid_loss" of each epoch.
+    trained_parameters_ : tuple of str
+    n_trained_parameters_ : int
+    n_features_in_ : int
+        If X was a table.
+    feature_names_in_ : ndarray of str
+        If X was a DataFrame.
+
+    See Also
+    --------
+    sktransfer.FineTune : Parameters of the strategy.
+    FineTunedRegressor : The same for numbers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTune, FineTunedClassifier, PretrainedCNNFeatures
+    >>> digits = load_digits()
+    >>> images, labels = digits.images[:200] / 16, digits.target[:200]
+    >>> classifier = FineTunedClassifier(
+    ...     PretrainedCNNFeatures(layer="blocks.3", image_size=32),
+    ...     strategy=FineTune(unfreeze=1, epochs=3),
+    ...     random_state=0,
+    ... )
+    >>> classifier.fit(images[:150], labels[:150]).predict_proba(images[150:]).shape
+    (50, 10)
+    >>> bool(classifier.score(images[150:], labels[150:]) > 0.8)
+    True
+    """
+
+    _task = "classification"
+
+    def __init__(
+        self,
+        features: Any,
+        *,
+        strategy: FineTune | str | None = None,
+        start_from: Any = None,
+        test_time_augmentation: str | int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.features = features
+        self.strategy = strategy
+        self.start_from = start_from
+        self.test_time_augmentation = test_time_augmentation
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `features` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes, float64
+        """
+        scores = self._scores(X)
+        if self._fitted_task == "classification" and scores.shape[1] == 2:
+            return scores[:, 1] - scores[:, 0]
+        return scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes; of several labels, of each on its own.
+
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `features` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+            A sample that could not be read (``on_error="nan"``) has a row of NaN.
+        """
+        scores = self._scores(X)
+        if self._fitted_task == "multilabel":
+            return expit(scores)
+        return softmax(scores, axis=1)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of `predict_proba`, without its underflow.
+
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `features` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+        """
+        scores = self._scores(X)
+        return log_expit(scores) if self._fitted_task == "multilabel" else log_softmax(scores, 1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable class of each sample, or all labels more probable than not.
+
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `features` takes.
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, n_labels), of 0 and 1
+
+        Raises
+        ------
+        ValueError
+            A sample could not be read; there is no class for that.
+        """
+        scores = self._scores(X)
+        unread = np.flatnonzero(np.isnan(scores).any(axis=1))
+        if len(unread):
+            raise ValueError(
+                f"X[{unread[0]}] could not be read ({len(unread)} in all), so it has no class; "
+                "drop these samples, or see predict_proba, which gives NaN for them"
+            )
+        if self._fitted_task == "multilabel":
+            return (scores > 0).astype(np.int64)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

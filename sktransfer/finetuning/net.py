@@ -1,0 +1,115 @@
+"""The skorch net: network, objective and optimizer, and what happens around its steps."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.base import clone
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+
+from sktransfer.finetuning.batches import Batches
+from sktransfer.finetuning.network import TunedNetwork
+from sktransfer.finetuning.objective import Objective
+from sktransfer.finetuning.schedules import rate_over_steps
+from sktransfer.finetuning.steps import DrawToSource, UnfreezeGradually, optimizer_for
+from sktransfer.finetuning.strategy import OPTIMIZERS, PENALTY_WEIGHTS, FineTune
+
+_PLATEAU_EPOCHS = 3
+_MOMENTUM = 0.9
+
+
+def make_net(
+    network: TunedNetwork,
+    objective: Objective,
+    strategy: FineTune,
+    device: torch.device | str,
+    callbacks: list[tuple[str, Callback]],
+) -> NeuralNet:
+    """A net that is not initialized yet."""
+    return NeuralNet(
+        module=network,
+        criterion=objective,
+        optimizer=_optimizer(network, strategy),
+        lr=strategy.learning_rate,
+        max_epochs=strategy.epochs,
+        batch_size=strategy.batch_size,
+        iterator_train=Batches,
+        iterator_valid=Batches,
+        train_split=None,
+        callbacks=callbacks,
+        device=str(device),
+        verbose=0,
+    )
+
+
+def planned_callbacks(
+    network: TunedNetwork, strategy: FineTune, n_steps: int, held_out: bool
+) -> list[tuple[str, Callback]]:
+    """What depends on where in a whole training a step is."""
+    callbacks: list[tuple[str, Callback]] = []
+    if strategy.gradual is not None:
+        n_stages = len(network.body.stages.names)
+        callbacks.append(("unfreeze", UnfreezeGradually(n_stages, strategy.gradual)))
+    if strategy.schedule == "plateau":
+        policy = partial(
+            LRScheduler,
+            torch.optim.lr_scheduler.ReduceLROnPlateau,
+            monitor="valid_loss" if held_out else "train_loss",
+        )
+        callbacks.append(("rate", policy(patience=_PLATEAU_EPOCHS)))
+    else:
+        warmup = 0 if strategy.schedule == "one-cycle" else strategy.warmup_epochs
+        factor = rate_over_steps(
+            strategy.schedule, strategy.epochs * n_steps, round(warmup * n_steps)
+        )
+        policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")
+        callbacks.append(("rate", policy(lr_lambda=factor)))
+    if held_out:
+        stopping = EarlyStopping(patience=strategy.patience, load_best=True, sink=_silent)
+        callbacks.append(("stop", stopping))
+    return callbacks
+
+
+def lasting_callbacks(
+    network: TunedNetwork, strategy: FineTune, penalty: str | None
+) -> list[tuple[str, Callback]]:
+    """What every step does, also one of `go_on`; the user's own come last."""
+    callbacks: list[tuple[str, Callback]] = []
+    if strategy.gradient_clip is not None:
+        callbacks.append(("clip", GradientNormClipping(strategy.gradient_clip)))
+    if penalty == "l2-sp":
+        source = {n: p.detach().clone() for n, p in network.trained_parameters().items()}
+        callbacks.append(("draw", DrawToSource(source, penalty_weight(strategy))))
+    for number, own in enumerate(strategy.callbacks or ()):
+        # A clone, as skorch notes things on it, and one strategy serves many fits.
+        named = own if isinstance(own, tuple) else (f"own_{number}", own)
+        callbacks.append((named[0], clone(named[1], safe=False)))
+    return callbacks
+
+
+def penalty_weight(strategy: FineTune) -> float:
+    """The weight that was set, or what None stands for."""
+    if strategy.penalty is None:
+        return 0.0
+    weight = strategy.penalty_weight
+    return PENALTY_WEIGHTS[strategy.penalty] if weight is None else weight
+
+
+def _optimizer(network: TunedNetwork, strategy: FineTune) -> Any:
+    build: Any = strategy.optimizer
+    if build == "sgd":
+        build = partial(torch.optim.SGD, momentum=_MOMENTUM, nesterov=True)
+    elif isinstance(build, str):
+        build = OPTIMIZERS[build]
+    return optimizer_for(
+        network,
+        build,
+        layer_decay=strategy.layer_decay,
+        weight_decay=strategy.weight_decay,
+        body_decay=0.0 if strategy.penalty == "l2-sp" else strategy.weight_decay,
+    )
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Where skorch's messages go."""

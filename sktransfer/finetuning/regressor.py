@@ -1,0 +1,102 @@
+"""A network and its head as one regressor."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
+
+from sktransfer.finetuning.estimator import FineTuned
+from sktransfer.finetuning.strategy import FineTune
+
+
+class FineTunedRegressor(RegressorMixin, FineTuned):
+    """A pretrained network, fine-tuned as a regressor from end to end.
+
+    Targets are standardised for training; predictions are in their units.
+
+    Parameters
+    ----------
+    features : PretrainedCNNFeatures or RNNSequenceFeatures
+        The network, its layer and its preprocessing. A clone is fitted.
+    strategy : FineTune, "frozen" or None, default=None
+        How to tune; None is ``FineTune()``. "frozen" fits ridge regression to the features
+        of the network as it is.
+    start_from : fitted estimator or None, default=None
+        As for `FineTunedClassifier`.
+    test_time_augmentation : "flip", int or None, default=None
+        As for `FineTunedClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Of the training, unless the strategy has its own.
+    verbose : bool, default=False
+        Show a progress bar over epochs.
+
+    Attributes
+    ----------
+    features_ : transformer
+        Fitted, with the tuned network.
+    coef_ : ndarray of shape (n_outputs, n_features), float64
+        Of the head, on the features as `features_` gives them.
+    intercept_ : ndarray of shape (n_outputs,), float64
+    net_ : skorch.NeuralNet
+    history_ : list of dict
+    trained_parameters_ : tuple of str
+    n_trained_parameters_ : int
+
+    See Also
+    --------
+    FineTunedClassifier : The same for classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer import FineTune, FineTunedRegressor, RNNSequenceFeatures
+    >>> rng = np.random.default_rng(0)
+    >>> frequency = rng.uniform(1, 5, 60)
+    >>> X = np.sin(frequency[:, None] * np.linspace(0, 6, 60) + rng.uniform(0, 6, (60, 1)))
+    >>> regressor = FineTunedRegressor(
+    ...     RNNSequenceFeatures(views="z"), strategy=FineTune("all", epochs=3), random_state=0
+    ... )
+    >>> bool(regressor.fit(X[:45], frequency[:45]).score(X[45:], frequency[45:]) > 0.8)
+    True
+    """
+
+    _task = "regression"
+
+    def __init__(
+        self,
+        features: Any,
+        *,
+        strategy: FineTune | str | None = None,
+        start_from: Any = None,
+        test_time_augmentation: str | int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.features = features
+        self.strategy = strategy
+        self.start_from = start_from
+        self.test_time_augmentation = test_time_augmentation
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict numbers.
+
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `features` takes.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_outputs), float64
+            A sample that could not be read (``on_error="nan"``) has NaN.
+        """
+        scores = self._scores(X)
+        return scores[:, 0] if self._flat else scores
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
