@@ -8,7 +8,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
 from sktransfer.finetuning.estimator import FineTuned
-from sktransfer.finetuning.strategy import FineTune
 
 
 class FineTunedClassifier(ClassifierMixin, FineTuned):
@@ -77,23 +76,6 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     """
 
     _task = "classification"
-
-    def __init__(
-        self,
-        features: Any,
-        *,
-        strategy: FineTune | str | None = None,
-        start_from: Any = None,
-        test_time_augmentation: str | int | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.features = features
-        self.strategy = strategy
-        self.start_from = start_from
-        self.test_time_augmentation = test_time_augmentation
-        self.random_state = random_state
-        self.verbose = verbose
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of the classes.

@@ -29,13 +29,24 @@ def _is_tuned(estimator: Any) -> bool:
 class FineTuned(BaseEstimator):
     """Fits, goes on, predicts scores and is saved; subclasses say what scores mean."""
 
-    features: Any
-    strategy: Any
-    start_from: Any
-    test_time_augmentation: Any
-    random_state: Any
-    verbose: Any
     _task: str | None
+
+    def __init__(
+        self,
+        features: Any,
+        *,
+        strategy: FineTune | str | None = None,
+        start_from: Any = None,
+        test_time_augmentation: str | int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.features = features
+        self.strategy = strategy
+        self.start_from = start_from
+        self.test_time_augmentation = test_time_augmentation
+        self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None) -> Self:
         """Fine-tune the network and its head.
@@ -277,7 +288,7 @@ class FineTuned(BaseEstimator):
                 f"give the strategy to {type(self).__name__}(..., strategy=...), not to its "
                 "features, whose own must be 'frozen'"
             )
-        views = self.test_time_augmentation
+        views: Any = self.test_time_augmentation
         known = views is None or (isinstance(views, str) and views == "flip")
         counted = type(views) is not bool and isinstance(views, numbers.Integral)
         if not known and not (counted and views > 0):

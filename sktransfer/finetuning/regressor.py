@@ -7,7 +7,6 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
 from sktransfer.finetuning.estimator import FineTuned
-from sktransfer.finetuning.strategy import FineTune
 
 
 class FineTunedRegressor(RegressorMixin, FineTuned):
@@ -62,23 +61,6 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
     """
 
     _task = "regression"
-
-    def __init__(
-        self,
-        features: Any,
-        *,
-        strategy: FineTune | str | None = None,
-        start_from: Any = None,
-        test_time_augmentation: str | int | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.features = features
-        self.strategy = strategy
-        self.start_from = start_from
-        self.test_time_augmentation = test_time_augmentation
-        self.random_state = random_state
-        self.verbose = verbose
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict numbers.
