@@ -5,6 +5,7 @@ layer itself puts out what was computed earlier. Whether nothing behind it looks
 tried out, not assumed.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,19 +28,22 @@ class Passage:
 
     Parameters
     ----------
-    done : dict of str to int
-        Time at which each module has run for the last time.
+    first, done : dict of str to int
+        Time at which each module has run for the first and for the last time.
     shapes : dict of str to tuple of int or None
         What it puts out per image; None for anything but one tensor of one shape.
     """
 
+    first: Mapping[str, int]
     done: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...] | None]
 
 
 def follow(module: nn.Module, trace: Trace) -> Passage:
     """Watch one pass of blank images."""
+    first: dict[str, int] = {}
     done: dict[str, int] = {}
+    times = itertools.count()
     shapes: dict[str, tuple[int, ...] | None] = {}
 
     def record(tap: Tap, value: Any) -> None:
@@ -49,12 +53,13 @@ def follow(module: nn.Module, trace: Trace) -> Passage:
             shape = tuple(value.shape[1:])
         again = name in done
         shapes[name] = None if again and shapes[name] != shape else shape
-        done[name] = len(done) if not again else max(done.values()) + 1
+        done[name] = next(times)
+        first.setdefault(name, done[name])
 
     taps = {Tap(name) for name, _ in module.named_modules()}
     with torch.inference_mode(), hooked(module, taps, record):
         module(_blank(module, trace, _PROBES))
-    return Passage(done, shapes)
+    return Passage(first, done, shapes)
 
 
 def resumable(

@@ -130,6 +130,7 @@ def read_all(
     items: Sequence[Any],
     read: Callable[[Any], np.ndarray],
     *,
+    shape: tuple[int, ...],
     make: Callable[[tuple[int, ...], Any], np.ndarray],
     batch_size: int,
     on_error: str,
@@ -141,7 +142,9 @@ def read_all(
     items, batch_size, on_error
         As for `extract`.
     read : callable
-        Turns an item into an array of uint8, or of float32 within [0, 1], of one shape for all.
+        Turns an item into an array of uint8, or of float32 within [0, 1].
+    shape : tuple of int
+        Of each array.
     make : callable
         Makes the array to hold them, from its shape and dtype.
 
@@ -163,7 +166,7 @@ def read_all(
                     raise image_error(failed[-1]) from result
                 continue
             if images is None:
-                images = make((len(items), *result.shape), result.dtype)
+                images = make((len(items), *shape), result.dtype)
                 images[:] = 0
             elif images.dtype != result.dtype and images.dtype == np.uint8:
                 as_floats = make(images.shape, np.float32)
@@ -171,7 +174,8 @@ def read_all(
                 images = as_floats
             scale = 255 if result.dtype == np.uint8 != images.dtype else 1
             images[index] = result if scale == 1 else result / np.float32(scale)
-    assert images is not None  # `fit` has found one that can be read
+    if images is None:  # none could be read
+        images = np.zeros((len(items), *shape), dtype=np.uint8)
     return images, failed
 
 

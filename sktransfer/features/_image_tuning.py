@@ -1,7 +1,9 @@
 """The image network as fine-tuning needs it: split into stages, and run from where it is tuned."""
 
+import sys
 import tempfile
 import weakref
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,7 +196,7 @@ class TunableImages:
 
 
 def stages_of(module: nn.Module, trace: Trace, reads: tuple[Read, ...], passage: Passage) -> Stages:
-    """The stages up to what is read, and to which each weight belongs."""
+    """The stages with weights up to what is read, and to which each weight belongs."""
 
     def read_by(time: int) -> bool:
         return any(
@@ -208,16 +210,29 @@ def stages_of(module: nn.Module, trace: Trace, reads: tuple[Read, ...], passage:
     if not names:  # a layer before the first stage is read, or there are none
         names = (reads[-1].layer,)
     ends = [passage.done.get(trace.taps[name].module, 0) for name in names]
-    of = {}
-    for name, _ in module.named_parameters():
+
+    def first_use(name: str) -> int:
         owner = name.rpartition(".")[0]
-        while owner and owner not in passage.done:  # as inside nn.MultiheadAttention
+        while owner and owner not in passage.first:  # as inside nn.MultiheadAttention
             owner = owner.rpartition(".")[0]
         around = any(stage.startswith(f"{owner}.") or not owner for stage in names)
-        time = 0 if around else passage.done[owner]
-        if around or read_by(time):
-            of[name] = min(sum(end < time for end in ends), len(names) - 1)
-    return Stages(names, of)
+        return 0 if around else passage.first[owner]
+
+    # A tied weight goes by several names and belongs to the first place where it is used.
+    uses: dict[int, int] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        uses[id(parameter)] = min(first_use(name), uses.get(id(parameter), sys.maxsize))
+    of = {
+        name: min(sum(end < uses[id(parameter)] for end in ends), len(names) - 1)
+        for name, parameter in module.named_parameters()
+        if read_by(uses[id(parameter)])
+    }
+    # Pooling and the like have no weights, and are no stage to unfreeze.
+    used = sorted(set(of.values())) or [len(names) - 1]
+    return Stages(
+        tuple(names[stage] for stage in used),
+        {name: used.index(stage) for name, stage in of.items()},
+    )
 
 
 def augmentation(augment: Any, size: tuple[int, int]) -> Callable[..., Any] | None:
@@ -245,8 +260,14 @@ def views_of(
         return
     assert augment is not None
     for number in range(change):
-        with seeded(seed + number):
-            yield np.stack([changed(image, augment) for image in pixels])
+        yield np.stack([_view(image, augment, seed + number) for image in pixels])
+
+
+def _view(image: np.ndarray, augment: Callable[..., Any], seed: int) -> np.ndarray:
+    """An image changed at random, whatever the images before it."""
+    own = zlib.crc32(np.ascontiguousarray(image).tobytes())
+    with seeded((seed + own) % 2**31):
+        return changed(image, augment)
 
 
 def roomy(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

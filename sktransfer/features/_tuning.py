@@ -54,7 +54,7 @@ def fit_on_labels(
     X, y, sample_weight, sample_domain : Any
         As for its `fit`.
     task : {"classification", "regression"} or None, default=None
-        None tells it by the type of y. A classifier takes indicator matrices, too.
+        None asks the strategy. A classifier takes indicator matrices, too.
     classes : array-like or None, default=None
         All that there may be.
     seed : int or None, default=None
@@ -72,7 +72,7 @@ def fit_on_labels(
     targets = encode_targets(
         y,
         n_rows=frozen._count(X),
-        task=task,
+        task=tuning.task if task is None and tuning.task != "auto" else task,
         classes=classes,
         class_weight=tuning.class_weight,
         sample_weight=sample_weight,
@@ -88,7 +88,7 @@ def fit_on_labels(
         strategy,
         seed_of(strategy, transformer.random_state) if seed is None else seed,
         progress="fine-tuning" if transformer.verbose or verbose else None,
-        head=_head_of(start, targets),
+        head=_head_of(start, frozen, targets),
     )
     _pass_on(frozen, transformer)
     transformer._take(tuned)
@@ -127,8 +127,8 @@ def _start_from(frozen: Any, start: Any) -> None:
     frozen._use_module(copy.deepcopy(start.module_).to(frozen.device_))
 
 
-def _head_of(start: Any, targets: Targets) -> Head | None:
-    """The head to begin with, if it answers the same question."""
+def _head_of(start: Any, frozen: Any, targets: Targets) -> Head | None:
+    """The head to begin with, if it answers the same question about the same features."""
     stored = getattr(start, "_head", None)
     if stored is None or start._fitted_task != targets.task:
         return None
@@ -136,7 +136,15 @@ def _head_of(start: Any, targets: Targets) -> Head | None:
         return None
     if targets.classes is not None and not np.array_equal(start.classes_, targets.classes):
         return None
-    return Head.from_state(stored)
+    names = (each.get_feature_names_out() for each in (start.features_, frozen))
+    if not np.array_equal(*names):
+        return None
+    if targets.location is None:
+        return Head.from_state(stored)
+    (old_mean, old_scale), (mean, scale) = start._location, targets.location
+    weight = stored["weight"] * (old_scale / scale)[:, None]
+    bias = (stored["bias"] * old_scale + old_mean - mean) / scale
+    return Head(stored["mean"], stored["scale"], weight, bias)
 
 
 def _head_on_frozen(frozen: Any, X: Any, targets: Targets) -> Head:

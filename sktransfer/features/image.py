@@ -410,9 +410,15 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
 
     def _pixels(self, items: Any) -> tuple[np.ndarray, np.ndarray]:
         """Images in the size of the network, not yet normalised, and which could be read."""
-        read = self._fitted_reader()
+        how = self._preprocessing
+        assert how.size is not None
         images, failed = read_all(
-            items, read, make=roomy, batch_size=self.batch_size, on_error=self.on_error
+            items,
+            self._fitted_reader(),
+            shape=(*how.size, how.in_channels),
+            make=roomy,
+            batch_size=self.batch_size,
+            on_error=self.on_error,
         )
         self._note(items, failed, 0)
         readable = np.ones(len(items), dtype=bool)

@@ -451,12 +451,6 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         self.n_trained_parameters_ = tuned.n_trained
         self.history_ = tuned.history
 
-    def _augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Any:
-        raise ValueError(
-            f"test_time_augmentation={change!r} changes images, and X holds sequences; set it to "
-            "None"
-        )
-
     def transform(self, X: Any) -> np.ndarray:
         """Features of each sequence, one row per sequence in the order of X.
 

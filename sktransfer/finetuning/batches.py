@@ -159,7 +159,7 @@ class Batches:
 def _mixed(
     batch: tuple[Any, dict[str, Tensor]], mixup: float, draw: np.random.Generator
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Blend the rows of a batch with one another."""
+    """Blend the rows of a batch with one another, and name the others' targets."""
     inputs, targets = batch
     share = float(draw.beta(mixup, mixup))
     # Labelled rows among themselves: the others have no label to blend.
@@ -169,11 +169,10 @@ def _mixed(
         other[members] = draw.permutation(members)
     with_these = torch.from_numpy(other)
 
-    def blend(values: Tensor) -> Tensor:
-        return torch.lerp(values[with_these], values, share)
-
-    blended = {name: blend(targets[name]) for name in ("values", "weights")}
-    return blend(inputs), {**targets, **blended}
+    # Losses are blended, not labels: each keeps the weight of its row.
+    others = {f"other_{name}": targets[name][with_these] for name in ("values", "weights")}
+    blended = torch.lerp(inputs[with_these], inputs, share)
+    return blended, {**targets, **others, "share": torch.full((len(other),), share)}
 
 
 def _evenly(n: int, draw: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,12 @@ from sktransfer.finetuning.strategy import FineTune, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
 from sktransfer.finetuning.training import Tuned, go_on, raise_interrupt, rebuild, seed_of
 
+_BEGUN_WITH = (
+    "unfreeze", "optimizer", "weight_decay", "layer_decay", "label_smoothing", "penalty",
+    "penalty_weight", "alignment", "alignment_weight", "batch_norm", "gradient_clip",
+)  # fmt: skip
+"""Parameters of a strategy that `partial_fit` cannot change on the way."""
+
 
 def _is_tuned(estimator: Any) -> bool:
     """Whether there is anything to go on with; else `partial_fit` is not there."""
@@ -106,12 +112,13 @@ class FineTuned(BaseEstimator):
         of_rows = {"sample_weight": sample_weight}
         if not hasattr(self, "features_"):
             first = clone(strategy).set_params(
-                epochs=1, schedule="constant", early_stopping=False, warmup_epochs=0
+                epochs=1, schedule="constant", early_stopping=False, warmup_epochs=0, gradual=None
             )
-            self._fit(X, y, first, classes, of_rows)
+            raise_interrupt(self._fit(X, y, first, classes, of_rows).tuned)
             return self
-        targets = self._encoded(X, y, strategy, of_rows)
         tuned = self._tuned
+        self._check_unchanged(strategy, classes)
+        targets = self._encoded(X, y, strategy, of_rows)
         tunable = self.features_._tunable(X, body=tuned.network.body)
         inputs, readable = tunable.inputs(tuned.trained, strategy)
         targets.weights[~readable] = 0
@@ -119,19 +126,40 @@ class FineTuned(BaseEstimator):
         go_on(tuned, inputs, targets, strategy, seed)
         self.features_._take(tuned)
         self._keep(tuned.head)
+        raise_interrupt(tuned)
         return self
+
+    def _check_unchanged(self, strategy: FineTune, classes: Any) -> None:
+        """See that going on means what `fit` began."""
+        for name, was in self._begun_with.items():
+            value = getattr(strategy, name)
+            if repr(value) != was:
+                raise ValueError(
+                    f"partial_fit goes on as it began: {name} was {was} and is {value!r} now; set "
+                    "it back, or call fit"
+                )
+        known: Any = getattr(self, "classes_", None)
+        if classes is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(f"classes must be those of the first call, {known}, got {classes!r}")
 
     def _encoded(self, X: Any, y: Any, strategy: FineTune, of_rows: dict[str, Any]) -> Targets:
         """Targets on the scale, or of the classes, of the first fit."""
-        return encode_targets(
+        targets = encode_targets(
             y,
             n_rows=self.features_._count(X),
-            task=self._fitted_task,
-            classes=getattr(self, "classes_", None),
-            location=self._location,
+            task=self._task,
+            classes=None if self._fitted_task == "multilabel" else getattr(self, "classes_", None),
+            location=None if self._fitted_task != "regression" else self._location,
             class_weight=strategy.class_weight,
+            outputs=self._n_outputs,
             **of_rows,
         )
+        if targets.task != self._fitted_task:
+            raise ValueError(
+                f"y is for {targets.task}, and this {type(self).__name__} was fitted for "
+                f"{self._fitted_task}"
+            )
+        return targets
 
     def _fit(self, X: Any, y: Any, strategy: Any, classes: Any, of_rows: dict[str, Any]) -> Any:
         seed = seed_of(strategy if not is_frozen(strategy) else FineTune(), self.random_state)
@@ -159,6 +187,10 @@ class FineTuned(BaseEstimator):
         self._fitted_task = targets.task
         self._location = targets.location
         self._flat = targets.flat
+        tuning = features.strategy
+        names = () if is_frozen(tuning) else _BEGUN_WITH
+        self._begun_with = {name: repr(getattr(tuning, name)) for name in names}
+        self._view_seed = seed_of(FineTune(), self.random_state)
         self._n_outputs = targets.values.shape[1]
         self._trained_names = () if fitted.tuned is None else fitted.tuned.trained
         self._tuned_cache = fitted.tuned
@@ -188,10 +220,9 @@ class FineTuned(BaseEstimator):
         check_is_fitted(self)
         change = self.test_time_augmentation
         if change is None:
-            return self.features_.transform(X) @ self.coef_.T + self.intercept_
-        strategy = self.strategy if isinstance(self.strategy, FineTune) else FineTune()
-        seed = seed_of(strategy, self.random_state)
-        views = self.features_._augmented(X, change, strategy.augment or "light", seed)
+            return np.asarray(self.features_.transform(X)) @ self.coef_.T + self.intercept_
+        augment = getattr(self.features_.strategy, "augment", None) or "light"
+        views = self.features_._augmented(X, change, augment, self._view_seed)
         return np.mean([view @ self.coef_.T + self.intercept_ for view in views], axis=0)
 
     # --- what was fitted ------------------------------------------------------------------
@@ -200,7 +231,10 @@ class FineTuned(BaseEstimator):
     def _tuned(self) -> Tuned:
         if self._tuned_cache is None:
             if self._trained_names == () and is_frozen(self.features_.strategy):
-                raise AttributeError("strategy='frozen' trains no network, so there is no net_")
+                raise AttributeError(
+                    "it was fitted with strategy='frozen', which trains no network, so there is no "
+                    "net_ to go on with; call fit"
+                )
             self._tuned_cache = rebuild(
                 self.features_._body(self.features_.module_),
                 self._head,
@@ -278,7 +312,7 @@ class FineTuned(BaseEstimator):
     def _checked(self) -> Any:
         strategy = FineTune() if self.strategy is None else self.strategy
         check_strategy(strategy)
-        if not hasattr(self.features, "_tunable"):
+        if isinstance(self.features, type) or not hasattr(self.features, "_tunable"):
             raise TypeError(
                 "features must be a transformer that can be tuned, such as "
                 f"PretrainedCNNFeatures() or RNNSequenceFeatures(), got {self.features!r}"
@@ -295,6 +329,11 @@ class FineTuned(BaseEstimator):
             raise ValueError(
                 "test_time_augmentation must be None, 'flip' or a positive number of views, got "
                 f"{views!r}"
+            )
+        if views is not None and not hasattr(self.features, "_augmented"):
+            raise ValueError(
+                f"test_time_augmentation={views!r} changes images, and "
+                f"{type(self.features).__name__} reads sequences; set it to None"
             )
         check_random_state(self.random_state)
         return strategy

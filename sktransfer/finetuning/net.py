@@ -48,9 +48,15 @@ def planned_callbacks(
 ) -> list[tuple[str, Callback]]:
     """What depends on where in a whole training a step is."""
     callbacks: list[tuple[str, Callback]] = []
-    if strategy.gradual is not None:
-        n_stages = len(network.body.stages.names)
-        callbacks.append(("unfreeze", UnfreezeGradually(n_stages, strategy.gradual)))
+    if strategy.gradual is not None and network.trained_parameters():
+        of = network.body.stages.of
+        stages = sorted({of[name] for name in network.trained_parameters()}, reverse=True)
+        if strategy.epochs <= strategy.gradual:
+            raise ValueError(
+                f"gradual={strategy.gradual} unfreezes the first stage after as many epochs, and "
+                f"epochs={strategy.epochs}; nothing but the head would be trained"
+            )
+        callbacks.append(("unfreeze", UnfreezeGradually(stages, strategy.gradual)))
     if strategy.schedule == "plateau":
         policy = partial(
             LRScheduler,

@@ -82,10 +82,13 @@ class Body(nn.Module):
     module : nn.Module
         Holds the weights, under the names that `stages` knows.
     stages : Stages
+    begin : Any
+        What a batch holds, such as pixels or the activations of a layer.
     """
 
     module: nn.Module
     stages: Stages
+    begin: Any
 
     def forward(self, batch: Any) -> Tensor:
         """Features, (n, n_features)."""
@@ -147,6 +150,15 @@ class TunedNetwork(nn.Module):
         for name, parameter in self.body.module.named_parameters():
             parameter.requires_grad_(self._stage_of.get(name, -1) >= first)
         self.train(self.training)
+
+    def awake(self) -> tuple[str, ...]:
+        """Names of the body's parameters that are trained by now."""
+        return tuple(name for name, stage in self._stage_of.items() if stage >= self._first)
+
+    def begin_where_the_body_does(self) -> None:
+        """Let the source network take the same batches as the body."""
+        for source in self._source:
+            source.begin = self.body.begin
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """The body's parameters that are trained, sooner or later."""

@@ -1,5 +1,6 @@
 """What a step of fine-tuning lessens: the loss of the task, a penalty, and a gap of domains."""
 
+import torch
 from torch import Tensor, nn
 
 from sktransfer.finetuning.alignment import (
@@ -87,8 +88,11 @@ class Objective(nn.Module):
         labelled = target["labelled"]
         n_labelled = labelled.sum().clamp(min=1)
         # Rows without a label have weight zero.
-        of_rows = self.task_loss(output.scores, target["values"])
-        loss: Tensor = (of_rows * target["weights"]).sum() / n_labelled
+        of_rows = self.task_loss(output.scores, target["values"]) * target["weights"]
+        if "share" in target:  # mixup
+            of_others = self.task_loss(output.scores, target["other_values"])
+            of_rows = torch.lerp(of_others * target["other_weights"], of_rows, target["share"])
+        loss: Tensor = of_rows.sum() / n_labelled
         if not self.training:
             return loss
         if self.penalty is not None and self.penalty_weight:

@@ -10,9 +10,14 @@ from sktransfer.finetuning.network import Head
 
 _ALPHAS = np.logspace(-2, 6, 17)
 
-_C_START = 0.01
+_C_START = 0.1
 """Inverse penalty of a head to begin with. A confident one lets the first steps of training throw
-the features about: the loss of the first epoch was ten times as high with 1."""
+the features about (with 1 the loss of the first epoch was ten times as high), and a timid one is
+not done in the few steps of small data (with 0.01 it stayed behind the frozen features)."""
+
+
+_LEAST_SCALE = 0.1
+"""Of a feature, relative to the mean one."""
 
 
 def fit_head(
@@ -44,8 +49,8 @@ def fit_head(
     share = weights / weights.sum()
     mean = share @ features
     std = np.sqrt(share @ (features - mean) ** 2)
-    # A unit that hardly ever moves would shout if tuning woke it.
-    scale = std.copy() if final else np.maximum(std, std.mean())
+    # A unit that hardly ever moves would shout if tuning woke it; small ones may well matter.
+    scale = std.copy() if final else np.maximum(std, _LEAST_SCALE * std.mean())
     # Rounding gives a constant a deviation, too, which must not be blown up to 1.
     scale[scale <= len(features) * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
     n_outputs = values.shape[1]

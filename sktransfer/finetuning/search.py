@@ -1,9 +1,9 @@
 """What a search over strategies found, as a table."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 
@@ -13,8 +13,8 @@ def count_trained_parameters(estimator: Any, X: Any = None, y: Any = None) -> in
     Parameters
     ----------
     estimator : fitted estimator
-        A `FineTunedClassifier`, `FineTunedRegressor` or feature transformer, or a pipeline of
-        such; of several the sum.
+        A `FineTunedClassifier`, `FineTunedRegressor` or feature transformer, or a pipeline, union
+        or search of such; of several the sum.
     X, y : Any
         Not used; scorers are called with them.
 
@@ -40,16 +40,27 @@ def count_trained_parameters(estimator: Any, X: Any = None, y: Any = None) -> in
 
     `strategy_table` shows it as a column.
     """
-    steps = (
-        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    )
-    tunable = [step for step in steps if hasattr(step, "n_trained_parameters_")]
-    if not tunable:
+    counts = [*_counts(estimator)]
+    if not counts:
         raise ValueError(
             "count_trained_parameters needs a fitted FineTunedClassifier, FineTunedRegressor or "
             f"feature transformer, or a pipeline of such, got {estimator!r}"
         )
-    return sum(int(step.n_trained_parameters_) for step in tunable)
+    return sum(counts)
+
+
+def _counts(estimator: Any) -> Iterator[int]:
+    """Of an estimator, or of the parts of one that is made of several."""
+    if hasattr(estimator, "n_trained_parameters_"):
+        yield int(estimator.n_trained_parameters_)
+        return
+    # Searches; pipelines; unions and the transformers of columns as they were fitted.
+    best = getattr(estimator, "best_estimator_", None)
+    several = [best] if best is not None else []
+    for name in ("steps", "transformers_", "transformer_list"):
+        several += [part[1] for part in getattr(estimator, name, ())]
+    for part in several:
+        yield from _counts(part)
 
 
 def strategy_table(search: Any) -> str:

@@ -54,13 +54,14 @@ class UnfreezeGradually(Callback):
 
     Parameters
     ----------
-    n_stages : int
+    stages : list of int
+        Those that have something to train, from the deepest.
     every : int
         Epochs.
     """
 
-    def __init__(self, n_stages: int, every: int) -> None:
-        self.n_stages = n_stages
+    def __init__(self, stages: list[int], every: int) -> None:
+        self.stages = stages
         self.every = every
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -69,7 +70,9 @@ class UnfreezeGradually(Callback):
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Unfreeze what is due."""
-        net.module_.unfreeze_from(max(0, self.n_stages - self.epoch // self.every))
+        n_awake = min(self.epoch // self.every, len(self.stages))
+        # Before the first is due, from where there is none.
+        net.module_.unfreeze_from(self.stages[n_awake - 1] if n_awake else self.stages[0] + 1)
         self.epoch += 1
 
 
@@ -118,7 +121,9 @@ class Watch(Callback):
 
     Attributes
     ----------
-    epochs_done : int
+    amid_epoch : bool
+        Whether an epoch has begun and not ended. Callbacks stop a training between epochs, in
+        the way that Ctrl-C does anywhere.
     """
 
     def __init__(
@@ -128,7 +133,7 @@ class Watch(Callback):
         self.n_epochs = n_epochs
         self.label = label
         self.learning_rate = learning_rate
-        self.epochs_done = 0
+        self.amid_epoch = False
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Start the bar."""
@@ -136,6 +141,10 @@ class Watch(Callback):
             total=self.n_epochs, desc=self.label, unit="epoch", disable=self.label is None
         )
         self.step = 0
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.amid_epoch = True
 
     def on_batch_end(
         self, net: Any, training: bool = False, loss: Tensor | None = None, **kwargs: Any
@@ -154,7 +163,7 @@ class Watch(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Move the bar."""
-        self.epochs_done += 1
+        self.amid_epoch = False
         shown = {
             name: f"{net.history[-1, name]:.3g}"
             for name in ("train_loss", "valid_loss")
@@ -199,7 +208,7 @@ def optimizer_for(
                 groups.setdefault(key, []).append(parameter)
         return build(
             [
-                {"params": members, "lr": lr * factor, "weight_decay": decay}
+                {"params": members, "lr": lr * factor, "weight_decay": decay, "factor": factor}
                 for (factor, decay), members in groups.items()
             ],
             lr=lr,

@@ -15,6 +15,9 @@ PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 
+RESERVED = ("watch", "clip", "draw", "unfreeze", "rate", "stop")
+"""Names of our own callbacks."""
+
 PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
 """What ``penalty_weight=None`` stands for."""
 
@@ -38,7 +41,7 @@ class FineTune(BaseEstimator):
         one that matches nothing is an error.
     gradual : int or None, default=None
         Begin with the head alone, and unfreeze one more stage from the deepest every so many
-        epochs [1]_. None unfreezes all of `unfreeze` at once.
+        epochs, of those that are to be trained [1]_. None unfreezes all of `unfreeze` at once.
     learning_rate : float, default=0.001
         Of the head and the deepest stage, at its height.
     layer_decay : float, default=1.0
@@ -77,6 +80,9 @@ class FineTune(BaseEstimator):
         "strong": besides, one random distortion of shape or colour [4]_ and an erased patch. Or
         any torchvision v2 transform of uint8 or float tensors (channels, height, width). Both
         mirror: for digits or text pass a transform that does not.
+    task : {"auto", "classification", "regression"}, default="auto"
+        What y holds, for a transformer: "auto" takes whole numbers for classes, of whatever
+        dtype, and others for regression. Classifier and regressor know it.
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes.
     mixup : float, default=0.0
@@ -105,10 +111,11 @@ class FineTune(BaseEstimator):
     gradient_clip : float or None, default=1.0
         Largest norm of a step's gradient.
     callbacks : list or None, default=None
-        More skorch callbacks.
+        More skorch callbacks, or pairs of a name and one; they are cloned. Those that score
+        predictions, such as ``EpochScoring``, do not know the form of the targets.
     cache_trunk : bool, default=True
-        Run the frozen part once before the first epoch rather than in each. It changes nothing
-        but time and memory. With `augment` there is nothing to keep.
+        Run the frozen part once before the first epoch rather than in each. Without `mixup`,
+        it changes nothing but time and memory. With `augment` there is nothing to keep.
     random_state : int, RandomState instance or None, default=None
         None takes that of the estimator it is given to.
 
@@ -169,6 +176,7 @@ class FineTune(BaseEstimator):
         class_weight: str | dict[Any, float] | None = None,
         sampler: str | None = None,
         augment: str | Callable[..., Any] | None = None,
+        task: str = "auto",
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         penalty: str | None = None,
@@ -198,6 +206,7 @@ class FineTune(BaseEstimator):
         self.class_weight = class_weight
         self.sampler = sampler
         self.augment = augment
+        self.task = task
         self.label_smoothing = label_smoothing
         self.mixup = mixup
         self.penalty = penalty
@@ -251,11 +260,22 @@ def check_strategy(strategy: Any) -> None:
             raise ValueError(f"{name} must be finite, got {value!r}")
     if np.isinf(strategy.penalty_weight or 0) and strategy.penalty != "l2-sp":
         raise ValueError("penalty_weight may be infinite for penalty='l2-sp' only")
-    if not isinstance(strategy.callbacks, list | tuple | None):
-        raise ValueError(
-            f"callbacks must be a list of skorch callbacks, got {strategy.callbacks!r}"
-        )
+    _check_callbacks(strategy.callbacks)
     check_random_state(strategy.random_state)
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if not isinstance(callbacks, list | tuple | None):
+        raise ValueError(f"callbacks must be a list of skorch callbacks, got {callbacks!r}")
+    for each in callbacks or ():
+        name, callback = each if isinstance(each, tuple) else ("", each)
+        if not hasattr(callback, "on_train_begin"):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, or pairs of a name and one, got "
+                f"{callback!r}"
+            )
+        if name in RESERVED:
+            raise ValueError(f"callbacks must not be named {name!r}, which is in use; rename it")
 
 
 def _same(value: Any, option: Any) -> bool:
@@ -266,6 +286,7 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "schedule": SCHEDULES,
     "early_stopping": (True, False, "auto"),
     "sampler": (None, "balanced"),
+    "task": ("auto", "classification", "regression"),
     "penalty": (None, *PENALTIES),
     "alignment": (None, *ALIGNMENTS),
     "batch_norm": ("frozen", "update"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
@@ -57,6 +58,7 @@ def encode_targets(
     sample_weight: Any = None,
     sample_domain: Any = None,
     class_weight: Any = None,
+    outputs: int | None = None,
 ) -> Targets:
     """Check and encode y.
 
@@ -77,6 +79,8 @@ def encode_targets(
     sample_domain : array-like of shape (n,) or None
         Rows below 0 are of the target domain: their y is not looked at.
     class_weight : "balanced", dict or None
+    outputs : int or None, default=None
+        Columns of an earlier call, which numbers and several labels must have again.
 
     Raises
     ------
@@ -104,6 +108,9 @@ def encode_targets(
     weights[labelled] = weights_of(sample_weight, n_rows)[labelled]
     _check_some(weights, "sample_weight")
     flat = y.ndim == 1
+    width = 1 if flat else y.shape[1]
+    if outputs is not None and task != "classification" and width != outputs:
+        raise ValueError(f"y has {width} columns, and had {outputs} before; they must be as many")
     if task == "regression":
         table = check_array(some.reshape(len(some), -1), dtype=np.float64, input_name="y")
         location = location or _location(table, weights[labelled])
@@ -115,7 +122,7 @@ def encode_targets(
         known = None if classes is None else np.unique(np.asarray(classes))
         values, classes = _one_hot(some, known, weights[labelled])
     if class_weight is not None:
-        weights[labelled] *= _of_classes(class_weight, task, classes, values)
+        weights[labelled] *= _of_classes(class_weight, task, classes, values, weights[labelled])
         _check_some(weights, "class_weight")
     mean = weights[weights > 0].mean()
     every = np.zeros((n_rows, values.shape[1]), dtype=np.float32)
@@ -134,7 +141,7 @@ def domain_of(sample_domain: Any, n_rows: int) -> np.ndarray:
     if not sound or (domain == 0).any() or np.isnan(domain).any():
         raise ValueError(
             f"sample_domain must hold {n_rows} numbers, positive for source and negative for "
-            f"target rows, none of them 0; got {sample_domain!r}"
+            f"target rows, none of them 0 or NaN; got {np.unique(domain)[:5]} in {len(domain)} rows"
         )
     if not (domain > 0).any():
         raise ValueError("sample_domain has no source row (above 0), whose labels are needed")
@@ -167,6 +174,8 @@ def _check_some(weights: np.ndarray, name: str) -> None:
 
 
 def _one_array(y: Any) -> np.ndarray:
+    if issparse(y):  # an indicator of several labels may be
+        y = y.toarray()
     if hasattr(y, "to_numpy"):
         y = y.to_numpy()
     y = np.asarray(y)
@@ -229,16 +238,26 @@ def _one_hot(
 
 
 def _of_classes(
-    class_weight: Any, task: str, classes: np.ndarray | None, values: np.ndarray
+    class_weight: Any,
+    task: str,
+    classes: np.ndarray | None,
+    values: np.ndarray,
+    weights: np.ndarray,
 ) -> np.ndarray:
     if task != "classification" or classes is None:
         raise ValueError(f"class_weight is for classification, and y makes this {task}")
     codes = values.argmax(1)
     if isinstance(class_weight, str) and class_weight == "balanced":
-        present = np.unique(codes)
+        counted = codes[weights > 0]  # a row without weight is as good as none
+        present = np.unique(counted)
         by_code = np.ones(len(classes))
-        by_code[present] = compute_class_weight("balanced", classes=present, y=codes)
+        by_code[present] = compute_class_weight("balanced", classes=present, y=counted)
     elif isinstance(class_weight, dict):
+        for label, value in class_weight.items():
+            if not (np.isfinite(value) and value >= 0):
+                raise ValueError(
+                    f"class_weight must be finite and not negative, got {value!r} for {label!r}"
+                )
         by_code = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     else:
         raise ValueError(f"class_weight must be None, 'balanced' or a dict, got {class_weight!r}")

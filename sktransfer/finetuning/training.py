@@ -1,5 +1,6 @@
 """From a body, rows and a strategy to a tuned network: skorch runs the epochs."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,6 +38,9 @@ _PROBE_ROWS = 5000
 
 _HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
 """Rows, of each class in classification, that ``early_stopping="auto"`` wants to hold out."""
+
+_N_DEFAULT = 4
+"""Callbacks that skorch brings, which come first: timer, two losses, log."""
 
 _NOTED = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
 
@@ -104,7 +108,8 @@ class Tuned:
     @property
     def n_trained(self) -> int:
         """How many numbers were trained, the head's too."""
-        parameters = [*self.network.trained_parameters().values(), *self.head.parameters()]
+        trained = self.network.trained_parameters()
+        parameters = [*(trained[name] for name in self.trained), *self.head.parameters()]
         return sum(parameter.numel() for parameter in parameters)
 
 
@@ -152,6 +157,7 @@ def tune(
     if strategy.alignment is not None:
         usable |= ~targets.labelled
     usable &= readable
+    _check_rows(usable, targets, strategy)
     rows = np.flatnonzero(usable)
     # A head alone cannot stray from the source.
     penalty = strategy.penalty if trained else None
@@ -190,9 +196,9 @@ def tune(
         if held_out is not None:
             net.set_params(train_split=predefined_split(Rows(inputs, targets, held_out)))
         net.fit(dataset)
+    _drop_unfinished(net)
     settle(network)
-    early = any(getattr(c, "misses_", 0) >= strategy.patience for _, c in net.callbacks_)
-    return Tuned(net, trained, watch.epochs_done < strategy.epochs and not early)
+    return Tuned(net, network.awake(), watch.amid_epoch)
 
 
 def rebuild(
@@ -227,28 +233,45 @@ def go_on(tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, se
     """Train a tuned network for one more epoch, at a rate that rises to its height."""
     net, network = tuned.net, tuned.network
     rows = np.flatnonzero(targets.weights > 0)
+    if not len(rows):
+        raise ValueError("there is nothing to learn from: no row of X could be read and has weight")
     dataset = Rows(
         inputs, targets, rows, **_drawing(strategy, targets, np.random.RandomState(seed))
     )
-    network.unfreeze_from(0)
-    planned = ("watch", "rate", "stop", "unfreeze")
-    net.callbacks_ = [(name, each) for name, each in net.callbacks_ if name not in planned]
-    for group in net.optimizer_.param_groups:
-        group["lr"] = group.get("initial_lr", group["lr"])
     n_steps = len(Batches(dataset, strategy.batch_size))
+    watch = Watch(n_steps, 1, None, strategy.learning_rate)
+    planned = ("watch", "rate", "stop", "unfreeze")
+    lasting = [(name, each) for name, each in net.callbacks_ if name not in planned]
     # Other rows than before: full steps at once would undo much of what was learned.
+    net.callbacks_ = [*lasting[:_N_DEFAULT], ("watch", watch), *lasting[_N_DEFAULT:]]
     net.callbacks_.append(("rate", RiseOnce(n_steps)))
-    with seeded(seed):
-        net.set_params(max_epochs=1, train_split=None)
-        net.partial_fit(dataset)
-    settle(network)
+    for group in net.optimizer_.param_groups:
+        group["lr"] = strategy.learning_rate * group["factor"]
+    parts = (network, net.criterion_, net.optimizer_)
+    before = [copy.deepcopy(part.state_dict()) for part in parts]
+    n_epochs = len(net.history)
+    network.begin_where_the_body_does()
+    network.unfreeze_from(0)
+    try:
+        with seeded(seed):
+            net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
+            net.partial_fit(dataset)
+        _drop_unfinished(net)
+        settle(network)
+    except BaseException:
+        for part, state in zip(parts, before, strict=True):
+            part.load_state_dict(state)
+        del net.history[n_epochs:]
+        network.eval().requires_grad_(False)
+        raise
+    tuned.interrupted = watch.amid_epoch
 
 
 def raise_interrupt(tuned: Tuned | None) -> None:
     """Pass on a Ctrl-C that ended a training, now that nothing is left half done."""
     if tuned is not None and tuned.interrupted:
         raise KeyboardInterrupt(
-            f"fine-tuning was ended after {len(tuned.history)} epochs; the estimator can be used "
+            f"fine-tuning was ended in epoch {len(tuned.history) + 1}; the estimator can be used "
             "as it is"
         )
 
@@ -279,6 +302,24 @@ def features_of(
 def to_device(batch: Any, device: torch.device) -> Any:
     """A tensor, or a tuple of them, on a device."""
     return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
+
+
+def _drop_unfinished(net: NeuralNet) -> None:
+    """Forget an epoch that an interrupt has ended."""
+    if net.history and "dur" not in net.history[-1]:
+        del net.history[-1]
+
+
+def _check_rows(usable: np.ndarray, targets: Targets, strategy: FineTune) -> None:
+    """See that there is something to learn from among the rows that could be read."""
+    labelled = usable & targets.labelled
+    some = f"of {len(usable)} rows, {labelled.sum()} have a label and a weight and could be read"
+    if not labelled.any():
+        raise ValueError(f"there is nothing to learn from: {some}")
+    if targets.task == "classification" and len(np.unique(targets.codes[labelled])) < 2:
+        raise ValueError(f"fine-tuning needs at least 2 classes, and {some}, all of one class")
+    if strategy.alignment is not None and not (usable & ~targets.labelled).any():
+        raise ValueError(f"alignment={strategy.alignment!r}: no row of the target could be read")
 
 
 def _split(

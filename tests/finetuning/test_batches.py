@@ -129,7 +129,9 @@ def test_mixup_blends_inputs_and_labels_by_one_share_per_batch():
     mean, scale = batches.dataset.targets.location
     blended = 0
     for inputs, targets in batches:
-        assert_allclose(targets["values"].numpy() * scale + mean, inputs, rtol=1e-5)
+        values = torch.lerp(targets["other_values"], targets["values"], targets["share"][:, None])
+        assert len(targets["share"].unique()) == 1
+        assert_allclose(values.numpy() * scale + mean, inputs, rtol=1e-5)
         blended += int((inputs != inputs.round()).sum())
     assert blended > 20
 
@@ -146,13 +148,14 @@ def test_mixup_blends_each_row_of_a_batch_with_another_of_it():
     assert_allclose(np.sort(partners), np.arange(1, 13), atol=1e-3)
 
 
-def test_mixup_blends_the_weights_of_the_rows_along():
+def test_mixup_keeps_the_weight_of_each_row_beside_its_label():
     n = 30
     weights = np.arange(1.0, n + 1)
     targets = encode_targets(np.arange(n) % 2, n_rows=n, sample_weight=weights)
     inputs = ArrayInputs(weights[:, None] / weights.mean(), (1,))
     for batch, of_rows in Batches(Rows(inputs, targets, np.arange(n), seed=0, mixup=1.0), 10):
-        assert_allclose(of_rows["weights"], batch[:, 0], rtol=1e-5)
+        blend = torch.lerp(of_rows["other_weights"], of_rows["weights"], of_rows["share"])
+        assert_allclose(blend, batch[:, 0], rtol=1e-5)
 
 
 def test_mixup_never_blends_labelled_with_unlabelled_rows():
@@ -167,9 +170,9 @@ def test_mixup_never_blends_labelled_with_unlabelled_rows():
             labelled = of_rows["labelled"]
             assert_allclose(batch[:, 0], labelled.float(), atol=1e-6)
             assert_allclose(of_rows["weights"] > 0, labelled)
-            sums = of_rows["values"].sum(1)
-            assert_allclose(sums, labelled.float(), atol=1e-6)
-            mixed += int(((of_rows["values"] > 0.01) & (of_rows["values"] < 0.99)).sum())
+            for values in (of_rows["values"], of_rows["other_values"]):
+                assert_allclose(values.sum(1), labelled.float(), atol=1e-6)
+            mixed += int((of_rows["values"] != of_rows["other_values"]).sum())
     assert mixed > 20
 
 

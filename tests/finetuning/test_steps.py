@@ -338,7 +338,7 @@ def test_rates_rise_once_to_their_heights_and_stay_there():
 def test_stages_are_unfrozen_one_by_one_from_the_deepest_after_the_head(every, first):
     layers = (nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3))
     network = network_of(*layers)
-    gradual = UnfreezeGradually(3, every)
+    gradual = UnfreezeGradually([2, 1, 0], every)
     seen = []
 
     class Note(UnfreezeGradually):
@@ -347,7 +347,7 @@ def test_stages_are_unfrozen_one_by_one_from_the_deepest_after_the_head(every, f
             seen.append(min(moving, default=3))
             assert moving == list(range(seen[-1], 3))
 
-    note = Note(3, every)
+    note = Note([2, 1, 0], every)
     net, dataset = net_of(network, [("unfreeze", gradual), ("note", note)], epochs=6)
     before = copies(network)
     net.fit(dataset)
@@ -358,7 +358,7 @@ def test_stages_are_unfrozen_one_by_one_from_the_deepest_after_the_head(every, f
 
 def test_a_second_training_begins_with_the_head_alone_again():
     network = network_of(nn.Linear(4, 3))
-    gradual = UnfreezeGradually(1, 1)
+    gradual = UnfreezeGradually([0], 1)
     for _ in range(2):
         gradual.on_train_begin(None)
         for frozen in (True, False):
@@ -398,7 +398,7 @@ def test_the_objective_is_told_how_far_the_training_is():
     net, dataset = net_of(network, [("watch", watch)], epochs=2, batch_size=8)
     net.fit(dataset)
     assert_allclose(progress, np.arange(1, 7) / 6)
-    assert watch.epochs_done == 2
+    assert not watch.amid_epoch
 
 
 def test_a_net_that_is_watched_shows_its_epochs_and_can_be_pickled_afterwards(capsys):
@@ -410,7 +410,7 @@ def test_a_net_that_is_watched_shows_its_epochs_and_can_be_pickled_afterwards(ca
     assert "tuning" in shown
     assert "2/2" in shown
     assert "train_loss" in shown
-    assert pickle.loads(pickle.dumps(watch)).epochs_done == 2
+    assert pickle.loads(pickle.dumps(watch)).n_epochs == 2
 
 
 def test_momentum_and_the_like_pass_through_to_the_optimizer():

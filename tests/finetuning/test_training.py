@@ -9,12 +9,14 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, PretrainedCNNFeatures
 from sktransfer.finetuning.alignment import coral_loss, mmd_loss
+from sktransfer.finetuning.batches import ArrayInputs, Batches, Rows
 from sktransfer.finetuning.penalties import relational_penalty
+from sktransfer.finetuning.targets import encode_targets
 from tests.networks import TwoStages
 
 
@@ -278,7 +280,7 @@ def test_an_interrupt_leaves_a_usable_estimator(unfreeze, some):
     with pytest.raises(KeyboardInterrupt, match="can be used"):
         classifier.fit(*some)
     assert classifier.score(*some) > 0.5
-    assert len(classifier.history_) == 3
+    assert len(classifier.history_) == 2  # whole epochs
     assert not any(p.requires_grad for p in classifier.features_.module_.parameters())
     assert not classifier.features_.module_.training
 
@@ -351,7 +353,7 @@ def domains(digits):
     return X, y, np.repeat([1, -1], 200)
 
 
-@pytest.mark.parametrize(("alignment", "weight"), [("coral", 100.0), ("mmd", 3.0), ("dann", 1.0)])
+@pytest.mark.parametrize(("alignment", "weight"), [("coral", 100.0), ("mmd", 3.0), ("dann", 3.0)])
 def test_alignment_brings_the_domains_together(alignment, weight, domains):
     X, y, domain = domains
     features = images_of(layer="second")  # 16 of them, by which domains may overlap
@@ -411,3 +413,132 @@ def test_a_network_without_weights_cannot_be_unfrozen(some):
 
     with pytest.raises(ValueError, match="unfreeze=1 finds no weight"):
         tuned(*some, 1, features=images_of(Flat, layer="output"))
+
+
+# --- what a review found ------------------------------------------------------------------------
+
+
+def test_stopping_by_an_own_callback_is_no_interrupt(some):
+    stop = EarlyStopping(
+        monitor="train_loss", patience=2, threshold=10, threshold_mode="abs", sink=lambda _: None
+    )
+    classifier = tuned(*some, epochs=20, callbacks=[stop])
+    assert len(classifier.history_) == 3
+    assert classifier.score(*some) > 0.5
+
+
+def test_stages_without_weights_are_no_stages(some):
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+    )  # fmt: skip
+    classifier = tuned(*some, 1, features=images_of(net, layer="output"))
+    assert classifier.trained_parameters_ == ("2.weight", "2.bias")
+
+
+def test_gradual_unfreezing_that_never_begins_is_an_error(some):
+    with pytest.raises(ValueError, match=r"gradual=5 unfreezes .* epochs=3"):
+        tuned(*some, "all", gradual=5, epochs=3)
+
+
+def test_only_what_was_awake_in_the_end_counts_as_trained(some, source):
+    classifier = tuned(*some, "all", gradual=2, epochs=3)
+    assert {name.split(".")[0] for name in classifier.trained_parameters_} == {"second"}
+    found = weights_of(classifier)
+    assert all(np.array_equal(source[n], found[n]) for n in source if n.startswith("first"))
+    sizes = [found[name].size for name in classifier.trained_parameters_]
+    head = classifier.coef_.size + classifier.intercept_.size
+    assert classifier.n_trained_parameters_ == sum(sizes) + head
+
+
+def test_gradual_unfreezing_skips_stages_that_have_nothing_to_train(some, source):
+    found = weights_of(tuned(*some, "first", gradual=1, epochs=2))
+    assert not np.array_equal(found["first.0.weight"], source["first.0.weight"])
+
+
+class Tied(nn.Module):
+    """Two layers share a weight, of which the later one has the first name."""
+
+    def __init__(self):
+        super().__init__()
+        late, early = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU())
+        self.late = nn.ModuleDict({"conv": nn.Sequential(late, nn.ReLU())})
+        self.early = nn.Sequential(early, nn.ReLU())
+        self.middle = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
+        early.weight = late.weight
+
+    def forward(self, x):
+        return self.late["conv"](self.middle(self.early(self.stem(x)))).flatten(1)
+
+
+def test_a_tied_weight_is_not_cut_off_by_the_cached_trunk(some):
+    found = [
+        tuned(
+            *some, "late.conv", features=images_of(Tied, layer="output"), cache_trunk=cached,
+            learning_rate=0.01,
+        ).predict_proba(some[0])
+        for cached in (True, False)
+    ]  # fmt: skip
+    assert_allclose(found[0], found[1], atol=1e-3)
+
+
+def test_mixup_keeps_the_weight_of_a_rare_class():
+    # Of the loss, classes of 100 and 900 rows with balanced weights have one half each.
+    y = (np.arange(1000) < 100).astype(int)
+    targets = encode_targets(y, n_rows=1000, class_weight="balanced")
+    inputs = ArrayInputs(np.zeros((1000, 1), "f4"), (1,))
+    rows = Rows(inputs, targets, np.arange(1000), seed=0, mixup=1.0)
+    share = np.zeros(2)
+    for _ in range(20):
+        for _, t in Batches(rows, 100):
+            own, other = t["values"] * t["weights"][:, None], t["other_values"]
+            other = other * t["other_weights"][:, None]
+            share += torch.lerp(other, own, t["share"][:, None]).sum(0).numpy()
+    assert_allclose(share / share.sum(), 0.5, atol=0.02)
+
+
+def test_a_transformer_can_be_told_that_whole_numbers_are_numbers(some):
+    X = some[0]
+    price = np.round(X.mean((1, 2)) * 1000)
+    strategy = FineTune("all", epochs=1, task="regression")
+    features = images_of(strategy=strategy).fit(X, price)
+    module = features.module_
+    weights = sum(p.numel() for part in (module.first, module.second) for p in part.parameters())
+    assert features.n_trained_parameters_ == weights + 257  # a head of one output
+
+
+@pytest.mark.parametrize("bad", [-1, np.nan])
+def test_class_weights_that_are_none_are_errors(bad, some):
+    with pytest.raises(ValueError, match="class_weight must be finite and not negative"):
+        tuned(*some, class_weight={3: bad})
+
+
+def test_rows_without_weight_do_not_balance(some):
+    X, y = some
+    weight = np.where(np.arange(160) < 80, 1.0, 0.0)
+    strategy = FineTune("all", epochs=2, class_weight="balanced")
+    weighted = FineTunedClassifier(images_of(), strategy=strategy, random_state=0)
+    fewer = FineTunedClassifier(images_of(), strategy=strategy, random_state=0)
+    assert_allclose(
+        weighted.fit(X, y, sample_weight=weight).predict_proba(X),
+        fewer.fit(X[:80], y[:80]).predict_proba(X),
+        atol=1e-4,
+    )
+
+
+def test_unreadable_rows_that_leave_nothing_to_learn_are_errors(some):
+    broken = np.full((8, 8), np.nan)
+    X, y = [*some[0][:6], *[broken] * 6], np.repeat([0, 1], 6)
+    features = images_of(on_error="nan")
+    with (
+        pytest.warns(UserWarning, match="6 of 12 images"),
+        pytest.raises(ValueError, match="2 classes, and of 12 rows, 6 .* all of one class"),
+    ):
+        tuned(X, y, features=features)
+    domain = np.repeat([1, -1], 6)
+    with (
+        pytest.warns(UserWarning, match="6 of 12 images"),
+        pytest.raises(ValueError, match="no row of the target could be read"),
+    ):
+        tuned(X, np.arange(12) % 2, features=features, alignment="mmd", domain=domain)

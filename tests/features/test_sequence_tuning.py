@@ -1,0 +1,154 @@
+"""Recurrent networks that are tuned on labels."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, RNNSequenceFeatures
+
+
+def waves(n=60, lengths=(30, 50), n_channels=1):
+    """Ragged series of two frequencies, and which they are."""
+    draw = np.random.RandomState(0)
+    y = np.arange(n) % 2
+    X = []
+    for kind in y:
+        time = np.arange(draw.randint(*lengths))[:, None]
+        phase = draw.uniform(0, 6, n_channels)
+        noise = draw.normal(0, 0.5, (len(time), n_channels))
+        X.append(np.sin(time * (0.4 + 0.15 * kind) + phase) + noise)
+    return X, y
+
+
+class Strided(nn.Module):
+    """A convolution over time, of which fewer steps come out than go in."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 5, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.conv(x.transpose(1, 2)).relu().transpose(1, 2)
+
+
+NETWORKS = {
+    "default": {},
+    "gru, two layers, both directions": {
+        "backbone": "gru", "weights": "random", "num_layers": 2, "bidirectional": True,
+        "hidden_size": 6,
+    },
+    "rnn, projected": {
+        "backbone": "rnn", "weights": "random", "hidden_size": 8, "output_dim": 12,
+        "views": "z+d4", "pooling": "mean+max+min+std+last",
+    },
+    "attention": {
+        "weights": "random", "hidden_size": 6, "pretraining": "contrastive",
+        "pooling": "attention+mean", "views": "z",
+    },
+    "one of torch's own": {
+        "backbone": lambda: nn.LSTM(2, 5, batch_first=True), "views": "g", "pooling": "mean+ppv",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_trained_computes_the_features_that_are_read(name):
+    how = NETWORKS[name]
+    X, _ = waves(12, n_channels=2)
+    fitted = RNNSequenceFeatures(random_state=0, **how).fit(X)
+    tunable = fitted._tunable(X)
+    inputs, _ = tunable.inputs(("all",), FineTune("all"))
+    with torch.inference_mode():
+        found = tunable.body.eval()(inputs.batch(np.arange(12), training=False)).numpy()
+    expected = fitted.transform(X)
+    assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_modules_of_ones_own_are_tuned_on_rows_of_any_length():
+    X, _ = waves(12, lengths=(20, 22))
+    fitted = RNNSequenceFeatures(Strided, pooling="mean+max", random_state=0).fit(X)
+    tunable = fitted._tunable(X)
+    inputs, _ = tunable.inputs(("all",), FineTune("all"))
+    with torch.inference_mode():
+        found = tunable.body(inputs.batch(np.arange(12), training=False)).numpy()
+    assert_allclose(found, fitted.transform(X), atol=1e-5)
+    tuned = RNNSequenceFeatures(
+        Strided, pooling="mean", random_state=0, strategy=FineTune("all", epochs=2)
+    ).fit(X, np.arange(12) % 2)
+    assert tuned.trained_parameters_ == ("conv.weight", "conv.bias")
+
+
+def test_tuning_beats_the_frozen_features_it_began_with():
+    X, y = waves(240)
+    features = RNNSequenceFeatures(
+        weights="random", hidden_size=16, views="z", pooling="last", append_stats=False,
+        random_state=0,
+    )  # fmt: skip
+    scores = [
+        FineTunedClassifier(features, strategy=strategy, random_state=0)
+        .fit(X[:160], y[:160])
+        .score(X[160:], y[160:])
+        for strategy in ("frozen", FineTune("all", epochs=20, learning_rate=3e-3))
+    ]
+    assert scores[1] > scores[0] + 0.05
+
+
+def test_only_the_last_layer_moves_if_one_is_asked_for():
+    X, y = waves(24)
+    how = {"weights": "random", "hidden_size": 4, "num_layers": 2, "random_state": 0}
+    before = RNNSequenceFeatures(**how).fit(X).module_.state_dict()
+    tuned = RNNSequenceFeatures(**how, strategy=FineTune(1, epochs=2)).fit(X, y)
+    moved = [n for n, t in tuned.module_.state_dict().items() if not torch.equal(t, before[n])]
+    assert moved
+    assert {name.split("_")[-1] for name in moved} == {"l1"}
+    assert len(tuned.history_) == 2
+    assert tuned.trained_parameters_ == tuple(moved)
+
+
+def test_the_seed_decides_and_padding_does_not():
+    X, y = waves(30)
+    how = {"views": "z", "pooling": "mean+ppv", "random_state": 0}
+    strategy = FineTune("all", epochs=2)
+    first, again = (
+        RNNSequenceFeatures(**how, strategy=strategy).fit(X, y).transform(X) for _ in range(2)
+    )
+    assert_array_equal(first, again)
+    padded = np.full((30, 60, 1), np.nan)
+    for row, series in zip(padded, X, strict=True):
+        row[: len(series)] = series
+    other = RNNSequenceFeatures(**how, strategy=strategy).fit(padded, y).transform(X)
+    assert_allclose(other, first, atol=1e-5)
+
+
+def test_tokens_are_tuned_with_their_embedding():
+    draw = np.random.RandomState(0)
+    X = [draw.randint(0, 5, draw.randint(8, 20)) for _ in range(60)]
+    y = np.array([(tokens == 3).sum() for tokens in X], dtype=float)
+    regressor = FineTunedRegressor(
+        RNNSequenceFeatures(vocabulary_size=5, hidden_size=16, pooling="mean+last", random_state=0),
+        strategy=FineTune("all", epochs=20, learning_rate=0.01),
+        random_state=0,
+    ).fit(X, y)
+    assert any("embedding" in name for name in regressor.trained_parameters_)
+    assert regressor.score(X, y) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("how", "strategy", "message"),
+    [
+        ({}, {"augment": "light"}, "augment changes images"),
+        ({}, {"mixup": 0.3}, "mixup blends rows of one shape"),
+        ({}, {"penalty": "delta"}, "compares feature maps, which only images have"),
+        ({"num_layers": 2, "layer": 0}, {}, "reads its last layer; set layer=-1"),
+        ({"num_layers": 2}, {"unfreeze": 3}, "unfreeze=3 asks for 3 stages"),
+    ],
+)
+def test_what_sequences_cannot_do_is_said(how, strategy, message):
+    X, y = waves(10)
+    features = RNNSequenceFeatures(
+        weights="random", hidden_size=4, random_state=0, **how, strategy=FineTune(**strategy)
+    )
+    with pytest.raises(ValueError, match=message):
+        features.fit(X, y)
