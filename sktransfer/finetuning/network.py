@@ -149,6 +149,7 @@ class TunedNetwork(nn.Module):
         self.head.requires_grad_(True)
         for name, parameter in self.body.module.named_parameters():
             parameter.requires_grad_(self._stage_of.get(name, -1) >= first)
+        self._modes = self._modes_of_modules()
         self.train(self.training)
 
     def awake(self) -> tuple[str, ...]:
@@ -171,20 +172,30 @@ class TunedNetwork(nn.Module):
         A frozen batch norm in training mode would go on moving its statistics, and a frozen
         dropout would go on dropping.
         """
-        super().train(mode)
-        self.body.eval()
-        if not mode:
-            return self
+        for module, moving in self._modes:  # skorch asks before every step
+            wanted = mode and moving
+            if module.training is not wanted:
+                module.training = wanted
+        return self
+
+    def _modes_of_modules(self) -> list[tuple[nn.Module, bool]]:
+        """Each module, and whether training is to be in training mode for it."""
+        moving = {id(self): True, id(self.head): True}
         for module in self.body.module.modules():
             own = list(module.parameters())
-            moving = bool(own) and all(parameter.requires_grad for parameter in own)
+            trains = bool(own) and all(parameter.requires_grad for parameter in own)
             if isinstance(module, _NormBase):
-                moving = moving and self._batch_norm == "update"
+                trains = trains and self._batch_norm == "update"
             if isinstance(module, nn.RNNBase):  # cuDNN gives gradients in training mode only
-                moving = any(parameter.requires_grad for parameter in own)
-            module.training = moving
-        _wake_parameterless(self.body.module)
-        return self
+                trains = any(parameter.requires_grad for parameter in own)
+            moving[id(module)] = trains
+        # Dropout and the like act where all that their parent trains is trained.
+        for parent in self.body.module.modules():
+            for child in parent.children() if moving[id(parent)] else ():
+                still = any(isinstance(each, _NormBase) for each in child.modules())
+                if not still and not any(True for _ in child.parameters()):
+                    moving |= {id(each): True for each in child.modules()}
+        return [(module, moving.get(id(module), False)) for module in self.modules()]
 
     def forward(self, batch: Any) -> Output:
         """Scores and features of a batch, and in training what penalties look at."""
@@ -201,13 +212,3 @@ class TunedNetwork(nn.Module):
                 else:
                     source = self.head.standardise(self._source[0](batch))
         return Output(self.head(standardised), standardised, source, maps, source_maps)
-
-
-def _wake_parameterless(module: nn.Module) -> None:
-    """Let dropout and the like act where all that their parent trains is trained."""
-    for parent in module.modules():
-        if parent.training:
-            for child in parent.children():
-                still = any(isinstance(each, _NormBase) for each in child.modules())
-                if not still and not any(True for _ in child.parameters()):
-                    child.train()

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
@@ -244,7 +244,7 @@ def check_strategy(strategy: Any) -> None:
             raise ValueError(f"{name} must be one of {options}, got {value!r}")
     for name in ("optimizer", "augment"):
         value = getattr(strategy, name)
-        known = tuple(OPTIMIZERS) if name == "optimizer" else (None, *AUGMENTATIONS)
+        known = OPTIMIZERS if name == "optimizer" else (None, *AUGMENTATIONS)
         if not callable(value) and not any(value is k or _same(value, k) for k in known):
             raise ValueError(f"{name} must be one of {known} or callable, got {value!r}")
     for name in ("epochs", "batch_size", "patience"):
