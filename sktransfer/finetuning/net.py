@@ -18,6 +18,9 @@ from sktransfer.finetuning.strategy import PENALTY_WEIGHTS, FineTune
 _PLATEAU_EPOCHS = 3
 _MOMENTUM = 0.9
 
+_LEAST_WARMUP = 32
+"""Steps. An epoch of 200 rows has three; after a rise so short features were destroyed."""
+
 
 def make_net(
     network: TunedNetwork,
@@ -66,9 +69,9 @@ def planned_callbacks(
         callbacks.append(("rate", policy(patience=_PLATEAU_EPOCHS)))
     else:
         warmup = 0 if strategy.schedule == "one-cycle" else strategy.warmup_epochs
-        factor = rate_over_steps(
-            strategy.schedule, strategy.epochs * n_steps, round(warmup * n_steps)
-        )
+        total = strategy.epochs * n_steps
+        rising = max(round(warmup * n_steps), min(_LEAST_WARMUP, total // 4)) if warmup else 0
+        factor = rate_over_steps(strategy.schedule, total, rising)
         policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")
         callbacks.append(("rate", policy(lr_lambda=factor)))
     if held_out:

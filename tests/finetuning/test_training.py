@@ -542,3 +542,20 @@ def test_unreadable_rows_that_leave_nothing_to_learn_are_errors(some):
         pytest.raises(ValueError, match="no row of the target could be read"),
     ):
         tuned(X, np.arange(12) % 2, features=features, alignment="mmd", domain=domain)
+
+
+class Rates(Callback):
+    """Notes the learning rate of every step."""
+
+    seen: list = []  # noqa: RUF012
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        self.seen.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def test_rates_rise_over_a_quarter_of_the_steps_if_there_are_few(some):
+    # A rise of one epoch, which of 64 rows is two steps, destroyed the features.
+    Rates.seen.clear()
+    tuned(some[0][:64], some[1][:64], epochs=10, schedule="constant", callbacks=[Rates()])
+    expected = np.r_[np.arange(1, 6) / 6, np.ones(15)] * 1e-3
+    assert_allclose(Rates.seen, expected)
