@@ -149,7 +149,7 @@ class FineTuned(BaseEstimator):
             n_rows=self.features_._count(X),
             task=self._task,
             classes=None if self._fitted_task == "multilabel" else getattr(self, "classes_", None),
-            location=None if self._fitted_task != "regression" else self._location,
+            location=self._location,
             class_weight=strategy.class_weight,
             outputs=self._n_outputs,
             **of_rows,

@@ -152,6 +152,10 @@ class TunedNetwork(nn.Module):
         self._modes = self._modes_of_modules()
         self.train(self.training)
 
+    def wake(self) -> None:
+        """Train again what was trained last, after all has been frozen to be read."""
+        self.unfreeze_from(self._first)
+
     def awake(self) -> tuple[str, ...]:
         """Names of the body's parameters that are trained by now."""
         return tuple(name for name, stage in self._stage_of.items() if stage >= self._first)

@@ -15,8 +15,11 @@ PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 
-RESERVED = ("watch", "clip", "draw", "unfreeze", "rate", "stop")
-"""Names of our own callbacks."""
+PLANNED = ("unfreeze", "rate", "stop")
+"""Names of our callbacks that plan a whole training."""
+
+RESERVED = (*PLANNED, "watch", "clip", "draw")
+"""Names of all our callbacks."""
 
 PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
 """What ``penalty_weight=None`` stands for."""

@@ -29,7 +29,7 @@ from sktransfer.finetuning.steps import (
     RiseOnce,
     Watch,
 )
-from sktransfer.finetuning.strategy import FineTune
+from sktransfer.finetuning.strategy import PLANNED, FineTune
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 
@@ -38,9 +38,6 @@ _PROBE_ROWS = 5000
 
 _HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
 """Rows, of each class in classification, that ``early_stopping="auto"`` wants to hold out."""
-
-_N_DEFAULT = 4
-"""Callbacks that skorch brings, which come first: timer, two losses, log."""
 
 _NOTED = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
 
@@ -218,7 +215,9 @@ def rebuild(
     network = TunedNetwork(body, own, trained, strategy.batch_norm, None).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
     objective = Objective(loss, None, 0, None, 0, own.weight.shape[1])
-    net = make_net(network, objective, strategy, device, lasting_callbacks(network, strategy, None))
+    watch = Watch(1, 1, None, strategy.learning_rate)
+    callbacks = [("watch", watch), *lasting_callbacks(network, strategy, None)]
+    net = make_net(network, objective, strategy, device, callbacks)
     with seeded(0):
         net.initialize()
     for epoch in history:
@@ -240,10 +239,12 @@ def go_on(tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, se
     )
     n_steps = len(Batches(dataset, strategy.batch_size))
     watch = Watch(n_steps, 1, None, strategy.learning_rate)
-    planned = ("watch", "rate", "stop", "unfreeze")
-    lasting = [(name, each) for name, each in net.callbacks_ if name not in planned]
+    net.callbacks_ = [
+        (name, watch if name == "watch" else each)
+        for name, each in net.callbacks_
+        if name not in PLANNED
+    ]
     # Other rows than before: full steps at once would undo much of what was learned.
-    net.callbacks_ = [*lasting[:_N_DEFAULT], ("watch", watch), *lasting[_N_DEFAULT:]]
     net.callbacks_.append(("rate", RiseOnce(n_steps)))
     for group in net.optimizer_.param_groups:
         group["lr"] = strategy.learning_rate * group["factor"]
@@ -251,7 +252,7 @@ def go_on(tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, se
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     n_epochs = len(net.history)
     network.begin_where_the_body_does()
-    network.unfreeze_from(0)
+    network.wake()
     try:
         with seeded(seed):
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)

@@ -582,3 +582,12 @@ def test_a_sparse_indicator_is_several_labels(some):
 def test_callbacks_that_are_none_or_clash_are_errors(callbacks, message, some):
     with pytest.raises(ValueError, match=message):
         classifier(FineTune(callbacks=callbacks)).fit(*some)
+
+
+def test_going_on_trains_no_stage_that_was_never_unfrozen(some):
+    strategy = FineTune("all", epochs=3, gradual=2)
+    fitted = classifier(strategy).fit(*some)  # the first stage would have come after 4 epochs
+    before = fitted.features_.module_.first[0].weight.detach().clone()
+    fitted.set_params(strategy__augment="light").partial_fit(*some)  # so that all of it runs
+    assert bool((fitted.features_.module_.first[0].weight == before).all())
+    assert {name.split(".")[0] for name in fitted.trained_parameters_} == {"second"}
