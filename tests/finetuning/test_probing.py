@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer.finetuning.probing import fit_head
@@ -27,29 +28,60 @@ def one_hot(codes, n_classes):
     return np.eye(n_classes, dtype=np.float32)[codes]
 
 
+def scaled(features, weights, power):
+    """Features divided by a power of their deviations, by scikit-learn's scaler."""
+    scaler = StandardScaler().fit(features, sample_weight=weights)
+    scale = scaler.scale_**power * scaler.scale_.mean() ** (1 - power)
+    return (features - scaler.mean_) / scale
+
+
+def all_fits(features, codes, weights):
+    """Probabilities and loss on rows left out, of every scaling and penalty."""
+    order = np.argsort(codes, kind="stable")
+    fold_of = np.empty(len(codes), dtype=int)
+    fold_of[order] = np.arange(len(codes)) % 3
+    for power in (1.0, 0.5):
+        table = scaled(features, weights, power)
+        for C in np.logspace(-4, 0, 9):
+            loss = 0
+            for fold in range(3):
+                learn, look = fold_of != fold, fold_of == fold
+                model = LogisticRegression(C=C, max_iter=1000)
+                model.fit(table[learn], codes[learn], sample_weight=weights[learn])
+                found = model.predict_proba(table[look])
+                loss += log_loss(codes[look], found, sample_weight=weights[look], normalize=False)
+            model = LogisticRegression(C=C, max_iter=1000).fit(table, codes, sample_weight=weights)
+            yield model.predict_proba(table), loss
+
+
+def assert_is_the_best_fit(found, codes, weights):
+    fits = list(all_fits(FEATURES, codes, weights))
+    least = min(loss for _, loss in fits)
+    of_found = [loss for expected, loss in fits if np.abs(expected - found).max() < 1e-3]
+    assert of_found
+    assert min(of_found) <= least * 1.001
+
+
 @pytest.mark.parametrize("weights", [UNIFORM, WEIGHTS])
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_final_head_is_logistic_regression_on_standardised_features(weights, n_classes):
+def test_a_final_head_is_the_logistic_regression_that_is_best_on_rows_left_out(weights, n_classes):
     codes = np.minimum(CODES, n_classes - 1)
     head = fit_head(FEATURES, one_hot(codes, n_classes), weights, task="classification", final=True)
     scaler = StandardScaler().fit(FEATURES, sample_weight=weights)
     assert_allclose(head.mean, scaler.mean_, rtol=1e-4, atol=1e-5)
-    assert_allclose(head.scale, scaler.scale_, rtol=1e-4)
-    table = scaler.transform(FEATURES)
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(table, codes, sample_weight=weights)
-    found = softmax(scores_of(head, FEATURES), axis=1)
-    assert_allclose(found, model.predict_proba(table), atol=1e-3)
+    assert_is_the_best_fit(softmax(scores_of(head, FEATURES), axis=1), codes, weights)
 
 
 def test_a_final_head_of_several_labels_is_one_logistic_regression_for_each():
     labels = np.stack([CODES > 0, FEATURES[:, 4] > -9, CODES > 1], 1).astype(np.float32)
     head = fit_head(FEATURES, labels, WEIGHTS, task="multilabel", final=True)
-    scaler = StandardScaler().fit(FEATURES, sample_weight=WEIGHTS)
-    table = scaler.transform(FEATURES)
     found = expit(scores_of(head, FEATURES))
-    for column, label in enumerate(labels.T):
-        model = LogisticRegression(C=1.0, max_iter=1000).fit(table, label, sample_weight=WEIGHTS)
-        assert_allclose(found[:, column], model.predict_proba(table)[:, 1], atol=1e-3)
+    fits = [list(all_fits(FEATURES, label.astype(int), WEIGHTS)) for label in labels.T]
+    of_powers = [[min(several[start : start + 9], key=lambda fit: fit[1]) for several in fits]
+                 for start in (0, 9)]  # fmt: skip
+    best = min(of_powers, key=lambda fits: sum(loss for _, loss in fits))
+    for column, (expected, _) in enumerate(best):
+        assert_allclose(found[:, column], expected[:, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize("weights", [UNIFORM, WEIGHTS])
@@ -77,10 +109,24 @@ def test_a_head_to_begin_with_is_less_sure_than_a_final_one():
 
 
 def test_a_head_to_begin_with_does_not_blow_up_what_hardly_moves():
-    head = fit_head(FEATURES, one_hot(CODES, 3), UNIFORM, task="classification")
+    head = fit_head(FEATURES, one_hot(CODES, 3), UNIFORM, task="regression")
     std = FEATURES.astype(np.float64).std(0)
     assert_allclose(head.scale, np.maximum(std, 0.1 * std.mean()), rtol=1e-5)
     assert (head.scale.numpy() > std + 1e-6).any()
+
+
+def test_features_keep_some_of_their_scale_where_that_predicts_better():
+    rng = np.random.RandomState(0)
+    codes = np.arange(60) % 2
+    noise = rng.normal(size=(60, 200)) * 0.1  # much of it, and small
+    signal = 3 * (2 * codes - 1)[:, None] + rng.normal(size=(60, 2)) * 2
+    for noisy, power in ((noise, 0.5), (noise * 30, 1.0)):
+        features = np.hstack([signal * (1 if power < 1 else 0.03), noisy]).astype(np.float32)
+        if power == 1.0:
+            features = np.hstack([signal * 0.03, rng.normal(size=(60, 2)) * 30]).astype(np.float32)
+        head = fit_head(features, one_hot(codes, 2), np.ones(60), task="classification", final=True)
+        std = features.astype(np.float64).std(0)
+        assert_allclose(head.scale, std**power * std.mean() ** (1 - power), rtol=1e-4)
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
