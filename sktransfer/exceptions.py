@@ -22,3 +22,7 @@ class WeightsMismatchError(ValueError):
 
 class ConversionError(RuntimeError):
     """OpenVINO cannot run a network, or not with torch's result."""
+
+
+class DomainWarning(UserWarning):
+    """Domains were not told apart, so that there is nothing to adapt."""

@@ -10,14 +10,20 @@ from pathlib import Path
 import pytest
 
 import sktransfer
+import sktransfer.adaptation
 import sktransfer.datasets
 import sktransfer.exceptions
+import sktransfer.metrics
+import sktransfer.model_selection
 
 ROOT = Path(sktransfer.__file__).parent
 
 # Each room may import from itself and from the rooms before it.
 ORDER = [
     "exceptions",
+    "domains",
+    "metrics",
+    "adaptation",
     "caching",
     "persistence",
     "extraction",
@@ -26,6 +32,7 @@ ORDER = [
     "pretraining",
     "finetuning",
     "features",
+    "model_selection",
     "datasets",
     "demo",
     "extract",
@@ -42,6 +49,13 @@ def test_importing_the_package_loads_neither_torch_nor_scikit_learn():
     assert not {"torch", "torchvision", "timm", "sklearn", "numpy", "PIL"} & set(loaded)
     assert sum(name.startswith("sktransfer") for name in loaded) == 1
     assert len(loaded) < 60  # the standard library's typing and what it needs
+
+
+def test_transfer_between_domains_needs_no_torch():
+    code = "import sys, sktransfer.adaptation, sktransfer.metrics, sktransfer.model_selection"
+    code += "; print('torch' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout == "False\n"
 
 
 def imported_rooms(path):
@@ -82,6 +96,8 @@ def test_weights_only_is_never_switched_off(path):
 
 PUBLIC = {name: getattr(sktransfer, name) for name in sktransfer.__all__}
 PUBLIC["list_images"] = sktransfer.datasets.list_images
+for room in (sktransfer.adaptation, sktransfer.metrics, sktransfer.model_selection):
+    PUBLIC |= {name: getattr(room, name) for name in room.__all__}
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -68,9 +68,9 @@ def resolve_preprocessing(estimator: Any, own: Preprocessing) -> Preprocessing:
     return dataclasses.replace(own, size=size, resize=estimator.resize, **statistics)
 
 
-def resolve_layers(estimator: Any, trace: Trace) -> tuple[str, ...]:
+def resolve_layers(wanted: Any, pooling: str, trace: Trace) -> tuple[str, ...]:
     """Names of the layers that `layer` asks for."""
-    asked = estimator.layer if isinstance(estimator.layer, tuple | list) else (estimator.layer,)
+    asked = wanted if isinstance(wanted, tuple | list) else (wanted,)
     if not asked:
         raise ValueError("layer must name at least one layer, got an empty tuple")
     for layer in asked:
@@ -80,8 +80,8 @@ def resolve_layers(estimator: Any, trace: Trace) -> tuple[str, ...]:
             )
     resolved = tuple(trace.resolve(layer) for layer in asked)
     if len(set(resolved)) < len(resolved):
-        raise ValueError(f"layer={estimator.layer!r} asks for the same layer twice: {resolved}")
-    if estimator.pooling == "cls":
+        raise ValueError(f"layer={wanted!r} asks for the same layer twice: {resolved}")
+    if pooling == "cls":
         for name in resolved:
             trace.activations[name].check_class_token(name)
     return resolved

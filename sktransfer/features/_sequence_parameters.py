@@ -154,10 +154,16 @@ def resolve_poolings(
     return poolings
 
 
-def resolve_layers(estimator: Any, module: nn.Module) -> tuple[int | str, ...]:
+EVERY_LAYER = "every"
+"""For `resolve_layers`: all stacked layers, or what another module returns."""
+
+
+def resolve_layers(wanted: Any, module: nn.Module) -> tuple[int | str, ...]:
     """Numbers of a recurrent network's layers, or names of another module's."""
-    asked = estimator.layer if isinstance(estimator.layer, tuple | list) else (estimator.layer,)
     rnn = recurrent_part(module)
+    if wanted is EVERY_LAYER:
+        return (-1,) if rnn is None else tuple(range(rnn.num_layers))
+    asked = wanted if isinstance(wanted, tuple | list) else (wanted,)
     resolved: list[int | str] = []
     for layer in asked:
         if rnn is not None:
@@ -166,7 +172,7 @@ def resolve_layers(estimator: Any, module: nn.Module) -> tuple[int | str, ...]:
             if not whole or not -n_layers <= layer < n_layers:
                 raise ValueError(
                     f"layer must be an integer from {-n_layers} to {n_layers - 1}, as the network "
-                    f"has {n_layers} layer(s), or a tuple of these; got {estimator.layer!r}"
+                    f"has {n_layers} layer(s), or a tuple of these; got {wanted!r}"
                 )
             resolved.append(int(layer) % n_layers)
         else:

@@ -65,22 +65,24 @@ def fit_on_labels(
     """
     strategy = transformer.strategy
     frozen = type(transformer)(**{**transformer.get_params(deep=False), "strategy": "frozen"})
-    frozen._fit_frozen(X)
+    of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+    if task is None and isinstance(strategy, FineTune) and strategy.task != "auto":
+        task = strategy.task
+    frozen._fit_frozen(X, y, task=task, **of_rows)
     if start is not None:
         _start_from(frozen, getattr(start, "features_", start))
     tuning = strategy if isinstance(strategy, FineTune) else FineTune()
     targets = encode_targets(
         y,
         n_rows=frozen._count(X),
-        task=tuning.task if task is None and tuning.task != "auto" else task,
+        task=task,
         classes=classes,
         class_weight=tuning.class_weight,
-        sample_weight=sample_weight,
-        sample_domain=sample_domain,
+        **of_rows,
     )
     if is_frozen(strategy):
         head = _head_on_frozen(frozen, X, targets)
-        _pass_on(frozen, transformer)
+        pass_on(frozen, transformer)
         return Fitted(targets, head, None)
     tuned = tune(
         frozen._tunable(X),
@@ -90,7 +92,7 @@ def fit_on_labels(
         progress="fine-tuning" if transformer.verbose or verbose else None,
         head=_head_of(start, frozen, targets),
     )
-    _pass_on(frozen, transformer)
+    pass_on(frozen, transformer)
     transformer._take(tuned)
     return Fitted(targets, tuned.head, tuned)
 
@@ -113,7 +115,7 @@ def check_structure(module: nn.Module, start: nn.Module) -> None:
         )
 
 
-def _pass_on(fitted: Any, other: Any) -> None:
+def pass_on(fitted: Any, other: Any) -> None:
     """Give another transformer all that was fitted."""
     forget_table(other)
     parameters = fitted.get_params(deep=False)

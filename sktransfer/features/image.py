@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from sktransfer.backbones.registry import (
 )
 from sktransfer.backbones.weights import module_to_bytes
 from sktransfer.caching import FeatureStore
+from sktransfer.domains import source_mask
 from sktransfer.exceptions import ConversionError, ImageReadError
 from sktransfer.extraction.cached import Drawer, Extracted, extract_cached
 from sktransfer.extraction.engines import Engine, Network, resolve_engine, torch_engine
@@ -56,6 +57,7 @@ from sktransfer.features._image_tuning import (
     roomy,
     views_of,
 )
+from sktransfer.features._layer_choice import choose_layer, is_auto
 from sktransfer.features._parameters import (
     check_parameters,
     resolve_layers,
@@ -68,9 +70,9 @@ from sktransfer.features._shared import (
     forget_table,
     restored_on_error,
 )
-from sktransfer.features._tuning import Fitted, fit_on_labels
+from sktransfer.features._tuning import Fitted, fit_on_labels, pass_on
 from sktransfer.finetuning.strategy import FineTune, is_frozen
-from sktransfer.finetuning.targets import domain_of, weights_of
+from sktransfer.finetuning.targets import weights_of
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 
 # To be raised when the same parameters come to give other numbers.
@@ -104,7 +106,9 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         the network returns), any name of ``module_.named_modules()`` that puts out one
         tensor, or the number of a stage in `stages_` (negative from the deepest). The
         features of several layers are concatenated. A single pass serves all, and ends
-        after the deepest.
+        after the deepest. "auto" chooses among the stages and "penultimate" by the labels given to
+        `fit`: the shallowest whose LogME [4]_, on standardised features, is within a standard
+        error of the highest. It needs one pass over the images of `fit`.
     pooling : {"avg", "max", "avg+max", "gem", "cls", "flatten"}, default="avg"
         How a feature map or a grid of tokens becomes a vector: mean, maximum, both,
         generalised mean with exponent 3 [3]_, the class token of a vision transformer, or
@@ -173,6 +177,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         estimators of a process: copy before you change it.
     layer_ : tuple of str
         Names of the layers in use.
+    layer_scores_ : dict of str to float
+        LogME of each layer that ``layer="auto"`` chose from, the higher the better.
     layers_ : list of str
         All layers that can be asked for, in order of execution.
     stages_ : list of str
@@ -219,6 +225,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
        deep neural networks?", NeurIPS 2014.
     .. [3] F. Radenovic, G. Tolias and O. Chum, "Fine-tuning CNN image retrieval with no human
        annotation", IEEE TPAMI 41(7), 2019, equation 3.
+    .. [4] K. You et al., "LogME: practical assessment of pre-trained models for transfer
+       learning", ICML 2021.
 
     Examples
     --------
@@ -237,6 +245,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     >>> bool(pipeline.fit(images[:200], labels[:200]).score(images[200:], labels[200:]) > 0.9)
     True
     """
+
+    __metadata_request__fit: ClassVar = {"sample_domain": True}
 
     def __init__(
         self,
@@ -332,7 +342,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         """
         check_parameters(self)
         if is_frozen(self.strategy):
-            self._fit_frozen(X, sample_weight, sample_domain)
+            self._fit_frozen(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
         else:
             of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
             raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
@@ -343,7 +353,66 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         check_parameters(self)
         return fit_on_labels(self, X, y, **how)
 
-    def _fit_frozen(self, X: Any, sample_weight: Any = None, sample_domain: Any = None) -> None:
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
+        """Fit, and give the features of the same images.
+
+        With ``layer="auto"`` and a frozen network both take a single pass.
+
+        Parameters
+        ----------
+        X : array, sequence, Series, tensor or Dataset of n images
+        y : array-like or None, default=None
+        **fit_params : dict
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+            Or a DataFrame, after ``set_output``.
+        """
+        if is_auto(self.layer) and is_frozen(self.strategy):
+            check_parameters(self)
+            features = self._fit_frozen(X, y, **fit_params)
+            assert features is not None
+            return features
+        return super().fit_transform(X, y, **fit_params)
+
+    def _fit_frozen(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        sample_domain: Any = None,
+        task: str | None = None,
+    ) -> np.ndarray | None:
+        """Fit without tuning; if that takes the features of X, give them."""
+        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+        if not is_auto(self.layer):
+            self._settle(X, **of_rows)
+            self.__dict__.pop("layer_scores_", None)
+            return None
+        # On an estimator of its own: this one changes only if all goes well.
+        own = type(self)(
+            **{**self.get_params(deep=False), "layer": "penultimate", "strategy": "frozen"}
+        )
+        own._settle(X, **of_rows)
+        own._read_from(tuple(dict.fromkeys((*own.stages_, "penultimate"))))
+        features = np.asarray(own.transform(X))
+        columns = own.feature_slices_
+        layer, own.layer_scores_ = choose_layer(features, columns, y, task=task, **of_rows)
+        own._read_from((layer,))
+        pass_on(own, self)
+        return np.ascontiguousarray(features[:, columns[layer]])
+
+    def _read_from(self, layers: tuple[str, ...]) -> None:
+        """Read these layers from now on."""
+        trace = self._backbone.trace(self.image_size_)
+        self.layer_ = resolve_layers(layers, self.pooling, trace)
+        self._reads = reads_of(trace, self.layer_, self.pooling)
+
+    def _settle(self, X: Any, sample_weight: Any, sample_domain: Any) -> None:
+        """Load the network, and settle image size, layers and pooling."""
         device = resolve_device(self.device)
         engine = resolve_engine(self.engine, device)
         backbone = self._load(device)
@@ -352,7 +421,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         with restored_on_error(self, SEEN):
             items = self._items(X, how.in_channels, reset=True)
             weights_of(sample_weight, len(items))  # not used, and yet looked at
-            domain_of(sample_domain, len(items))
+            source_mask(sample_domain, len(items))
             if how.size is None:
                 size = self._first_image(items, self._size_reader(how))
                 how = dataclasses.replace(how, size=size)
@@ -360,7 +429,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
                 self._first_image(items, self._reader(how))
             assert how.size is not None
             trace = backbone.trace(how.size)
-            layers = resolve_layers(self, trace)
+            layers = resolve_layers(self.layer, self.pooling, trace)
         # All went well: only now does the estimator change.
         self.device_ = str(device)
         self.engine_ = engine
@@ -738,5 +807,5 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.string = self.image_shape is None
         tags.input_tags.allow_nan = self.on_error == "nan"
         tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.target_tags.required = not is_frozen(self.strategy)
+        tags.target_tags.required = not is_frozen(self.strategy) or is_auto(self.layer)
         return tags

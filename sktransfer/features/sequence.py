@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ from sktransfer.backbones.custom import OwnBackbone, name_of_own
 from sktransfer.backbones.recurrent import RecurrentNetwork, Shape, save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
 from sktransfer.caching import FeatureStore
+from sktransfer.domains import source_mask
 from sktransfer.extraction.cached import Drawer
 from sktransfer.extraction.fingerprint import network_fingerprint
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.runner import resolve_device
+from sktransfer.features._layer_choice import choose_layer, is_auto
 from sktransfer.features._sequence_parameters import (
+    EVERY_LAYER,
     check_parameters,
     load_network,
     resolve_layers,
@@ -40,9 +43,9 @@ from sktransfer.features._shared import (
     forget_table,
     restored_on_error,
 )
-from sktransfer.features._tuning import Fitted, fit_on_labels
+from sktransfer.features._tuning import Fitted, fit_on_labels, pass_on
 from sktransfer.finetuning.strategy import FineTune, is_frozen
-from sktransfer.finetuning.targets import domain_of, weights_of
+from sktransfer.finetuning.targets import weights_of
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.pretraining.training import pretrain
@@ -114,7 +117,8 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
     layer : int, str or tuple of these, default=-1
         Which of the stacked layers is read, counted from 0 or, negative, from the last; several
         are concatenated. For your own module that is no torch RNN: -1 for what it returns, or
-        a name of ``module_.named_modules()``.
+        a name of ``module_.named_modules()``. "auto" chooses among the stacked layers by the
+        labels given to `fit`, as in `PretrainedCNNFeatures`.
     views : "auto", str or tuple of str, default="auto"
         What the network is shown: "z", each series normalised to mean 0 and standard deviation
         1; "g", on the scale of the training data; "d", differences between neighbouring steps,
@@ -174,6 +178,8 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         The network, frozen and in evaluation mode.
     views_, pooling_ : tuple of str
         In use.
+    layer_scores_ : dict of str to float
+        LogME of each layer that ``layer="auto"`` chose from.
     layer_ : tuple of int or str
         In use.
     n_channels_ : int
@@ -240,6 +246,8 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
     >>> features.get_feature_names_out()[[0, 64, -1]]
     array(['g_c0_mean_0', 'g_c0_max_0', 'loglength'], dtype=object)
     """
+
+    __metadata_request__fit: ClassVar = {"sample_domain": True}
 
     def __init__(
         self,
@@ -330,7 +338,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         """
         check_parameters(self)
         if is_frozen(self.strategy):
-            self._fit_frozen(X, sample_weight, sample_domain)
+            self._fit_frozen(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
         else:
             of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
             raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
@@ -341,12 +349,58 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         check_parameters(self)
         return fit_on_labels(self, X, y, **how)
 
-    def _fit_frozen(self, X: Any, sample_weight: Any = None, sample_domain: Any = None) -> None:
+    def _fit_frozen(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        sample_domain: Any = None,
+        task: str | None = None,
+    ) -> None:
+        """Fit without tuning."""
+        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+        if not is_auto(self.layer):
+            self._settle(X, self.layer, **of_rows)
+            self.__dict__.pop("layer_scores_", None)
+            return
+        # On an estimator of its own: this one changes only if all goes well.
+        changed = {"layer": -1, "strategy": "frozen", "output_dim": None}
+        own = type(self)(**{**self.get_params(deep=False), **changed})
+        own._settle(X, EVERY_LAYER, **of_rows)
+        features = np.asarray(own.transform(X))
+        layer, scores = choose_layer(features, own._columns_of_layers(), y, task=task, **of_rows)
+        own.layer_scores_ = scores
+        number = list(map(str, own.layer_)).index(layer)
+        own.layer_, own._thresholds = (own.layer_[number],), [own._thresholds[number]]
+        own._n_features = len(own._names())
+        own._project(self.output_dim)
+        pass_on(own, self)
+
+    def _columns_of_layers(self) -> dict[str, np.ndarray]:
+        """Columns of each layer, by its name, without statistics of the series."""
+        layers: list[str] = []
+        for _ in range(self._plan.n_groups):
+            for layer, of_layer in zip(self.layer_, self._thresholds, strict=True):
+                width = width_of(self.pooling_, [torch.from_numpy(of_layer)])
+                layers += [str(layer)] * width
+        return {layer: np.flatnonzero(np.array(layers) == layer) for layer in map(str, self.layer_)}
+
+    def _project(self, output_dim: int | None) -> None:
+        """Draw the random projection, if there is to be one."""
+        self._projection = None
+        if output_dim is not None:
+            self._projection = GaussianRandomProjection(
+                output_dim, random_state=check_random_state(self.random_state).randint(2**31)
+            ).fit(np.zeros((1, self._n_features), dtype=np.float32))
+
+    def _settle(self, X: Any, layer: Any, sample_weight: Any, sample_domain: Any) -> None:
+        """Load or pretrain the network, and learn scales and thresholds."""
         device = resolve_device(self.device)
         with restored_on_error(self, SEEN):
             source, vocabulary_size = self._source(X, reset=True)
             weights_of(sample_weight, len(source))  # not used, and yet looked at
-            domain_of(sample_domain, len(source))
+            source_mask(sample_domain, len(source))
             loaded = load_network(self, vocabulary_size)
             module = loaded.module.to(device)
             everything = source.read(range(len(source)))
@@ -355,7 +409,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             plan = Plan(
                 views, _scales_of(everything, views), source.n_channels, joint, self.batch_size
             )
-            layers = resolve_layers(self, module)
+            layers = resolve_layers(layer, module)
             self._try(Encoder(module, layers, self.precision), source)
             strategy = resolve_pretraining(self.pretraining)
             losses: list[float] = []
@@ -394,11 +448,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         )
         self._forwarded = [0]  # shared, so that `transform` changes no attribute
         self._n_features = len(self._names())
-        self._projection = None
-        if self.output_dim is not None:
-            self._projection = GaussianRandomProjection(
-                self.output_dim, random_state=check_random_state(self.random_state).randint(2**31)
-            ).fit(np.zeros((1, self._n_features), dtype=np.float32))
+        self._project(self.output_dim)
         self._is_tuned = False
         self.trained_parameters_: tuple[str, ...] = ()
         self.n_trained_parameters_ = 0
@@ -703,7 +753,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.string = self.vocabulary_size is None
         tags.input_tags.allow_nan = self.missing == "interpolate"
         tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.target_tags.required = not is_frozen(self.strategy)
+        tags.target_tags.required = not is_frozen(self.strategy) or is_auto(self.layer)
         return tags
 
 

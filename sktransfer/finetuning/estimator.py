@@ -1,7 +1,7 @@
 """What the fine-tuned classifier and regressor share: a network and its head, end to end."""
 
 import numbers
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -34,6 +34,8 @@ def _is_tuned(estimator: Any) -> bool:
 
 class FineTuned(BaseEstimator):
     """Fits, goes on, predicts scores and is saved; subclasses say what scores mean."""
+
+    __metadata_request__fit: ClassVar = {"sample_domain": True}
 
     _task: str | None
 

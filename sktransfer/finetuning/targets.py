@@ -10,6 +10,8 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
 
+from sktransfer.domains import source_mask
+
 TASKS = ("classification", "multilabel", "regression")
 
 
@@ -92,7 +94,7 @@ def encode_targets(
             "requires y to be passed, but the target y is None: fine-tuning learns from labels; "
             "set strategy='frozen' to go without"
         )
-    labelled = domain_of(sample_domain, n_rows)
+    labelled = source_mask(sample_domain, n_rows)
     y = _one_array(y)
     if len(y) != n_rows:
         raise ValueError(f"y has {len(y)} rows and X has {n_rows}; they must be equal")
@@ -130,22 +132,6 @@ def encode_targets(
     return Targets(
         task, every, labelled, (weights / mean).astype(np.float32), classes, location, flat
     )
-
-
-def domain_of(sample_domain: Any, n_rows: int) -> np.ndarray:
-    """Which rows are of the source domain, as a mask."""
-    if sample_domain is None:
-        return np.ones(n_rows, dtype=bool)
-    domain = column_or_1d(sample_domain)
-    sound = domain.dtype.kind in "iuf" and len(domain) == n_rows
-    if not sound or (domain == 0).any() or np.isnan(domain).any():
-        raise ValueError(
-            f"sample_domain must hold {n_rows} numbers, positive for source and negative for "
-            f"target rows, none of them 0 or NaN; got {np.unique(domain)[:5]} in {len(domain)} rows"
-        )
-    if not (domain > 0).any():
-        raise ValueError("sample_domain has no source row (above 0), whose labels are needed")
-    return domain > 0
 
 
 def weights_of(sample_weight: Any, n_rows: int) -> np.ndarray:
@@ -224,7 +210,7 @@ def _one_hot(
         heavy = np.unique(codes[weights > 0])
         if len(classes) < 2 or len(heavy) < 2:
             raise ValueError(
-                f"fine-tuning needs at least 2 classes in y, got {len(heavy)} class"
+                f"learning needs at least 2 classes in y, got {len(heavy)} class"
                 f" ({own[heavy].tolist()})"
             )
     else:

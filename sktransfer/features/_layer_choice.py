@@ -1,0 +1,81 @@
+"""Which layer suits a task: ``layer="auto"``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import scale
+
+from sktransfer.finetuning.targets import encode_targets
+from sktransfer.metrics.transferability import logme_by_output
+
+
+def is_auto(layer: Any) -> bool:
+    """Whether a layer is to be chosen."""
+    return isinstance(layer, str) and layer == "auto"
+
+
+def choose_layer(
+    features: np.ndarray,
+    columns: Mapping[str, slice | np.ndarray],
+    y: Any,
+    *,
+    task: str | None = None,
+    sample_weight: Any = None,
+    sample_domain: Any = None,
+) -> tuple[str, dict[str, float]]:
+    """The shallowest layer that is as good as the best one, and the score of each.
+
+    Layers are scored by LogME of their standardised features. One is as good as the best if its
+    score is lower by less than the standard error, over the outputs, of the difference. Of such the
+    shallowest is taken: evidence prefers wide layers somewhat, and deep ones are wide.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features)
+        Of all layers; rows of NaN are left out.
+    columns : dict of str to slice or ndarray of int
+        Of each layer, shallow to deep.
+    y, sample_weight, sample_domain : Any
+        As for the `fit` of a transformer. Weights of zero leave rows out.
+    task : {"classification", "regression"} or None, default=None
+        None goes by y.
+
+    Raises
+    ------
+    ValueError
+        y is missing or unsound, or labels are all alike.
+    """
+    if y is None:
+        raise ValueError(
+            "layer='auto' requires y to be passed, but the target y is None: it chooses by labels; "
+            "pass y to fit, or name a layer"
+        )
+    targets = encode_targets(
+        y,
+        n_rows=len(features),
+        task=task,
+        sample_weight=sample_weight,
+        sample_domain=sample_domain,
+    )
+    rows = np.flatnonzero((targets.weights > 0) & np.isfinite(features).all(axis=1))
+    if not len(rows):
+        raise ValueError("layer='auto' finds no row that could be read and has a label")
+    values = targets.values[rows].astype(np.float64)
+    values = values[:, values.any(axis=0)]  # a class without rows says nothing
+    scores = np.array(
+        [
+            logme_by_output(scale(features[rows][:, of].astype(np.float64)), values)
+            for of in columns.values()
+        ]
+    )
+    best = int(scores.mean(axis=1).argmax())
+    behind = scores[best] - scores
+    error = 0.0
+    if values.shape[1] > 1:
+        error = behind.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+    chosen = int(np.argmax(behind.mean(axis=1) <= error + 1e-12))
+    names = list(columns)
+    return names[chosen], {
+        name: float(score.mean()) for name, score in zip(names, scores, strict=True)
+    }

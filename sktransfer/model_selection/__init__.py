@@ -1,0 +1,14 @@
+"""Splits that know domains, and the choice of a backbone."""
+
+from sktransfer.model_selection.ranking import BackboneRanking, RankedBackbone, rank_backbones
+from sktransfer.model_selection.shuffle_splits import StratifiedDomainShuffleSplit
+from sktransfer.model_selection.splits import LeaveOneDomainOut, TargetKFold
+
+__all__ = [
+    "BackboneRanking",
+    "LeaveOneDomainOut",
+    "RankedBackbone",
+    "StratifiedDomainShuffleSplit",
+    "TargetKFold",
+    "rank_backbones",
+]
