@@ -55,7 +55,7 @@ BATCH_SIZE = 64
 EPOCHS = ((1_000, 20), (10_000, 10))  # below so many labels; else the last ones
 EPOCHS_OF_MANY = 3
 LEARNING_RATE = 1e-3
-HEAD_LEARNING_RATE = 1e-2  # a head alone that begins at random gets nowhere with less
+HEAD_LEARNING_RATE = 1e-2  # peers' heads begin at random, and alone get nowhere with less
 
 UNFREEZE = ("head", 1, "all")
 # What is frozen, as patterns of names; "1" is the last stage and the layers after it.
@@ -352,9 +352,12 @@ def learning_rate(unfreeze: str | int, case: dict[str, Any]) -> float:
 
 
 def like_peers(unfreeze: str | int, case: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """What FineTune is given so that it does as many epochs on as many images as the peers."""
+    """What FineTune is given so that it does as many epochs on as many images as the peers.
+
+    Its head begins as a linear model, and needs no higher rate when it is alone.
+    """
     same = {name: case[name] for name in ("epochs", "batch_size")}
-    same["learning_rate"] = learning_rate(unfreeze, case)
+    same["learning_rate"] = case["learning_rate"] or LEARNING_RATE
     # From scratch batch norm has no statistics to keep, and a head nothing to begin from.
     fresh = case["weights"] == "random"
     scratch = {"batch_norm": "update", "head_init": "random"} if fresh else {}

@@ -5,11 +5,53 @@ positive for source rows, negative for target rows. Different numbers may stand 
 sources or targets.
 """
 
+import numbers
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_consistent_length, column_or_1d
+
+
+def checked_domain(
+    sample_domain: Any, n_rows: int | None = None, name: str = "sample_domain"
+) -> np.ndarray:
+    """The domain of each row as a number, (n_rows,): none of them 0.
+
+    Parameters
+    ----------
+    sample_domain : array-like of shape (n_rows,)
+    n_rows : int or None, default=None
+        None takes any number of rows.
+    name : str, default="sample_domain"
+        What errors call it.
+
+    Raises
+    ------
+    ValueError
+        `sample_domain` is no such array.
+    """
+    count = "" if n_rows is None else f"{n_rows} "
+    rule = (
+        f"{name} must hold {count}numbers, positive for source and negative for target rows, none "
+        "of them 0 or NaN; got "
+    )
+    if np.ndim(sample_domain) == 0:
+        raise ValueError(f"{rule}{sample_domain!r}")
+    domain = column_or_1d(sample_domain)
+    if domain.dtype.kind == "O" and all(
+        isinstance(each, numbers.Real) and not isinstance(each, bool) for each in domain
+    ):
+        domain = domain.astype(np.float64)  # a column of a table of mixed types
+    if domain.dtype.kind not in "iuf":
+        raise ValueError(f"{rule}{domain[:5].tolist()} of dtype {domain.dtype}")
+    if n_rows is not None and len(domain) != n_rows:
+        raise ValueError(f"{rule}{len(domain)} of them")
+    wrong = (domain == 0) | np.isnan(domain)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{rule}{domain[row]:g} in row {row}")
+    return domain
 
 
 def source_mask(sample_domain: Any, n_rows: int) -> np.ndarray:
@@ -22,13 +64,7 @@ def source_mask(sample_domain: Any, n_rows: int) -> np.ndarray:
     """
     if sample_domain is None:
         return np.ones(n_rows, dtype=bool)
-    domain = column_or_1d(sample_domain)
-    sound = domain.dtype.kind in "iuf" and len(domain) == n_rows
-    if not sound or (domain == 0).any() or np.isnan(domain).any():
-        raise ValueError(
-            f"sample_domain must hold {n_rows} numbers, positive for source and negative for "
-            f"target rows, none of them 0 or NaN; got {np.unique(domain)[:5]} in {len(domain)} rows"
-        )
+    domain = checked_domain(sample_domain, n_rows)
     if not (domain > 0).any():
         raise ValueError("sample_domain has no source row (above 0), whose labels are needed")
     return domain > 0
@@ -50,6 +86,8 @@ def labelled_mask(is_source: np.ndarray, target_labeled: Any) -> np.ndarray:
     """
     if target_labeled is None:
         return is_source
+    if getattr(target_labeled, "dtype", None) == "boolean":  # of pandas, which may be missing
+        target_labeled = np.asarray(target_labeled, dtype=bool)
     labelled = column_or_1d(target_labeled)
     if labelled.dtype != bool or len(labelled) != len(is_source):
         raise ValueError(
@@ -72,11 +110,13 @@ def stack_domains(
     y_source : array-like of shape (n_source,) or None, default=None
     y_target : array-like of shape (n_target,) or None, default=None
         None fills in what no label is: NaN for floats, the empty text for strings, and for whole
-        numbers one less than the smallest of `y_source` (-1 where classes count from 0).
+        numbers one less than the smallest of `y_source` (-1 where classes count from 0). Booleans,
+        which have no third value, become 0 and 1.
 
     Returns
     -------
     X : ndarray, sparse matrix or DataFrame of shape (n_source + n_target, ...)
+        A DataFrame if both are of pandas, and sparse if either is.
     y : ndarray of shape (n_source + n_target,) or None
         None without `y_source`.
     sample_domain : ndarray of shape (n_source + n_target,), int
@@ -85,7 +125,8 @@ def stack_domains(
     Raises
     ------
     ValueError
-        The two differ in the shape of their rows, or X and y in their number.
+        The two differ in the shape of their rows, or X and y in their number; or labels are text
+        in one domain and numbers in the other.
 
     Examples
     --------
@@ -110,6 +151,13 @@ def stack_domains(
     else:
         y_target = np.asarray(y_target)
         check_consistent_length(X_target, y_target)
+        # NumPy would make text of the numbers, which then are other classes.
+        kinds = {y_source.dtype.kind, y_target.dtype.kind}
+        if "U" in kinds and kinds & set("biuf"):
+            raise ValueError(
+                "y_source and y_target must both be text or both be numbers, got "
+                f"{y_source.dtype} and {y_target.dtype}"
+            )
     return X, np.concatenate([y_source, y_target]), sample_domain
 
 
@@ -118,7 +166,7 @@ def _count(X: Any) -> int:
 
 
 def _stacked(X_source: Any, X_target: Any) -> Any:
-    if sparse.issparse(X_source):
+    if sparse.issparse(X_source) or sparse.issparse(X_target):
         return sparse.vstack([X_source, X_target]).tocsr()
     if hasattr(X_source, "iloc") and hasattr(X_target, "iloc"):
         import pandas as pd

@@ -3,6 +3,9 @@
 Everywhere X holds the rows of both domains, and ``sample_domain`` tells them apart: positive for
 the source, negative for the target. torch is not needed.
 
+A map alone in a Pipeline hands on all rows, those of the target with whatever stands for their
+labels included. `AdaptedClassifier` and `AdaptedRegressor` learn from rows with labels only.
+
 >>> from sklearn.datasets import make_blobs
 >>> from sktransfer.adaptation import CORAL, AdaptedClassifier, stack_domains
 >>> X_source, y_source = make_blobs(100, centers=[[0, 0], [3, 3]], random_state=0)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, assert_all_finite, column_or_1d
+from sklearn.utils import Tags, assert_all_finite, check_array, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer.domains import labelled_mask, source_mask
+from sktransfer.domains import checked_domain, labelled_mask, source_mask
 from sktransfer.exceptions import DomainWarning
 
 
@@ -251,9 +251,7 @@ def mask_of_some(sample_domain: Any, n_rows: int) -> np.ndarray:
     """Which of some rows to be mapped are of the source: none, if nothing is said."""
     if sample_domain is None:
         return np.zeros(n_rows, dtype=bool)
-    domain = column_or_1d(sample_domain)
-    # Rows of the target alone are as good as any here.
-    return source_mask(domain, n_rows) if (domain > 0).any() else ~source_mask(-domain, n_rows)
+    return checked_domain(sample_domain, n_rows) > 0  # rows of the target alone will do here
 
 
 def checked_labels(y: Any, labelled: np.ndarray) -> np.ndarray:
@@ -268,10 +266,27 @@ def checked_labels(y: Any, labelled: np.ndarray) -> np.ndarray:
     if some.dtype.kind == "O":
         if any(label is None or label != label for label in some):
             raise ValueError("Input y contains NaN or None; drop these rows, or label them")
-        some = np.array(some.tolist())  # as the type that they have in common
+        values = np.array(some.tolist())  # as the type that they have in common
+        # NumPy makes text of numbers beside text.
+        if values.dtype.kind == "U" and not all(isinstance(label, str) for label in some):
+            kinds = sorted({type(label).__name__ for label in some})
+            raise ValueError(f"y must hold labels of one type, got {' and '.join(kinds)}")
+        some = values
     known = np.empty(len(y), dtype=some.dtype)
     known[labelled], known[~labelled] = some, some[0]
     return known
+
+
+def checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """One weight per row, (n_rows,) of float64."""
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight per row"
+        )
+    return weights
 
 
 def _merged(

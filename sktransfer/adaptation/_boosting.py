@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from sktransfer.adaptation._base import checked_labels
+from sktransfer.adaptation._base import checked_labels, checked_weights
 from sktransfer.adaptation._cloning import seeded_clone
 from sktransfer.domains import labelled_mask, source_mask
 from sktransfer.exceptions import DomainWarning
@@ -195,13 +195,7 @@ def _weights_of(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights to begin with, (n_rows,) of float64."""
     if sample_weight is None:
         return np.ones(n_rows)
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight per row"
-        )
+    weights = checked_weights(sample_weight, n_rows)
     if (weights < 0).any():
         raise ValueError(f"Negative values in data passed to sample_weight: {weights.min()}")
     return weights

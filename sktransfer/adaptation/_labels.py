@@ -1,4 +1,4 @@
-"""What methods that learn relations from labels share: codes of classes, and an order of rows."""
+"""What methods that learn relations from labels share: codes of classes, and their means."""
 
 from typing import Any, NamedTuple
 
@@ -44,16 +44,6 @@ def coded_labels(pair: Pair) -> Coded:
     target = np.full(len(pair.target), UNLABELLED)
     target[pair.labelled] = codes[len(pair.y_source) :]
     return Coded(classes, codes[: len(pair.y_source)], target)
-
-
-def canonical_order(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """An order of rows that depends on what they hold, not on how they came.
-
-    Where ties are broken by position or rows are drawn, results would change with the order of X;
-    rows that are sorted first give the same bits in whatever order they came.
-    """
-    keyed = np.ascontiguousarray(np.column_stack([codes.astype(np.float64), table]))
-    return np.argsort(keyed.view(np.dtype((np.void, keyed.itemsize * keyed.shape[1])))[:, 0])
 
 
 def check_option(name: str, value: Any, options: tuple[str, ...]) -> None:

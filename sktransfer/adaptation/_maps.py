@@ -10,10 +10,12 @@ from sktransfer.adaptation._base import Pair
 from sktransfer.adaptation._kernels import canonical_order
 
 
-def check_number(name: str, value: Any, *, low: float = 0.0, include_low: bool = True) -> None:
-    """Refuse what is not a finite number from `low` on."""
+def check_number(
+    name: str, value: Any, *, low: float = 0, high: float = np.inf, include_low: bool = True
+) -> None:
+    """Refuse what is not a number from `low` on and below `high`."""
     ends = "left" if include_low else "neither"
-    check_scalar(value, name, numbers.Real, min_val=low, max_val=np.inf, include_boundaries=ends)
+    check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
     if np.isnan(value):
         raise ValueError(f"{name} must be a number, got nan")
 

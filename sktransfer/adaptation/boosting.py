@@ -95,8 +95,8 @@ class TrAdaBoostClassifier(ClassifierMixin, TransferBoost):
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y of the labelled rows has one class, {y[0]!r}, and a classifier needs two at "
-                "the least"
+                f"y of the labelled rows has one class, {self.classes_.tolist()}, and a classifier "
+                "needs two at the least"
             )
         return y
 

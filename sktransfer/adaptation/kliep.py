@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer.adaptation._base import Pair
@@ -175,6 +174,10 @@ def _most_likely(
 
 def _log_ratio(exponents: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Logarithm of the ratio, also where the ratio itself would be rounded to zero."""
-    if not (alpha > 0).any():
+    used = alpha > 0
+    if not used.any():
         return np.full(len(exponents), -np.inf)
-    return logsumexp(exponents[:, alpha > 0], axis=1, b=alpha[alpha > 0])
+    some = exponents[:, used]
+    largest = some.max(axis=1)
+    some -= largest[:, None]
+    return largest + np.log(np.exp(some, out=some) @ alpha[used])

@@ -15,12 +15,12 @@ from sklearn.base import (
 )
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Tags, assert_all_finite, check_array
+from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from sktransfer.adaptation._base import checked_labels
+from sktransfer.adaptation._base import checked_labels, checked_weights, mask_of_some
 from sktransfer.adaptation.alignment import CORAL
 from sktransfer.adaptation.wide import WideMap
 from sktransfer.domains import labelled_mask, source_mask
@@ -102,14 +102,20 @@ class _Adapted(BaseEstimator):
         if weights is not None:
             weights = np.where(is_source, weights, 1.0)
         if sample_weight is not None:
-            own = _checked_weights(sample_weight, len(X))
+            own = checked_weights(sample_weight, len(X))
             weights = own if weights is None else own * weights
         how = {}
         if weights is not None:
             how = {self._weights_keyword(estimator): weights[labelled]}
         # Within, nothing is left to be routed: rows and weights are chosen already.
         with config_context(enable_metadata_routing=False):
-            estimator.fit(features[labelled], y[labelled], **how)
+            try:
+                estimator.fit(features[labelled], y[labelled], **how)
+            except ValueError as error:
+                # Enabling it, which scikit-learn suggests, would not help here.
+                if how and "enable_metadata_routing" in str(error):
+                    raise self._without_weights(estimator) from error
+                raise
         self.method_, self.estimator_ = method, estimator
         return self
 
@@ -132,6 +138,7 @@ class _Adapted(BaseEstimator):
     def _mapped(self, X: Any, sample_domain: Any) -> np.ndarray:
         check_is_fitted(self)
         X = self._checked(X, self.method_, reset=False)
+        mask_of_some(sample_domain, len(X))  # also where it makes no difference
         if self.method_ is None or not hasattr(self.method_, "transform"):
             return X
         return np.asarray(self.method_.transform(X, sample_domain=sample_domain))
@@ -171,13 +178,16 @@ class _Adapted(BaseEstimator):
     def _weights_keyword(self, estimator: Any) -> str:
         keyword = _weights_keyword(estimator)
         if keyword is None:
-            who = "sample_weight" if self.method == "source-only" else f"method={self.method!r}"
-            raise ValueError(
-                f"estimator={self.estimator!r} takes no sample_weight, so that it would ignore the "
-                f"weights of {who}; choose one whose fit takes them, such as {self._default()!r}, "
-                "or a method that maps features, such as CORAL()"
-            )
+            raise self._without_weights(estimator)
         return keyword
+
+    def _without_weights(self, estimator: Any) -> ValueError:
+        who = "sample_weight" if self.method == "source-only" else f"method={self.method!r}"
+        return ValueError(
+            f"estimator={estimator!r} takes no sample_weight, so that it would ignore the weights "
+            f"of {who}; choose one whose fit takes them, such as {self._default()!r}, or a method "
+            "that maps features, such as CORAL()"
+        )
 
     _kind: ClassVar[str]
 
@@ -358,14 +368,3 @@ def _weights_keyword(estimator: Any) -> str | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters) and hasattr(estimator, "estimator"):
         return _weights_keyword(estimator.estimator)
     return None
-
-
-def _checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight per row"
-        )
-    return weights

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import check_random_state, check_scalar, gen_batches
 
 from sktransfer.adaptation._base import DomainMap, Pair
+from sktransfer.adaptation._kernels import squared_distances
 from sktransfer.adaptation._labels import check_option, coded_labels
 from sktransfer.adaptation._maps import (
     check_flag,
@@ -182,7 +182,7 @@ class OptimalTransportMap(OneToOneFeatureMixin, DomainMap):
             ordered_draw(rows, self.max_samples, random) for rows in (pair.source, pair.target)
         ]
         source, target = pair.source[chosen[0]], pair.target[chosen[1]]
-        cost = self._costs(source, target)
+        cost = squared_distances(source, target)
         self.cost_scale_ = 1.0
         if self.normalise_cost is not None:
             scale = float(cost.max() if self.normalise_cost == "max" else np.median(cost))
@@ -243,11 +243,6 @@ class OptimalTransportMap(OneToOneFeatureMixin, DomainMap):
         self.coef_ = inner @ root(outer @ target @ outer, 0.5) @ inner
         self.intercept_ = mean_t - mean_s @ self.coef_
 
-    def _costs(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        # Distances are computed from products, which lose digits far from the origin.
-        centre = target.mean(axis=0)
-        return euclidean_distances(source - centre, target - centre, squared=True)
-
     def _keep(self, source: np.ndarray, matrix: np.ndarray, target: np.ndarray) -> None:
         """The images of source rows; equal rows have one, so that the map is one."""
         # A row whose mass a plan that is not done has not moved yet stays where it is.
@@ -272,7 +267,7 @@ class OptimalTransportMap(OneToOneFeatureMixin, DomainMap):
     def _weighted(self, X: np.ndarray) -> np.ndarray:
         """Means of the target rows under the weights of the plan."""
         reg = self.cost_scale_ * (1.0 if self.reg is None else self.reg)
-        logarithms = self._costs(X, self.target_rows_) / -reg + self.log_potential_
+        logarithms = squared_distances(X, self.target_rows_) / -reg + self.log_potential_
         # The largest weight is 1, however far a row is from all others.
         logarithms -= logarithms.max(axis=1, keepdims=True)
         weights = np.exp(logarithms, out=logarithms)
@@ -306,6 +301,8 @@ def _exact_plan(cost: np.ndarray, max_iter: int) -> tuple[np.ndarray, bool]:
             "the other methods do without"
         ) from error
     weights = [np.full(count, 1 / count) for count in cost.shape]
+    # POT takes differences below a fixed size for none. A power of 2 changes no digit.
+    np.ldexp(cost, -int(np.frexp(cost.max())[1]), out=cost)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it is told by what is returned
         matrix, log = ot.emd(*weights, cost, numItermax=max_iter, log=True)

@@ -14,12 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktransfer.adaptation._base import DomainMethod
 from sktransfer.adaptation._flow import propagate, spread
-from sktransfer.adaptation._labels import (
-    UNLABELLED,
-    canonical_order,
-    check_option,
-    coded_labels,
-)
+from sktransfer.adaptation._kernels import canonical_order
+from sktransfer.adaptation._labels import UNLABELLED, check_option, coded_labels
+from sktransfer.adaptation._maps import check_number
 from sktransfer.adaptation._similarity import AFFINITIES, SimilarityGraph
 
 _METHODS = ("propagation", "spreading")
@@ -196,7 +193,7 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
             codes = np.concatenate([source_codes, target_codes])
             place = np.concatenate([np.flatnonzero(is_source), np.flatnonzero(~is_source)])
         # Neighbours at equal distance are told apart by their position.
-        order = canonical_order(table, codes)
+        order = canonical_order(np.column_stack([codes, table]))
         table, codes, place = table[order], codes[order], place[order]
         labelled = codes != UNLABELLED
         self._graph = SimilarityGraph(
@@ -265,25 +262,11 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
         check_option("affinity", self.affinity, AFFINITIES)
         check_scalar(self.n_neighbors, "n_neighbors", numbers.Integral, min_val=1)
         if self.gamma is not None:
-            check_scalar(self.gamma, "gamma", numbers.Real, min_val=0, include_boundaries="neither")
-        check_scalar(
-            self.vote_share,
-            "vote_share",
-            numbers.Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="left",
-        )
-        check_scalar(
-            self.alpha,
-            "alpha",
-            numbers.Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="neither",
-        )
+            check_number("gamma", self.gamma, include_low=False)
+        check_number("vote_share", self.vote_share, high=1)
+        check_number("alpha", self.alpha, high=1, include_low=False)
         check_scalar(self.max_iter, "max_iter", numbers.Integral, min_val=1)
-        check_scalar(self.tol, "tol", numbers.Real, min_val=0)
+        check_number("tol", self.tol)
 
     def _votes(
         self, weights: sparse.csr_array, one_hot: np.ndarray, labelled: np.ndarray

@@ -5,12 +5,12 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktransfer.adaptation._base import DomainMethod
+from sktransfer.adaptation._kernels import squared_distances
 from sktransfer.adaptation._labels import (
     UNLABELLED,
     check_option,
@@ -18,6 +18,7 @@ from sktransfer.adaptation._labels import (
     class_sums,
     coded_labels,
 )
+from sktransfer.adaptation._maps import check_number
 
 _METRICS = ("euclidean", "cosine")
 
@@ -139,8 +140,8 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
         """
         check_option("metric", self.metric, _METRICS)
         check_scalar(self.n_iterations, "n_iterations", numbers.Integral, min_val=0)
-        check_scalar(self.temperature, "temperature", numbers.Real, min_val=0)
-        check_scalar(self.source_weight, "source_weight", numbers.Real, min_val=0)
+        check_number("temperature", self.temperature)
+        check_number("source_weight", self.source_weight)
         pair, is_source, _ = self._split(X, y, sample_domain, target_labeled)
         self.classes_, source_codes, target_codes = coded_labels(pair)
         n_classes = len(self.classes_)
@@ -207,7 +208,7 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
         return normalize(rows) if self.metric == "cosine" and len(rows) else rows
 
     def _squares(self, rows: np.ndarray) -> np.ndarray:
-        return euclidean_distances(rows, self.prototypes_, squared=True)
+        return squared_distances(rows, self.prototypes_)
 
     def _shares(self, squares: np.ndarray) -> np.ndarray:
         """How much of each row belongs to each prototype; rows sum to 1."""

@@ -11,12 +11,9 @@ from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer.adaptation._base import DomainMap, Pair
-from sktransfer.adaptation._labels import (
-    canonical_order,
-    check_option,
-    class_means,
-    coded_labels,
-)
+from sktransfer.adaptation._kernels import canonical_order
+from sktransfer.adaptation._labels import check_option, class_means, coded_labels
+from sktransfer.adaptation._maps import with_signs
 
 _METHODS = ("discriminative", "nca")
 
@@ -135,7 +132,7 @@ class SourceMetric(ClassNamePrefixFeaturesOutMixin, DomainMap):
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs rows of at least two classes, got 1 class "
-                f"({classes[0]!r}): with one there is nothing to tell apart"
+                f"({classes[:1].tolist()}): with one there is nothing to tell apart"
             )
         table = np.concatenate([pair.source, pair.target[pair.labelled]])
         codes = np.concatenate([source_codes, target_codes[pair.labelled]])
@@ -194,13 +191,10 @@ class SourceMetric(ClassNamePrefixFeaturesOutMixin, DomainMap):
         shares = np.bincount(codes) / len(table)
         outer = (means - shares @ means) @ whitening * np.sqrt(shares)[:, None]
         axes = np.linalg.svd(outer, full_matrices=False)[2][: self.n_components]
-        components = axes @ whitening
-        largest = np.abs(components).argmax(axis=1)
-        signs = np.sign(components[np.arange(len(components)), largest])
-        return components * signs[:, None]
+        return with_signs((axes @ whitening).T).T
 
     def _neighbourhood_components(self, table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        order = canonical_order(table, codes)
+        order = canonical_order(np.column_stack([codes, table]))
         random = check_random_state(self.random_state)
         if len(order) > self.max_samples:
             order = random.permutation(order)
@@ -209,7 +203,8 @@ class SourceMetric(ClassNamePrefixFeaturesOutMixin, DomainMap):
         nca = NeighborhoodComponentsAnalysis(
             self.n_components, max_iter=self.max_iter, random_state=random
         )
-        nca.fit(table[order], codes[order])
+        # It computes distances from products, which lose digits far from the origin.
+        nca.fit(table[order] - table[order].mean(axis=0), codes[order])
         self.n_iter_ = int(nca.n_iter_)
         return nca.components_
 

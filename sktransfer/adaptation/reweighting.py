@@ -8,12 +8,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktransfer.adaptation._base import DomainWeights, Pair
 from sktransfer.adaptation._cloning import seeded_clone
 from sktransfer.adaptation._kernels import canonical_order, equal_rows
+from sktransfer.adaptation._maps import check_number
 
 
 class ClassifierDensityRatio(DomainWeights):
@@ -196,7 +197,7 @@ class NearestNeighborWeights(DomainWeights):
         self.smoothing = smoothing
 
     def _weights(self, pair: Pair) -> np.ndarray:
-        check_scalar(self.smoothing, "smoothing", numbers.Real, min_val=0)
+        check_number("smoothing", self.smoothing)
         order = canonical_order(pair.source)
         source = pair.source[order]
         place = equal_rows(source)

@@ -5,11 +5,11 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer.adaptation._base import DomainMap, Pair, mask_of_some
+from sktransfer.adaptation._base import DomainMap, Pair
 from sktransfer.adaptation._maps import check_flag
+from sktransfer.domains import checked_domain
 
 
 class DomainStandardScaler(OneToOneFeatureMixin, DomainMap):
@@ -109,7 +109,7 @@ class DomainStandardScaler(OneToOneFeatureMixin, DomainMap):
         self._learn(pair)
         if sample_domain is None:
             return
-        domain, table = column_or_1d(sample_domain), X.astype(np.float64)
+        domain, table = checked_domain(sample_domain, len(X)), X.astype(np.float64)
         self.domains_ = np.unique(domain)
         self.mean_, self.scale_ = (
             np.stack(each)
@@ -157,8 +157,7 @@ class DomainStandardScaler(OneToOneFeatureMixin, DomainMap):
         if sample_domain is None:
             return super().transform(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        mask_of_some(sample_domain, len(X))
-        domain = column_or_1d(sample_domain)
+        domain = checked_domain(sample_domain, len(X))
         strange = np.setdiff1d(domain, self.domains_)
         if len(strange):
             raise ValueError(

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import scale
+from sklearn.preprocessing import StandardScaler
 
-from sktransfer.finetuning.targets import encode_targets
+from sktransfer.finetuning.targets import encode_targets, weights_of
 from sktransfer.metrics.transferability import logme_by_output
 
 
@@ -37,14 +37,14 @@ def choose_layer(
     columns : dict of str to slice or ndarray of int
         Of each layer, shallow to deep.
     y, sample_weight, sample_domain : Any
-        As for the `fit` of a transformer. Weights of zero leave rows out.
+        As for the `fit` of a transformer. A row of weight 2 counts as two.
     task : {"classification", "regression"} or None, default=None
         None goes by y.
 
     Raises
     ------
     ValueError
-        y is missing or unsound, or labels are all alike.
+        y is missing or unsound, or all alike.
     """
     if y is None:
         raise ValueError(
@@ -63,10 +63,15 @@ def choose_layer(
         raise ValueError("layer='auto' finds no row that could be read and has a label")
     values = targets.values[rows].astype(np.float64)
     values = values[:, values.any(axis=0)]  # a class without rows says nothing
+    if not np.ptp(values, axis=0).any():
+        raise ValueError("layer='auto' finds nothing to choose by: y is the same in all rows")
+    weights = weights_of(sample_weight, len(features))[rows]
     scores = np.array(
         [
-            logme_by_output(scale(features[rows][:, of].astype(np.float64)), values)
-            for of in columns.values()
+            logme_by_output(
+                StandardScaler().fit_transform(table, sample_weight=weights), values, weights
+            )
+            for table in (features[rows][:, of].astype(np.float64) for of in columns.values())
         ]
     )
     best = int(scores.mean(axis=1).argmax())

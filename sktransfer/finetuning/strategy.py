@@ -111,7 +111,8 @@ class FineTune(BaseEstimator):
         learns those of the batches. In frozen stages it never moves.
     head_init : {"probe", "random"}, default="probe"
         "probe" starts from a linear model that is fitted to the features of the untuned network,
-        so that the first steps do not distort them [14]_.
+        so that the first steps do not distort them [14]_; its penalty is ten times the one that is
+        best on rows left out.
     gradient_clip : float or None, default=1.0
         Largest norm of a step's gradient.
     callbacks : list or None, default=None

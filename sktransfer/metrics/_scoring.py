@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import UNUSED, get_routing_for_object
 
-from sktransfer.domains import source_mask
+from sktransfer.domains import checked_domain, source_mask
 
 LOSSES = ("auto", "zero_one", "log", "squared", "absolute")
 
@@ -63,7 +63,7 @@ class DomainScorer(BaseEstimator, ABC):
             X = np.asarray(X)
         if sample_domain is None:
             sample_domain = self._looked_up(X)
-        domain = column_or_1d(sample_domain)
+        domain = checked_domain(sample_domain, X.shape[0])
         is_source = source_mask(domain, X.shape[0])
         if is_source.all():
             raise ValueError(
@@ -187,6 +187,11 @@ def losses_of(
                 f"{losses.shape}; a mean over rows cannot be weighted"
             )
         return losses
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"loss={loss!r} needs numbers, and y holds {y.dtype}; for classes take 'zero_one' or "
+            "'log'"
+        )
     errors = guess.astype(np.float64) - y
     return np.abs(errors) if loss == "absolute" else errors**2
 
@@ -205,17 +210,20 @@ def density_ratio(
         Of the folds.
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    rows = np.concatenate([source, target])
+    # Folds are dealt by position: sorted first, rows may come in any order.
+    order = np.lexsort(source.T)
+    rows = np.concatenate([source[order], target[np.lexsort(target.T)]])
     is_target = np.repeat([0, 1], [len(source), len(target)])
     if cv is None:
-        odds = model.fit(rows, is_target).decision_function(source)
+        odds = model.fit(rows, is_target).decision_function(rows)
     else:
         folds = StratifiedKFold(cv, shuffle=True, random_state=random)
         odds = cross_val_predict(model, rows, is_target, cv=folds, method="decision_function")
-        odds = odds[: len(source)]
     # That a row is of the source with less than this probability, so few rows cannot tell.
-    odds = np.minimum(odds, np.log(2 * len(rows)))
-    return np.exp(odds) * len(source) / len(target)
+    ratios = np.exp(np.minimum(odds[: len(source)], np.log(2 * len(rows))))
+    in_order = np.empty(len(source))
+    in_order[order] = ratios * len(source) / len(target)
+    return in_order
 
 
 def flat(X: Any) -> np.ndarray:

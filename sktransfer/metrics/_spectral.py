@@ -27,7 +27,7 @@ def spectrum(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def greatest_evidence(
-    squares: np.ndarray, shares: np.ndarray, rest: np.ndarray, n_rows: int
+    squares: np.ndarray, shares: np.ndarray, rest: np.ndarray, n_rows: float
 ) -> np.ndarray:
     """Log evidence (k,) at its maximum over both precisions.
 
@@ -61,16 +61,19 @@ def greatest_evidence(
     return np.maximum(np.maximum(at_left, at_right), evidence.max(0))
 
 
-def _evidence(error: np.ndarray, log_volume: np.ndarray, n_rows: int) -> np.ndarray:
+def _evidence(error: np.ndarray, log_volume: np.ndarray, n_rows: float) -> np.ndarray:
     return -0.5 * (n_rows * (np.log(2 * np.pi * error / n_rows) + 1) + log_volume)
 
 
 def ledoit_wolf(X: np.ndarray, squares: np.ndarray, mean: float) -> float:
     """Ledoit and Wolf's share from the eigenvalues of a covariance and the lengths of its rows."""
     n_rows, n_features = X.shape
-    spread = (squares**2).sum() - n_features * mean**2
+    if n_features == 1:
+        return 0.0  # a single variance is its own mean
+    spread = ((squares - mean) ** 2).sum() + (n_features - len(squares)) * mean**2
     noise = (((X**2).sum(1) ** 2).mean() - (squares**2).sum()) / n_rows
-    return float(min(noise, spread) / spread) if spread > 0 else 0.0
+    # Where there is no spread, too: else rounding would decide between all and nothing.
+    return 1.0 if noise >= spread else float(max(noise, 0.0) / spread)
 
 
 def coding_rate(X: np.ndarray, eps: float) -> float:

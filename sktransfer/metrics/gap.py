@@ -296,6 +296,8 @@ def proxy_a_distance(
     if estimator is None:
         head = LogisticRegression(class_weight="balanced", max_iter=1000)
         estimator = make_pipeline(StandardScaler(), head)
+    # Folds are dealt by position: sorted first, rows may come in any order.
+    X, Y = (rows[np.lexsort(rows.T)] for rows in (X, Y))
     is_Y = np.repeat([0, 1], [len(X), len(Y)])
     folds = StratifiedKFold(cv, shuffle=True, random_state=check_random_state(random_state))
     guess = cross_val_predict(clone(estimator), np.concatenate([X, Y]), is_Y, cv=folds)
@@ -325,6 +327,8 @@ def _prepared(
         raise ValueError(f"gamma must be a number above 0 or 'median', got {gamma!r}")
     if not isinstance(gamma, str):
         check_scalar(gamma, "gamma", numbers.Real, min_val=0, include_boundaries="neither")
+        if not np.isfinite(gamma):
+            raise ValueError(f"gamma must be a number above 0 or 'median', got {gamma!r}")
     X, Y = _samples(X, Y, 2)
     rows = np.concatenate([X, Y])
     # No kernel here changes the discrepancy when all rows move alike, and small numbers lose less.

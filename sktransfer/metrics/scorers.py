@@ -150,10 +150,10 @@ class DeepEmbeddedValidationScorer(DomainScorer):
     loss : {"auto", "zero_one", "log", "squared", "absolute"} or callable, default="auto"
         As in `ImportanceWeightedScorer`.
     features : "auto" or callable, default="auto"
-        Where domains are compared. "auto" takes what reaches the last step of a Pipeline, what the
-        map of an `AdaptedClassifier` makes of rows, and X itself for other estimators. A callable
-        gets the estimator, X and the domains, and returns an array of shape
-        (n_samples, n_features).
+        Where domains are compared. "auto" takes what the last estimator learns from: what reaches
+        the last step of a Pipeline, and what the map of an `AdaptedClassifier` makes of that; of a
+        search its best estimator counts. A callable gets the estimator, X and the domains, and
+        returns an array of shape (n_samples, n_features).
     cv : int, default=5
         Folds of the logistic regression that tells the domains apart: rows are weighted by one that
         was not fitted to them.
@@ -231,10 +231,14 @@ class DeepEmbeddedValidationScorer(DomainScorer):
             return flat(self.features(estimator, X, domain))
         if not isinstance(self.features, str) or self.features != "auto":
             raise ValueError(f"features must be 'auto' or callable, got {self.features!r}")
-        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
-            return flat(called(estimator[:-1], "transform", X, domain))
+        if hasattr(estimator, "best_estimator_"):
+            return self._features(estimator.best_estimator_, X, domain)
+        if isinstance(estimator, Pipeline):
+            if len(estimator.steps) > 1:
+                X = called(estimator[:-1], "transform", X, domain)
+            return self._features(estimator.steps[-1][1], X, domain)
         if hasattr(getattr(estimator, "method_", None), "transform"):
-            return flat(called(estimator.method_, "transform", X, domain))
+            return flat(called(estimator.method_, "transform", flat(X), domain))
         return flat(X)
 
 

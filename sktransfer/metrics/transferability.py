@@ -82,10 +82,19 @@ def logme(X: Any, y: Any, *, task: str = "auto") -> float:
     return float(logme_by_output(X, columns).mean())
 
 
-def logme_by_output(X: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """LogME of each column, (k,), for X (n, d) and columns (n, k) of float64, none of them 0."""
+def logme_by_output(
+    X: np.ndarray, columns: np.ndarray, sample_weight: np.ndarray | None = None
+) -> np.ndarray:
+    """LogME of each column, (k,), for X (n, d) and columns (n, k) of float64, none of them 0.
+
+    A row of weight 2 counts as two rows.
+    """
+    n_rows: float = len(X)
+    if sample_weight is not None:
+        root = np.sqrt(sample_weight)[:, None]
+        X, columns, n_rows = X * root, columns * root, float(sample_weight.sum())
     squares, shares, rest = spectrum(X, columns)
-    return greatest_evidence(squares, shares, rest, len(X)) / len(X)
+    return greatest_evidence(squares, shares, rest, n_rows) / n_rows
 
 
 def h_score(X: Any, y: Any, *, shrinkage: str | float | None = None) -> float:
@@ -118,7 +127,9 @@ def h_score(X: Any, y: Any, *, shrinkage: str | float | None = None) -> float:
     -----
     Without shrinkage, features that are more than the rows separate any labels, and the score says
     nothing: it is then at its upper bound. It needs classes; for numbers use `logme`. The units of
-    features do not matter to it without shrinkage, and do with.
+    features do not matter to it without shrinkage, and do with. Where the covariance can hardly be
+    told from a multiple of the identity, as that of whitened features, "auto" draws it all the way,
+    and the score is 0 whatever the labels.
 
     References
     ----------

@@ -204,6 +204,8 @@ def rank_backbones(
             "transformers in backbones"
         )
     named = _named(backbones)
+    if y is None:
+        raise ValueError("rank_backbones needs y, the labels that features are judged by; got None")
     y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
     if _length(X) != len(y):
         raise ValueError(f"X has {_length(X)} rows and y has {len(y)}; they must be equal")

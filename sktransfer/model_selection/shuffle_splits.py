@@ -40,6 +40,10 @@ class StratifiedDomainShuffleSplit(BaseShuffleSplit):
     are kept in proportion. Each stratum needs two rows, and train and test as many rows each as
     there are strata. As in scikit-learn, rows may be tested in several splits and in none.
 
+    The default score of an estimator looks at y of all rows that are tested on, made-up labels
+    included, and takes source rows for rows of the target. Use these splits with the scorers of
+    `sktransfer.metrics`, which tell rows apart, or `TargetKFold`.
+
     See `TargetKFold` for how domains are passed.
 
     Examples
@@ -123,8 +127,8 @@ class StratifiedDomainShuffleSplit(BaseShuffleSplit):
             check_consistent_length(domains, y)
             y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
             seen = np.ones(len(y), dtype=bool) if self.stratify_target else domains > 0
-            if seen.any() and type_of_target(y[seen], input_name="y") in ("binary", "multiclass"):
-                labels[seen] = np.unique(column_or_1d(y[seen]), return_inverse=True)[1]
+            if seen.any():
+                labels[seen] = _codes(y[seen])
         pairs = np.column_stack([np.unique(domains, return_inverse=True)[1], labels])
         return np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
 
@@ -139,3 +143,18 @@ class StratifiedDomainShuffleSplit(BaseShuffleSplit):
             Not used.
         """
         return int(self.n_splits)
+
+
+def _codes(y: np.ndarray) -> np.ndarray:
+    """Numbers of the classes; 0 for all rows if y holds none."""
+    if y.dtype.kind == "O":
+        y = np.array(y.tolist())  # as the type that they have in common
+    kind = type_of_target(y, input_name="y")
+    if kind == "unknown":
+        raise ValueError(
+            "y must hold a label in each row by which it divides, got None or values of several "
+            "types; label these rows, or leave stratify_target=False"
+        )
+    if kind not in ("binary", "multiclass"):
+        return np.zeros(len(y), dtype=np.int64)
+    return np.unique(column_or_1d(y), return_inverse=True)[1]

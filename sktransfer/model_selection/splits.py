@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, KFold
-from sklearn.utils import check_consistent_length, check_scalar, column_or_1d
+from sklearn.utils import check_consistent_length, check_scalar
+
+from sktransfer.domains import checked_domain
 
 _HELD_OUT = ("all", "source", "target")
 
@@ -246,12 +248,7 @@ def checked_domains(splitter: Any, X: Any, groups: Any, sample_domain: Any) -> n
             "target rows. Pass it to split; or to a search or cross_val_score in params, with "
             "sklearn.set_config(enable_metadata_routing=True), and without as groups"
         )
-    domains = column_or_1d(given)
-    if domains.dtype.kind not in "iuf" or (domains == 0).any() or np.isnan(domains).any():
-        raise ValueError(
-            f"{name} must hold numbers, positive for source and negative for target rows, none of "
-            f"them 0 or NaN; got {np.unique(domains)[:5]}"
-        )
+    domains = checked_domain(given, name=name)
     if X is not None:
         check_consistent_length(X, domains)
     return domains

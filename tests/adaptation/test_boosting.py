@@ -169,11 +169,11 @@ def test_labels_of_other_target_rows_are_not_looked_at_and_nothing_is_written_to
     hidden = np.where((sample_domain < 0) & ~labelled, np.nan, y)
     for array in (X, hidden, sample_domain, labelled):
         array.flags.writeable = False
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()
     fit = {"sample_domain": sample_domain, "target_labeled": labelled}
     seen = cls(random_state=0).fit(X, y.astype(float), **fit).predict(X)
     np.testing.assert_array_equal(cls(random_state=0).fit(X, hidden, **fit).predict(X), seen)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_equal(np.random.get_state(), state)
     frame = pd.DataFrame(X, columns=["a", "b"])
     again = cls(random_state=0).fit(frame, pd.Series(hidden), **fit)
     assert again.feature_names_in_.tolist() == ["a", "b"]

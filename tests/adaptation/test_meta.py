@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -101,6 +102,7 @@ def test_weights_reach_the_last_step_of_pipelines_and_what_searches_fit(estimato
         KNeighborsClassifier(),
         make_pipeline(StandardScaler(), KNeighborsClassifier()),
         GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 3]}),
+        OneVsRestClassifier(LogisticRegression()),  # takes them by routing alone
     ],
 )
 def test_an_estimator_that_would_ignore_weights_is_refused(estimator):
@@ -140,6 +142,20 @@ def test_source_only_is_the_estimator_on_the_source():
 def test_what_is_no_method_is_refused(method):
     with pytest.raises(ValueError, match="method must be a method of sktransfer.adaptation"):
         AdaptedClassifier(method=method).fit(X, Y, sample_domain=DOMAIN)
+
+
+def test_labels_of_several_types_are_refused_and_not_made_text():
+    mixed = np.array([1, "one"], dtype=object)[Y % 2]
+    with pytest.raises(ValueError, match="y must hold labels of one type, got int and str"):
+        AdaptedClassifier().fit(X, mixed, sample_domain=DOMAIN)
+
+
+@pytest.mark.parametrize("method", [CORAL(), KLIEP(gamma=0.5), "source-only"])
+@pytest.mark.parametrize("wrong", [np.zeros(len(X)), ["target"] * len(X), DOMAIN[1:]])
+def test_unsound_domains_are_refused_in_predict_by_every_method(method, wrong):
+    fitted = AdaptedClassifier(method=method).fit(X, Y, sample_domain=DOMAIN)
+    with pytest.raises(ValueError, match=f"sample_domain must hold {len(X)} numbers"):
+        fitted.predict(X, sample_domain=wrong)
 
 
 def test_an_estimator_of_the_other_kind_is_refused():

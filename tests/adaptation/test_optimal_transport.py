@@ -135,3 +135,12 @@ def test_only_the_exact_plan_needs_pot(rows, monkeypatch):
     OptimalTransportMap("linear").fit(X, sample_domain=sample_domain)
     with pytest.raises(ImportError, match=r'pip install "sktransfer\[adaptation\]"'):
         OptimalTransportMap().fit(X, sample_domain=sample_domain)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6])
+def test_the_exact_plan_is_the_same_in_any_units(scale, rows):
+    """POT alone takes costs of 1e-12 for equal, and moves rows anywhere."""
+    _, _, X, sample_domain = rows
+    expected = OptimalTransportMap("emd").fit_transform(X, sample_domain=sample_domain)
+    found = OptimalTransportMap("emd").fit_transform(X * scale, sample_domain=sample_domain)
+    np.testing.assert_allclose(found, expected * scale, rtol=1e-9, atol=1e-12 * scale)

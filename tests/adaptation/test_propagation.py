@@ -120,6 +120,20 @@ def test_the_vote_is_a_neighbour_whose_edge_has_its_share(two_domains):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_sign_of_a_zero_changes_nothing(method):
+    random = np.random.RandomState(0)
+    X = random.randint(0, 3, (120, 3)).astype(float)  # many at equal distance, and many equal
+    y = (X.sum(1) + random.randint(0, 3, 120) > 4).astype(int)
+    sample_domain = np.where(random.uniform(size=120) < 0.5, 1, -1)
+    signed = np.where((X == 0) & (random.uniform(size=X.shape) < 0.5), -0.0, X)
+    one, other = (
+        LabelPropagationClassifier(method, n_neighbors=4).fit(rows, y, sample_domain=sample_domain)
+        for rows in (X, signed)
+    )
+    np.testing.assert_array_equal(one.label_distributions_, other.label_distributions_)
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("affinity", ["local", "rbf", "connectivity"])
 def test_the_order_of_rows_changes_nothing_even_with_ties(method, affinity):
     random = np.random.RandomState(0)
@@ -239,6 +253,9 @@ def test_too_few_steps_are_warned_of_and_still_give_probabilities(method, two_do
         ({"alpha": 1.0}, "alpha == 1.0, must be < 1"),
         ({"max_iter": 0}, "max_iter == 0"),
         ({"tol": -1.0}, "tol == -1.0"),
+        ({"gamma": np.nan}, "gamma must be a number, got nan"),
+        ({"vote_share": np.nan}, "vote_share must be a number, got nan"),
+        ({"alpha": np.nan}, "alpha must be a number, got nan"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_its_rule(parameters, message, two_domains):

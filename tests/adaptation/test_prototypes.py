@@ -213,6 +213,8 @@ def test_float32_clone_pickle_and_read_only_rows(two_domains):
         ({"metric": "manhattan"}, "metric must be one of .* got 'manhattan'"),
         ({"n_iterations": -1}, "n_iterations == -1, must be >= 0"),
         ({"temperature": -1.0}, "temperature == -1.0, must be >= 0"),
+        ({"temperature": np.nan}, "temperature must be a number, got nan"),
+        ({"source_weight": np.inf}, "source_weight == inf, must be < inf"),
         ({"source_weight": -0.5}, "source_weight == -0.5, must be >= 0"),
     ],
 )
@@ -220,3 +222,12 @@ def test_a_wrong_parameter_is_named_with_its_rule(parameters, message, two_domai
     X, y, sample_domain = two_domains
     with pytest.raises(ValueError, match=message):
         PrototypeTransferClassifier(**parameters).fit(X, y, sample_domain=sample_domain)
+
+
+def test_far_from_the_origin_classes_are_the_same(two_domains):
+    X, y, sample_domain = two_domains
+    expected, found = (
+        PrototypeTransferClassifier().fit(rows, y, sample_domain=sample_domain).predict_proba(rows)
+        for rows in (X, X + 1e7)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -282,3 +282,12 @@ def test_one_class_and_continuous_labels_are_refused(two_domains):
         SourceMetric().fit(X, np.zeros(100), sample_domain=sample_domain)
     with pytest.raises(ValueError, match="Unknown label type"):
         SourceMetric().fit(X, X[:, 0], sample_domain=sample_domain)
+
+
+def test_far_from_the_origin_nca_learns_the_same(two_domains):
+    X, y, sample_domain = two_domains
+    near, far = (
+        SourceMetric("nca", random_state=0).fit(rows, y, sample_domain=sample_domain).components_
+        for rows in (X, X + 1e8)
+    )
+    np.testing.assert_allclose(far, near, rtol=1e-3, atol=1e-3 * np.abs(near).max())

@@ -87,6 +87,7 @@ def test_equal_source_rows_share_their_cell():
     assert method.density_ratio([[0.4], [2.0]]).tolist() == [1, 1]
 
 
-def test_negative_smoothing_is_an_error(shifted):
+@pytest.mark.parametrize("smoothing", [-1, np.nan, np.inf])
+def test_a_smoothing_that_is_no_count_is_an_error(smoothing, shifted):
     with pytest.raises(ValueError, match="smoothing"):
-        NearestNeighborWeights(smoothing=-1).fit(shifted[0], sample_domain=shifted[1])
+        NearestNeighborWeights(smoothing=smoothing).fit(shifted[0], sample_domain=shifted[1])

@@ -1,5 +1,7 @@
 """layer="auto": the choice, and what it costs."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,9 +10,12 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import BayesianRidge, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
+from sklearn.utils import estimator_checks as checks
 
 from sktransfer import FineTune, FineTunedClassifier, PretrainedCNNFeatures, RNNSequenceFeatures
 from sktransfer.features._layer_choice import choose_layer
+from sktransfer.persistence import load, save
+from tests.networks import SmallCNN
 
 DIGITS = load_digits()
 IMAGES, LABELS = DIGITS.images[:200] / 16, DIGITS.target[:200]
@@ -77,6 +82,11 @@ def test_labels_are_needed_and_must_differ():
         auto().fit(IMAGES[:9], np.ones(9))
 
 
+def test_numbers_that_are_all_alike_are_refused():
+    with pytest.raises(ValueError, match="y is the same in all rows"):
+        auto().fit(IMAGES[:20], np.full(20, 0.3))
+
+
 def test_a_failed_choice_leaves_the_estimator_as_it_was(fitted):
     features = clone(fitted).fit(IMAGES, LABELS)
     before = dict(vars(features))
@@ -90,6 +100,16 @@ def test_a_later_fit_with_a_named_layer_forgets_the_scores(fitted):
     features.set_params(layer="blocks.1").fit(IMAGES[:50])
     assert not hasattr(features, "layer_scores_")
     assert features.layer_ == ("blocks.1",)
+
+
+def test_a_row_of_weight_two_counts_as_two():
+    weights = np.arange(60) % 3
+    weighted = auto().fit(IMAGES[:60], LABELS[:60], sample_weight=weights)
+    repeated = auto().fit(np.repeat(IMAGES[:60], weights, 0), np.repeat(LABELS[:60], weights))
+    assert_allclose(
+        [*weighted.layer_scores_.values()], [*repeated.layer_scores_.values()], rtol=1e-3
+    )
+    assert weighted.layer_ == repeated.layer_
 
 
 def test_numbers_choose_a_layer_too():
@@ -156,3 +176,48 @@ def test_of_layers_alike_the_shallowest_is_taken_and_a_better_one_before_it():
     chosen, scores = choose_layer(features, columns, y)
     assert chosen == "b"
     assert scores["b"] == scores["c"] > scores["a"]
+
+
+CHECKED = {
+    "images": PretrainedCNNFeatures(
+        SmallCNN,
+        image_shape=(1, -1),
+        value_range=(-1e4, 1e4),
+        layer="auto",
+        random_state=0,
+        engine="torch",  # which needs no conversion for each width
+    ),
+    "sequences": RNNSequenceFeatures(layer="auto", views="g", pooling="mean", random_state=0),
+}
+
+
+# Scales of series are learned from all rows, whatever their weight for the choice.
+EXCUSED = {
+    "images": {},
+    "sequences": {
+        "check_sample_weight_equivalence_on_dense_data": "weights are for labels, not for scales"
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", CHECKED)
+def test_check_estimator_passes_and_skips_nothing(name):
+    results = checks.check_estimator(
+        CHECKED[name], on_skip=None, on_fail=None, expected_failed_checks=EXCUSED[name]
+    )
+    other = [
+        (r["check_name"], r["status"], repr(r["exception"])[-300:])
+        for r in results
+        if r["status"] != "passed" and r["check_name"] not in EXCUSED[name]
+    ]
+    assert other == []
+    assert len(results) >= 40
+
+
+def test_the_choice_is_kept_in_files_and_pickles(fitted, tmp_path):
+    save(fitted, tmp_path / "features")
+    for again in (load(tmp_path / "features"), pickle.loads(pickle.dumps(fitted))):
+        assert again.layer_ == fitted.layer_
+        assert again.layer_scores_ == fitted.layer_scores_
+        assert_array_equal(again.transform(IMAGES[:9]), fitted.transform(IMAGES[:9]))

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from sktransfer.adaptation import CORAL, AdaptedClassifier
 from sktransfer.metrics import (
     CircularValidationScorer,
     DeepEmbeddedValidationScorer,
@@ -27,6 +28,7 @@ from sktransfer.metrics import (
 )
 from sktransfer.metrics._scoring import density_ratio
 from sktransfer.metrics.scorers import controlled_mean
+from sktransfer.model_selection import TargetKFold
 
 RNG = np.random.RandomState(0)
 X, Y = make_blobs(200, centers=[[-2, 0], [2, 0]], random_state=0)
@@ -184,6 +186,29 @@ def test_deep_embedded_compares_what_a_map_makes_of_rows():
     assert found == by_hand(model, A, y, sample_domain=domain)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("table", [np.asarray, pd.DataFrame])
+@pytest.mark.parametrize("search", [False, True])
+def test_deep_embedded_looks_behind_pipelines_and_searches_for_the_map(table, search):
+    A, y, domain = shifted_data()
+    A = table(A)
+    if isinstance(A, pd.DataFrame):
+        A.columns = [f"column {i}" for i in A.columns]
+    model = AdaptedClassifier(method=CORAL(reg=0))
+    if search:
+        grid = GridSearchCV(model, {"method__reg": [0]}, cv=TargetKFold(2))
+        model = grid.fit(A, y, groups=domain, sample_domain=domain)
+        adapted, before = model.best_estimator_, np.asarray(A)
+    else:
+        model = make_pipeline(StandardScaler(), model)
+        model.fit(A, y, adaptedclassifier__sample_domain=domain)
+        adapted, before = model[-1], model[:-1].transform(A)
+    mapped = adapted.method_.transform(before, sample_domain=domain)
+    by_hand = DeepEmbeddedValidationScorer(features=lambda *_: mapped, random_state=0)
+    found = DeepEmbeddedValidationScorer(random_state=0)(model, A, y, sample_domain=domain)
+    assert found == pytest.approx(by_hand(model, A, y, sample_domain=domain), rel=1e-9)
+
+
 def test_circular_goes_there_and_back():
     guess = MODEL.predict(X[~SOURCE])
     back = clone(MODEL).fit(X[~SOURCE], guess).predict(X[SOURCE])
@@ -237,8 +262,7 @@ def test_scores_do_not_depend_on_the_order_of_rows(name):
     order = np.random.RandomState(1).permutation(200)
     expected = SCORERS[name](MODEL, X, HIDDEN, sample_domain=DOMAIN)
     again = SCORERS[name](MODEL, X[order], HIDDEN[order], sample_domain=DOMAIN[order])
-    # The folds of the deep embedded one are drawn anew.
-    assert_allclose(again, expected, rtol=0.1 if name == "deep embedded" else 1e-5)
+    assert_allclose(again, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCORERS)
@@ -379,6 +403,14 @@ def test_scorers_are_cloned_and_pickled_and_leave_their_input_alone(name):
     expected = SCORERS[name](MODEL, A, labels, sample_domain=domain)
     for again in (clone(SCORERS[name]), pickle.loads(pickle.dumps(SCORERS[name]))):
         assert again(MODEL, A, labels, sample_domain=domain) == expected
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()
     SCORERS[name](MODEL, A.tolist(), labels.tolist(), sample_domain=domain.tolist())
-    assert (np.random.get_state()[1] == state).all()
+    np.testing.assert_equal(np.random.get_state(), state)
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute"])
+def test_losses_of_numbers_are_not_for_text(loss):
+    text = np.array(["no", "yes"])[HIDDEN]
+    model = clone(MODEL).fit(X, text)
+    with pytest.raises(ValueError, match=f"loss='{loss}' needs numbers.* take 'zero_one' or 'log'"):
+        ImportanceWeightedScorer(loss)(model, X, text, sample_domain=DOMAIN)

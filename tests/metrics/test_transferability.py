@@ -152,6 +152,17 @@ def test_h_score_ignores_units_and_columns_that_say_nothing_new():
     assert h_score(X, np.zeros(150)) == pytest.approx(0)
 
 
+def test_regularised_h_score_of_whitened_features_is_zero():
+    X = np.random.RandomState(0).normal(size=(100, 4))
+    values, vectors = np.linalg.eigh(np.cov(X.T))
+    white = X @ vectors / np.sqrt(values)
+    for rows in (white, white.astype(np.float32)):
+        assert h_score(rows, rows[:, 0] > 0) > 0.5
+        assert h_score(rows, rows[:, 0] > 0, shrinkage="auto") == 0
+    one = X[:, :1]  # nothing to draw to
+    assert h_score(one, X[:, 0] > 0, shrinkage="auto") == pytest.approx(h_score(one, X[:, 0] > 0))
+
+
 @pytest.mark.parametrize("shrinkage", ["much", -0.1, 1.5])
 def test_h_score_refuses_a_shrinkage_that_is_none(shrinkage):
     with pytest.raises(ValueError, match=r"shrinkage.*" + str(shrinkage)):

@@ -239,6 +239,8 @@ def test_wrong_arguments_are_refused_before_any_pass(task):
         rank_backbones([], X, y)
     with pytest.raises(ValueError, match="X has 150 rows and y has 10"):
         rank_backbones(["efficientnet_lite0"], X, y[:10])
+    with pytest.raises(ValueError, match="rank_backbones needs y"):
+        rank_backbones(["lite0"], np.zeros((4, 8, 8)), None)
     with pytest.raises(TypeError, match="features must be a PretrainedCNNFeatures"):
         rank_backbones(["efficientnet_lite0"], X, y, features=StandardScaler())
 

@@ -104,3 +104,22 @@ def test_too_small_a_test_side_is_refused(labelled_domains):
         next(splitter.split(X, y, sample_domain=sample_domain))
     with pytest.raises(ValueError, match="n_splits == 0"):
         next(StratifiedDomainShuffleSplit(0).split(X, y, sample_domain=sample_domain))
+
+
+def test_labels_in_an_array_of_objects_are_divided_too(labelled_domains):
+    """As they come from a table with None where there is no label."""
+    X, y, sample_domain = labelled_domains
+    splitter = StratifiedDomainShuffleSplit(1, random_state=0)
+    expected = next(splitter.split(X, y, sample_domain=sample_domain))
+    some = np.array([v if d > 0 else None for v, d in zip(y, sample_domain, strict=True)])
+    assert some.dtype == object
+    for found, side in zip(
+        next(splitter.split(X, some, sample_domain=sample_domain)), expected, strict=True
+    ):
+        np.testing.assert_array_equal(found, side)
+    with pytest.raises(ValueError, match="y must hold a label in each row by which it divides"):
+        next(
+            StratifiedDomainShuffleSplit(1, stratify_target=True).split(
+                X, some, sample_domain=sample_domain
+            )
+        )
