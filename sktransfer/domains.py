@@ -182,7 +182,8 @@ def _stacked(X_source: Any, X_target: Any) -> Any:
         raise ValueError(
             f"rows of X_source have shape {X_source.shape[1:]}, those of X_target "
             f"{X_target.shape[1:]}; they must be alike. For domains with other features see "
-            "sktransfer.adaptation.CanonicalCorrelationMap and LinearGromovWasserstein"
+            "sktransfer.adaptation.stack_heterogeneous; images of two sizes go into "
+            "PretrainedCNNFeatures as one list, list(X_source) + list(X_target)"
         )
     return np.concatenate([X_source, X_target])
 

@@ -161,7 +161,8 @@ class _Adapted(BaseEstimator):
         if isinstance(method, type) or not learns or hasattr(method, "predict"):
             raise ValueError(
                 "method must be a method of sktransfer.adaptation that maps or weighs rows, such "
-                f"as CORAL() or KLIEP(), 'source-only' or None, got {method!r}"
+                f"as CORAL() or KLIEP(), 'source-only' or None, got {method!r}. For two maps in a "
+                "row put the first before AdaptedClassifier in a Pipeline"
             )
         return clone(method)
 

@@ -16,13 +16,16 @@ from sktransfer.metrics.transferability import _codes
 _N_PERMUTATIONS = 499
 _MOST_OUTSIDE = 0.1
 _LEAST_SHARE = 0.05
+_APART = 1.9
+"""Proxy A-distance at which a linear classifier is wrong in 2.5 % of the rows: weights of rows,
+which are the odds of such a classifier, rest on next to nothing."""
 
 _ADVICE = {
     "none": "no gap was found; fit to the source as it is",
     "label": "weight the classes of the source by class_weight",
     "instance": "the source covers the target; weight its rows (sktransfer.adaptation)",
-    "feature": "the source covers the target badly, so that weights of rows cannot help; map the "
-    "features, with CORAL, SubspaceAlignment or another map of sktransfer.adaptation",
+    "feature": "the domains overlap too little for weights of rows to help; map the features, with "
+    "CORAL, SubspaceAlignment or another map of sktransfer.adaptation",
 }
 
 
@@ -208,7 +211,8 @@ def diagnose_shift(
     weights = density_ratio(source, target)
     share = float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
     outside = tests.outside_support(source, target)
-    covered = outside <= _MOST_OUTSIDE and share >= _LEAST_SHARE
+    distance = proxy_a_distance(source, target, random_state=random)
+    covered = outside <= _MOST_OUTSIDE and share >= _LEAST_SHARE and distance < _APART
     family = "none" if kind == "none" else "instance" if kind == "label" or covered else "feature"
     return ShiftReport(
         kind=kind,
@@ -216,7 +220,7 @@ def diagnose_shift(
         advice=_ADVICE["label" if kind == "label" else family],
         pvalue=pvalue,
         mmd=test.statistic,
-        proxy_a_distance=proxy_a_distance(source, target, random_state=random),
+        proxy_a_distance=distance,
         mean_gap=float(np.sqrt(((source.mean(0) - target.mean(0)) ** 2).mean())),
         covariance_gap=_covariance_gap(source, target),
         outside_support=outside,
