@@ -101,8 +101,8 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     rows, weighted as edges are [5]_, which does not change the graph.
 
     Where the target is shifted by more than the gap between classes, both its neighbours in the
-    source and the vote are of the wrong class: a map such as `CORAL` before it may help. Distances mean
-    little in many raw columns: use features of a network, or PCA.
+    source and the vote are of the wrong class: a map such as `CORAL` before it may help. Distances
+    mean little in many raw columns: use features of a network, or PCA.
 
     References
     ----------

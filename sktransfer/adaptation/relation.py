@@ -78,8 +78,8 @@ class SourceMetric(ClassNamePrefixFeaturesOutMixin, DomainMap):
     Labelled target rows (`target_labeled`) count as rows of the source do. The metric is the same
     in both domains, so it does not move the target onto the source. It may even magnify a shift,
     by much where that lies in directions in which the rows of a class hardly differ: raise
-    `shrinkage`, or try a map such as `CORAL` before it. Where columns have different units, standardise
-    before "nca" and before any shrinkage.
+    `shrinkage`, or try a map such as `CORAL` before it. Where columns have different units,
+    standardise before "nca" and before any shrinkage.
 
     References
     ----------
