@@ -33,14 +33,16 @@ def mixture_proportions(
     than ``max(mean(P / (P p))) - 1`` above, which says when to stop.
     """
     n, m = P.shape
+    ratios = np.empty_like(P)
     p, z = np.full(m, 1 / m), np.full(m, 1.0)
     for iteration in range(1, max_iter + 1):  # noqa: B007
         p = p / p.sum()
-        ratios = P / (P @ p)[:, None]
-        gain = ratios.mean(axis=0)
+        inverse = 1 / (P @ p.astype(P.dtype))
+        gain = (inverse @ P).astype(np.float64) / n
         if gain.max() - 1 <= tol:
             break
-        hessian = ratios.T @ ratios / n
+        ratios = np.multiply(P, inverse[:, None], out=ratios)
+        hessian = (ratios.T @ ratios).astype(np.float64) / n
         hessian.flat[:: m + 1] += z / p
         factor = cho_factor(hessian, lower=True, overwrite_a=True, check_finite=False)
         mu = float(p @ z) / m

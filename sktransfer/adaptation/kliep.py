@@ -12,6 +12,9 @@ from sktransfer.adaptation._kernel_ratio import KernelRatio
 from sktransfer.adaptation._kernels import canonical_order, squared_distances
 from sktransfer.adaptation._mixture import mixture_proportions
 
+_NOTHING = 1e-30
+"""Of the largest kernel of a row, to which the rest adds nothing; denormal numbers are slow."""
+
 _LEAST = 1e-290
 """Mean kernel with the source under which a centre counts as out of its reach."""
 
@@ -142,12 +145,15 @@ class KLIEP(KernelRatio):
         )
         scores = {}
         for gamma in gammas:
-            exponents, reach = -gamma * to_target, np.exp(-gamma * to_source).mean(axis=0)
+            reach = np.exp(-gamma * to_source).mean(axis=0)
+            # Single precision tells kernels apart, in half the time.
+            exponents = (-gamma * to_target).astype(np.float32)
             total = 0.0
             for k in range(n_folds):
                 some = np.flatnonzero(fold[:pool] != k)[: self.n_centers]
-                alpha, _ = _most_likely(exponents[fold != k][:, some], reach[some], tol=1e-4)
-                total += _log_ratio(exponents[fold == k][:, some], alpha).sum()
+                kept, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+                alpha, _ = _most_likely(exponents[np.ix_(kept, some)], reach[some], tol=1e-4)
+                total += _log_ratio(exponents[np.ix_(held, some)], alpha).sum()
             scores[float(gamma)] = float(total) / len(target)
         return scores
 
@@ -163,11 +169,14 @@ def _most_likely(
     near = reach > _LEAST
     if not near.any():
         return alpha, 0
-    logs = exponents[:, near] - np.log(reach[near])
+    logs = exponents[:, near] - np.log(reach[near]).astype(exponents.dtype)
     # A factor of a row is a constant of the likelihood; so the greatest entry may be 1.
-    P = np.exp(logs - logs.max(axis=1, keepdims=True))
-    p, n_iter = mixture_proportions(P[:, P.any(axis=0)], tol=tol)
-    near[near] = P.any(axis=0)
+    logs -= logs.max(axis=1, keepdims=True)
+    P = np.exp(logs, out=logs)
+    P[P < _NOTHING] = 0.0
+    used = P.any(axis=0)
+    p, n_iter = mixture_proportions(P[:, used], tol=tol)
+    near[near] = used
     alpha[near] = p / reach[near]
     return alpha, n_iter
 

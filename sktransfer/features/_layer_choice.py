@@ -24,11 +24,12 @@ def choose_layer(
     sample_weight: Any = None,
     sample_domain: Any = None,
 ) -> tuple[str, dict[str, float]]:
-    """The shallowest layer that is as good as the best one, and the score of each.
+    """The best layer, or the one before it if that is as good, and the score of each.
 
-    Layers are scored by LogME of their standardised features. One is as good as the best if its
-    score is lower by less than the standard error, over the outputs, of the difference. Of such the
-    shallowest is taken: evidence prefers wide layers somewhat, and deep ones are wide.
+    Layers are scored by LogME of their standardised features. The one before the best is as good
+    if its score is lower by less than the standard error, over the outputs, of the difference:
+    evidence prefers wide layers somewhat, and deep ones are wide. With few labels standard errors
+    are large, so that to go back further would often be too far.
 
     Parameters
     ----------
@@ -75,12 +76,11 @@ def choose_layer(
         ]
     )
     best = int(scores.mean(axis=1).argmax())
-    behind = scores[best] - scores
-    error = 0.0
-    if values.shape[1] > 1:
-        error = behind.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
-    chosen = int(np.argmax(behind.mean(axis=1) <= error + 1e-12))
+    if best and values.shape[1] > 1:
+        behind = scores[best] - scores[best - 1]
+        if behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind)):
+            best -= 1
     names = list(columns)
-    return names[chosen], {
+    return names[best], {
         name: float(score.mean()) for name, score in zip(names, scores, strict=True)
     }

@@ -107,9 +107,9 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         tensor, or the number of a stage in `stages_` (negative from the deepest). The
         features of several layers are concatenated. A single pass serves all, and ends
         after the deepest. "auto" chooses among the stages and "penultimate" by the labels given to
-        `fit`: the shallowest whose LogME [4]_, on standardised features, is within a standard
-        error of the highest. It needs one pass over the images of `fit`. Whole numbers in y are
-        classes; below some hundred labels the choice wavers between neighbours.
+        `fit`: the one of the highest LogME [4]_, on standardised features, or the one before it
+        if that is within a standard error. It needs one pass over the images of `fit`. Whole
+        numbers in y are classes; below some hundred labels the choice wavers.
     pooling : {"avg", "max", "avg+max", "gem", "cls", "flatten"}, default="avg"
         How a feature map or a grid of tokens becomes a vector: mean, maximum, both,
         generalised mean with exponent 3 [3]_, the class token of a vision transformer, or

@@ -70,7 +70,7 @@ def planned_callbacks(
     else:
         warmup = 0 if strategy.schedule == "one-cycle" else strategy.warmup_epochs
         total = strategy.epochs * n_steps
-        rising = max(round(warmup * n_steps), min(_LEAST_WARMUP, total // 4)) if warmup else 0
+        rising = min(max(round(warmup * n_steps), _LEAST_WARMUP), total // 4) if warmup else 0
         factor = rate_over_steps(strategy.schedule, total, rising)
         policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")
         callbacks.append(("rate", policy(lr_lambda=factor)))

@@ -58,8 +58,8 @@ class FineTune(BaseEstimator):
         tenth whenever the loss (on held-out rows, if there are any) has not fallen for 3 epochs.
     warmup_epochs : float, default=1
         Epochs over which learning rates rise linearly from zero; not for "one-cycle" and
-        "plateau". They rise over at least 32 steps, or a quarter of all if that is less; 0 is no
-        rise. Without, Adam's first steps, all of full length, throw the features about.
+        "plateau". They rise over at least 32 steps and at most a quarter of all; 0 is no rise.
+        Without, Adam's first steps, all of full length, throw the features about.
     epochs : int, default=10
         Passes over all rows.
     batch_size : int, default=64

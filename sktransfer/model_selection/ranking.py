@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
+from sklearn.preprocessing import scale
+from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
 from sktransfer.caching import FeatureStore
@@ -19,7 +21,16 @@ if TYPE_CHECKING:
     from sktransfer.features import PretrainedCNNFeatures
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-_METRICS: dict[str, Metric] = {"logme": logme, "h_score": h_score, "transrate": transrate}
+
+
+def _logme(features: np.ndarray, y: Any) -> float:
+    """LogME of standardised features: as they come, their scale decides more than their worth."""
+    if type_of_target(y).startswith("continuous"):
+        y = np.asarray(y) - np.mean(y, axis=0)  # as the features have mean 0, too
+    return logme(scale(features.astype(np.float64)), y)
+
+
+_METRICS: dict[str, Metric] = {"logme": _logme, "h_score": h_score, "transrate": transrate}
 
 
 class RankedBackbone(NamedTuple):
@@ -128,8 +139,10 @@ def rank_backbones(
     y : array-like of shape (n_samples,)
         Classes, or numbers where the metric takes them.
     metric : {"logme", "h_score", "transrate"} or callable, default="logme"
-        A function of `sktransfer.metrics`, or any other that is called with features, of shape
-        (n_samples, n_features), and y, and gives a number, higher for better.
+        A function of `sktransfer.metrics`, "logme" on standardised features; or any other that is
+        called with features, of shape (n_samples, n_features), and y, and gives a number, higher
+        for better. "h_score" and "transrate" prefer wide features, and are for networks of about
+        the same width.
     features : PretrainedCNNFeatures or None, default=None
         Its other parameters (``image_size=32``, ``layer=-2``) are taken for all candidates that are
         not transformers. None takes the defaults.

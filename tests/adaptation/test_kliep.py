@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics.pairwise import rbf_kernel
 
+from sktransfer.adaptation._kernels import canonical_order
 from sktransfer.adaptation._mixture import mixture_proportions
 from sktransfer.adaptation.kliep import KLIEP
 
@@ -102,6 +103,26 @@ def test_gamma_is_the_one_under_which_held_out_rows_are_likeliest(shifted):
         )
         total += np.log(part.density_ratio(held)).sum()
     assert kliep.cv_scores_[1.0] == pytest.approx(total / 30, abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_scores_of_gammas_are_those_of_double_precision(shifted, scale):
+    X, sample_domain = shifted[0] * scale, shifted[1]
+    gammas = [gamma / scale**2 for gamma in (0.01, 1.0, 100.0)]
+    kliep = KLIEP(gamma=gammas, cv=3, random_state=0).fit(X, sample_domain=sample_domain)
+    source, target = (X[sample_domain * sign > 0] for sign in (1, -1))
+    target = target[canonical_order(target)]
+    target = target[np.random.RandomState(0).permutation(len(target))]
+    fold = np.arange(len(target)) % 3
+    for gamma in gammas:
+        total = 0.0
+        for k in range(3):
+            centres = target[fold != k]
+            A, b = (rbf_kernel(rows, centres, gamma=gamma) for rows in (target, source))
+            P = A / b.mean(axis=0)
+            p, _ = mixture_proportions(P[fold != k])
+            total += np.log(P[fold == k] @ p).sum()
+        assert kliep.cv_scores_[gamma] == pytest.approx(total / len(target), abs=0.02)
 
 
 def test_centres_are_target_rows_and_a_seed_draws_the_same_for_any_order(shifted):

@@ -559,3 +559,13 @@ def test_rates_rise_over_a_quarter_of_the_steps_if_there_are_few(some):
     tuned(some[0][:64], some[1][:64], epochs=10, schedule="constant", callbacks=[Rates()])
     expected = np.r_[np.arange(1, 6) / 6, np.ones(15)] * 1e-3
     assert_allclose(Rates.seen, expected)
+
+
+def test_rates_rise_over_a_quarter_of_the_steps_at_most(some):
+    # A rise of one epoch out of two left half of the training at lower rates.
+    Rates.seen.clear()
+    how = {"batch_size": 1, "warmup_epochs": 5, "schedule": "constant"}
+    tuned(some[0][:60], some[1][:60], epochs=2, callbacks=[Rates()], **how)
+    n_steps = len(Rates.seen)
+    assert Rates.seen[n_steps // 4] == pytest.approx(1e-3)
+    assert Rates.seen[n_steps // 4 - 1] < 1e-3
