@@ -34,8 +34,13 @@ ORDER = [
     "features",
     "model_selection",
     "datasets",
+    "inspection",
+    "export",
     "demo",
     "extract",
+    "rank",
+    "check",
+    "report",
     "cache",
     "cli",
 ]
@@ -95,8 +100,12 @@ def test_weights_only_is_never_switched_off(path):
 
 
 PUBLIC = {name: getattr(sktransfer, name) for name in sktransfer.__all__}
-PUBLIC["list_images"] = sktransfer.datasets.list_images
-for room in (sktransfer.adaptation, sktransfer.metrics, sktransfer.model_selection):
+for room in (
+    sktransfer.datasets,
+    sktransfer.adaptation,
+    sktransfer.metrics,
+    sktransfer.model_selection,
+):
     PUBLIC |= {name: getattr(room, name) for name in room.__all__}
 
 

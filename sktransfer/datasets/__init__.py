@@ -1,5 +1,6 @@
 """Ways to lay hands on data."""
 
 from sktransfer.datasets.folder import list_images
+from sktransfer.datasets.summaries import load_scipy_summaries
 
-__all__ = ["list_images"]
+__all__ = ["list_images", "load_scipy_summaries"]

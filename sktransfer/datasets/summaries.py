@@ -1,0 +1,74 @@
+"""Short texts with classes that an installed package carries: what SciPy's functions say of themselves."""
+
+import importlib
+import inspect
+from types import ModuleType
+
+import numpy as np
+from sklearn.utils import Bunch
+
+TOPICS = (
+    "fft",
+    "integrate",
+    "interpolate",
+    "linalg",
+    "ndimage",
+    "optimize",
+    "signal",
+    "sparse",
+    "special",
+    "stats",
+)
+
+
+def load_scipy_summaries() -> Bunch:
+    """First sentences of SciPy's documentation, and the subpackage each comes from.
+
+    Some twelve hundred English texts of one or two lines in ten classes, as real as texts are that
+    need no download: they are read from the SciPy that is installed, so another version of it has
+    slightly others. A text that occurs twice is kept once.
+
+    Returns
+    -------
+    Bunch
+        ``data``, list of str; ``target``, ndarray of int of shape (n,), the class of each text;
+        ``target_names``, list of str, the subpackages; ``names``, list of str, what each text
+        describes, such as "scipy.stats.skew".
+
+    Examples
+    --------
+    >>> from sktransfer.datasets import load_scipy_summaries
+    >>> texts = load_scipy_summaries()
+    >>> position = texts.names.index("scipy.linalg.expm")
+    >>> texts.data[position]
+    'Compute the matrix exponential of an array.'
+    >>> texts.target_names[texts.target[position]]
+    'linalg'
+    >>> len(texts.data) > 1000
+    True
+    """
+    found: dict[str, tuple[int, str]] = {}
+    for number, topic in enumerate(TOPICS):
+        module = importlib.import_module(f"scipy.{topic}")
+        for name in sorted(module.__all__):
+            text = _summary(module, name)
+            if text:
+                found.setdefault(text, (number, f"scipy.{topic}.{name}"))
+    return Bunch(
+        data=list(found),
+        target=np.array([number for number, _ in found.values()]),
+        target_names=list(TOPICS),
+        names=[name for _, name in found.values()],
+    )
+
+
+def _summary(module: ModuleType, name: str) -> str:
+    """The first paragraph that is prose: universal functions begin with their signature."""
+    described = getattr(module, name)
+    if inspect.ismodule(described):
+        return ""
+    for paragraph in (inspect.getdoc(described) or "").split("\n\n"):
+        text = " ".join(paragraph.split())
+        if text and not text.startswith(f"{name}("):
+            return text
+    return ""
