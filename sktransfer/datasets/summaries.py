@@ -1,4 +1,4 @@
-"""Short texts with classes that an installed package carries: what SciPy's functions say of themselves."""
+"""Short texts with classes that an installed package carries: summaries of SciPy's functions."""
 
 import importlib
 import inspect
