@@ -1,5 +1,12 @@
 """Pictures and paths shared by the tests."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes share the cores; threads of each on all of them would wait for one another.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
 import numpy as np
 import pytest
 from PIL import Image

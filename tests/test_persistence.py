@@ -190,7 +190,7 @@ def test_one_estimator_may_hold_another(digits, tmp_path):
         Preprocessing(size=(3, 4)),
         FailedImage(3, None, "broken"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_plain_values_come_back_equal_and_of_the_same_type(value, tmp_path):
     found = kept(value, tmp_path)
