@@ -1,0 +1,50 @@
+"""Pictures of a transfer: layers, embeddings, gaps, rankings, training, and what a network sees.
+
+Each class is a Display, as in scikit-learn: data in, `plot` draws them, and a method such as
+`from_estimator` does both. They need matplotlib: ``pip install "sktransfer[plot]"``.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sktransfer.inspection.embedding import EmbeddingDisplay
+    from sktransfer.inspection.feature_map import FeatureMapDisplay
+    from sktransfer.inspection.fine_tuning import FineTuningDisplay
+    from sktransfer.inspection.grad_cam import GradCAMDisplay
+    from sktransfer.inspection.layer_probe import LayerProbeDisplay
+    from sktransfer.inspection.report import TransferReport
+    from sktransfer.inspection.shift import ShiftDisplay
+    from sktransfer.inspection.transferability import TransferabilityDisplay
+
+_HOMES = {
+    "EmbeddingDisplay": "embedding",
+    "FeatureMapDisplay": "feature_map",
+    "FineTuningDisplay": "fine_tuning",
+    "GradCAMDisplay": "grad_cam",
+    "LayerProbeDisplay": "layer_probe",
+    "ShiftDisplay": "shift",
+    "TransferReport": "report",
+    "TransferabilityDisplay": "transferability",
+}
+
+__all__ = [
+    "EmbeddingDisplay",
+    "FeatureMapDisplay",
+    "FineTuningDisplay",
+    "GradCAMDisplay",
+    "LayerProbeDisplay",
+    "ShiftDisplay",
+    "TransferReport",
+    "TransferabilityDisplay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
