@@ -21,7 +21,7 @@ class WeightsMismatchError(ValueError):
 
 
 class ConversionError(RuntimeError):
-    """OpenVINO cannot run a network, or not with torch's result."""
+    """A network or a head cannot be converted to OpenVINO or ONNX, or not with the same result."""
 
 
 class DomainWarning(UserWarning):
