@@ -3,11 +3,10 @@
 import argparse
 import json
 import re
+import sys
 import warnings
 from datetime import UTC, datetime
 from typing import Any
-
-from sktransfer.caching import FeatureStore
 
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -15,6 +14,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 if `verify` found damage."""
+    from sktransfer.caching import FeatureStore  # NumPy, which `--help` does without
+
     store = FeatureStore(options.directory)
     if not store.exists():
         raise ValueError(f"{options.directory} holds no feature store; give the folder of cache=")
@@ -32,6 +33,7 @@ def main(options: argparse.Namespace) -> int:
         else:
             print(f"{removed} vectors removed, {_size(n_bytes)} left")
         return 0
+    print(f"verifying {options.directory} ...", file=sys.stderr)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         checked, removed = store.verify()

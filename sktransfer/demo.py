@@ -4,9 +4,11 @@ scikit-learn's digits, few labels, a Pipeline of features, scaler, PCA and a cla
 in a GridSearchCV, beside the same search on raw pixels.
 """
 
+import argparse
 import json
 import time
 from collections import Counter
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -204,20 +206,34 @@ def save_plot(report: dict[str, Any], path: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(*, as_json: bool, plot: str, n_seeds: int) -> int:
-    """Run, print, plot if matplotlib is there."""
-    report = run(n_seeds=n_seeds)
+def main(options: argparse.Namespace) -> int:
+    """Run, print, plot if matplotlib is there; the exit status is 0."""
+    _check_plot(options.plot)
+    report = run(n_seeds=options.seeds)
     try:
-        save_plot(report, plot)
-        report["plot"] = plot
+        save_plot(report, options.plot)
+        report["plot"] = options.plot
     except ImportError:
         report["plot"] = None
-    if as_json:
+    if options.json:
         print(json.dumps(report, indent=2))
         return 0
     print(format_table(report))
     if report["plot"]:
-        print(f"plot: {plot}")
+        print(f"plot: {options.plot}")
     else:
         print('no plot: matplotlib is not installed; `pip install "sktransfer[plot]"` brings it')
     return 0
+
+
+def _check_plot(plot: str) -> None:
+    """Find out before the long work what would go wrong after it."""
+    if not Path(plot).absolute().parent.is_dir():
+        raise ValueError(f"the folder of --plot {plot} does not exist; create it first")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    known = Figure().canvas.get_supported_filetypes()
+    if Path(plot).suffix.removeprefix(".") not in known:
+        raise ValueError(f"--plot must end in one of {', '.join(known)}, got {plot}")

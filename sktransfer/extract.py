@@ -40,20 +40,12 @@ def main(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
     paths, labels = list_images(options.directory)
-    layers = tuple(_number_or_name(layer) for layer in options.layer or ["penultimate"])
-    extractor = PretrainedCNNFeatures(
-        options.backbone,
+    layers = tuple(layers_of(options))
+    extractor = extractor_of(
+        options,
+        backbone=options.backbone,
         weights=options.weights,
         layer=layers,
-        pooling=options.pooling,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
-        device=options.device,
-        engine=options.engine,
-        precision=options.precision,
-        cache=options.cache,
-        fast_decode=options.fast_decode,
-        on_error="nan",
         verbose=not options.quiet,
     )
     started = time.perf_counter()
@@ -94,6 +86,30 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
     for i, message in errors.items():
         print(f"failed: {paths[i]}: {message}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def layers_of(options: argparse.Namespace) -> list[str | int]:
+    """What ``--layer`` named, numbers as numbers."""
+    return [
+        int(layer) if layer.removeprefix("-").isdecimal() else layer
+        for layer in options.layer or ["penultimate"]
+    ]
+
+
+def extractor_of(options: argparse.Namespace, **parameters: Any) -> PretrainedCNNFeatures:
+    """The transformer that a command line asks for; what cannot be read becomes NaN."""
+    return PretrainedCNNFeatures(
+        pooling=options.pooling,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        device=options.device,
+        engine=options.engine,
+        precision=options.precision,
+        cache=options.cache,
+        fast_decode=options.fast_decode,
+        on_error="nan",
+        **parameters,
+    )
 
 
 def _write_features(
@@ -147,10 +163,6 @@ def _check_output(output: Path) -> None:
                 'Parquet needs pyarrow: run `pip install "sktransfer[parquet]"`, or write .csv or '
                 ".npy"
             ) from error
-
-
-def _number_or_name(layer: str) -> str | int:
-    return int(layer) if layer.removeprefix("-").isdecimal() else layer
 
 
 def _score_layers(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sktransfer import PretrainedCNNFeatures
+from sktransfer import FeatureStore, PretrainedCNNFeatures
 from sktransfer.cli import main
 from sktransfer.datasets import list_images
 
@@ -161,3 +162,96 @@ def test_the_module_runs_and_shows_progress_on_stderr(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "100%" in done.stderr
     assert done.stdout.startswith("30 images, 1280 features")
+
+
+COMMANDS = (
+    "demo",
+    "extract",
+    "rank",
+    "check",
+    "report",
+    "cache info",
+    "cache prune",
+    "cache verify",
+)
+
+
+def run(*arguments, code="from sktransfer.cli import main; sys.exit(main())", **kwargs):
+    """A command in a process of its own, started with what is imported by then."""
+    command = [sys.executable, "-c", f"import sys; {code}", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_tells_of_json_and_exit_status(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "--json" in text
+    assert "exit status:\n  0    " in text
+    assert "\n  130  interrupted\n" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_loads_neither_torch_nor_scikit_learn(command):
+    code = """
+from sktransfer.cli import main
+try:
+    main()
+finally:
+    print({"torch", "sklearn", "numpy"} & set(sys.modules), file=sys.stderr)
+"""
+    with run(*command.split(), "--help", code=f"\n{code}") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "set()\n")
+    assert "usage: sktransfer" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["nope"], ["extract"], ["rank", ".", "--metric", "x"]])
+def test_a_wrong_call_shows_the_usage_and_has_status_two(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("usage: sktransfer")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
+    FeatureStore(tmp_path).verify()
+    PretrainedCNNFeatures(image_size=32, cache=tmp_path).fit_transform(np.zeros((1, 8, 8)))
+    process = run("cache", "info", str(tmp_path))
+    process.stdout.close()
+    with process:
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_an_interrupt_leaves_status_130_and_no_half_written_file(folder, tmp_path):
+    for source in sorted(folder.rglob("*.png")):
+        for i in range(40):
+            os.link(source, source.with_name(f"{source.stem}-{i}.png"))
+    output = tmp_path / "f.npy"
+    with run("extract", str(folder), "-o", str(output), "--engine", "torch") as process:
+        while (seen := process.stderr.read(1)) and seen != "%":  # of the progress bar
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith("sktransfer: interrupted\n")
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("plot", "message"), [("no/plot.png", "does not exist"), ("plot.doc", "must end in one of")]
+)
+def test_demo_refuses_a_plot_it_could_not_save_before_it_works(plot, message, tmp_path, capsys):
+    assert main(["demo", "--plot", str(tmp_path / plot)]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "searching" not in printed.err

@@ -238,12 +238,16 @@ def fetch_torchvision(name: str, weights: Any) -> tuple[Path, str | None]:
     torch.hub compares the prefix in the file's name only while it downloads; it is
     returned so that a file already there is checked as well.
     """
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / weights.url.rpartition("/")[2]
+    path = checkpoint_file(weights)
     if not path.exists():
         try:
             weights.get_state_dict(check_hash=True, weights_only=True)
         except OSError as error:
-            missing_weights(name, weights.url, str(folder), error)
+            missing_weights(name, weights.url, str(path.parent), error)
     prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
     return path, prefix.group(1) if prefix else None
+
+
+def checkpoint_file(weights: Any) -> Path:
+    """Where torch keeps a torchvision weights file, be it there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]

@@ -1,0 +1,68 @@
+"""
+What a network sees in a photograph
+===================================
+
+Two photographs come with scikit-learn: a palace and a flower. We look at the maps of an early and
+of a middle layer, and ask where a classifier on top of the network finds its reasons.
+"""
+
+# %%
+# An early layer reacts to edges and colours. Each map below is one channel, the liveliest first.
+
+import numpy as np
+from sklearn.datasets import load_sample_images
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import PretrainedCNNFeatures
+from sktransfer.inspection import FeatureMapDisplay, GradCAMDisplay
+
+palace, flower = load_sample_images().images
+extractor = PretrainedCNNFeatures(image_size=224, resize="squash").fit([palace])
+display = FeatureMapDisplay.from_estimator(extractor, palace, layer="blocks.0", n_channels=12)
+display.figure_.suptitle("an early layer")
+
+# %%
+# A middle layer has smaller maps that react to parts of things:
+
+display = FeatureMapDisplay.from_estimator(extractor, palace, layer="blocks.3", n_channels=12)
+display.figure_.suptitle("a middle layer")
+
+# %%
+# Now a task of our own: tell small windows of the palace from windows of the flower. Any
+# classifier of scikit-learn may stand behind the network; this one learns from 60 windows of 100 x
+# 100 pixels.
+
+rng = np.random.default_rng(0)
+
+
+def windows(photo, n):
+    tops = rng.integers(0, photo.shape[0] - 100, n)
+    lefts = rng.integers(0, photo.shape[1] - 100, n)
+    return [photo[t : t + 100, x : x + 100] for t, x in zip(tops, lefts, strict=True)]
+
+
+X = windows(palace, 30) + windows(flower, 30)
+y = np.repeat(["palace", "flower"], 30)
+pipeline = make_pipeline(
+    PretrainedCNNFeatures(layer="blocks.4", image_size=96, resize="squash"),
+    LogisticRegression(C=0.1, max_iter=1000),
+).fit(X, y)
+unseen = windows(palace, 50) + windows(flower, 50)
+print("right on 100 other windows:", pipeline.score(unseen, np.repeat(["palace", "flower"], 50)))
+
+# %%
+# It has never seen both at once. We give it a picture of both, at the same scale as the windows:
+# the network takes images of any size, and the trained classifier goes behind it as it is. Grad-
+# CAM shows which part of the picture speaks for either answer.
+
+half = palace.shape[1] // 2
+collage = np.concatenate([palace[:416, 60 : 60 + half], flower[:416, 150 : 150 + half]], axis=1)
+whole = PretrainedCNNFeatures(layer="blocks.4", image_size=collage.shape[:2], resize="squash")
+explained = make_pipeline(whole.fit([collage]), pipeline[-1])
+GradCAMDisplay.from_estimator(explained, [collage, collage], target=["palace", "flower"])
+
+# %%
+# The palace is recognised by its roofs and walls, the flower by its petals. The dark ground, which
+# was in many windows of the flower, speaks little for it. A heatmap is relative to its own
+# maximum, and shows where the reasons are, not how good they are.

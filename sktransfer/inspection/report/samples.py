@@ -1,0 +1,276 @@
+"""X in any of its forms, row by row: of which kind it is, what can be read, what are copies."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from PIL import Image
+from scipy import sparse
+from sklearn.utils import _safe_indexing
+
+from sktransfer.exceptions import ImageReadError
+from sktransfer.extraction.reading import read_image
+from sktransfer.extraction.runner import FailedImage
+from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images, take
+from sktransfer.features import (
+    PretrainedCNNFeatures,
+    PretrainedTextFeatures,
+    RNNSequenceFeatures,
+)
+from sktransfer.sequences.reading import is_text, series_source, token_source
+
+_AHEAD = 256
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of a row once it was read.
+
+    Parameters
+    ----------
+    digest : bytes
+        The same for rows of the same content.
+    size : tuple of int
+        Height and width of an image, steps and channels of a series, characters and words of a
+        text, number of columns of a table.
+    missing : float
+        Share of the values that are NaN.
+    """
+
+    digest: bytes
+    size: tuple[int, ...]
+    missing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """X, and how its rows are read.
+
+    Parameters
+    ----------
+    X : Any
+    kind : {"images", "texts", "series", "tokens", "table"}
+    items : Sequence
+        One item per row; nothing is decoded yet.
+    read : callable
+        From an item to pixels, values, or a text; raises ValueError for one that is not readable.
+    """
+
+    X: Any
+    kind: str
+    items: Any
+    read: Callable[[Any], Any]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: np.ndarray) -> Any:
+        """Some rows, in the form that X has."""
+        X = self.X
+        if hasattr(X, "detach"):
+            return X[rows]
+        if isinstance(X, list | tuple):
+            return [X[row] for row in rows]
+        if hasattr(X, "shape") or hasattr(X, "iloc"):
+            return _safe_indexing(X, rows)
+        return Rows(X, rows)
+
+    def name(self, row: int) -> str | None:
+        """The path of a row, if it has one."""
+        return name_of(self.items, row) if self.kind == "images" else None
+
+    def value(self, row: int) -> Any:
+        """A row as it was read."""
+        return self.read(take(self.items, row))
+
+
+class Rows(Sequence[Any]):
+    """Some rows of a dataset, which are fetched when they are asked for."""
+
+    def __init__(self, dataset: Any, rows: np.ndarray) -> None:
+        self._dataset = dataset
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, int | np.integer):
+            return Rows(self._dataset, self._rows[index])
+        return self._dataset[int(self._rows[index])]
+
+
+def samples_of(X: Any, extractors: Sequence[Any]) -> Samples:
+    """Tell of which kind X is, by the first network that reads it.
+
+    Parameters
+    ----------
+    X : Any
+    extractors : sequence of transformers
+        With none X is a table.
+
+    Raises
+    ------
+    TypeError, ValueError
+        X is not what the network reads.
+    """
+    first = extractors[0] if extractors else None
+    if isinstance(first, PretrainedCNNFeatures):
+        return _images(X, first)
+    if isinstance(first, PretrainedTextFeatures):
+        return Samples(X, "texts", _column(X), _text)
+    if isinstance(first, RNNSequenceFeatures):
+        return _sequences(X, first)
+    if is_text(X):
+        return Samples(X, "texts", _column(X), _text)
+    items = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+    if items.ndim < 2:
+        raise ValueError(
+            "X must be a table of shape (n, n_features), images, series or texts, got shape "
+            f"{items.shape}"
+        )
+    return Samples(X, "table", _Each(items), _flat)
+
+
+def read_rows(samples: Samples) -> tuple[list[Content | None], list[FailedImage]]:
+    """Read every row once, and list those that cannot be."""
+    contents: list[Content | None] = []
+    failed: list[FailedImage] = []
+    for row, (content, message) in enumerate(_contents(samples)):
+        contents.append(content)
+        if content is None:
+            # A reader of sequences was given a single row, and counts from there.
+            message = message.replace("X[0]", f"X[{row}]")
+            failed.append(FailedImage(row, samples.name(row), message))
+    if samples.kind == "series" and (odd := _odd_channels(contents)):
+        for row, message in odd.items():
+            contents[row] = None
+            failed.append(FailedImage(row, None, message))
+    return contents, sorted(failed)
+
+
+def _contents(samples: Samples) -> Iterator[tuple[Content | None, str]]:
+    def look(item: Any) -> tuple[Content | None, str]:
+        try:
+            return _content(samples.kind, samples.read(item)), ""
+        except (ImageReadError, ValueError, TypeError) as error:
+            return None, str(error)
+
+    # Items are fetched by one thread, as datasets need not be thread-safe, and read by several.
+    items = (take(samples.items, row) for row in range(len(samples)))
+    with ThreadPoolExecutor(min(_MAX_THREADS, joblib.cpu_count())) as pool:
+        while window := [*itertools.islice(items, _AHEAD)]:
+            yield from pool.map(look, window)
+
+
+def _content(kind: str, value: Any) -> Content:
+    if kind == "texts":
+        digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+        return Content(digest, (len(value), len(value.split())))
+    array = np.ascontiguousarray(value)
+    if array.dtype == object:  # a table of mixed columns
+        rows = repr(array.tolist()).encode("utf-8", "backslashreplace")
+        gaps = [each is None or each is not each for each in array.tolist()]
+        return Content(hashlib.sha256(rows).digest(), (array.size,), float(np.mean(gaps)))
+    head = f"{array.shape} {array.dtype}".encode()
+    digest = hashlib.sha256(head + array.tobytes()).digest()
+    missing = float(np.isnan(array).mean()) if array.dtype.kind == "f" and array.size else 0.0
+    size = array.shape[:2] if kind in ("images", "series", "tokens") else (array.size,)
+    return Content(digest, size, missing)
+
+
+def _odd_channels(contents: list[Content | None]) -> dict[int, str]:
+    """Series whose channels are not as many as those of the most."""
+    channels = [0 if content is None else content.size[1] for content in contents]
+    usual = int(np.bincount([c for c in channels if c]).argmax()) if any(channels) else 0
+    return {
+        row: f"it has {c} channels, and most rows have {usual}"
+        for row, c in enumerate(channels)
+        if c not in (0, usual)
+    }
+
+
+def _images(X: Any, features: PretrainedCNNFeatures) -> Samples:
+    def read(item: Any) -> Image.Image | np.ndarray:
+        return read_image(
+            item,
+            channels=features.channels,
+            value_range=features.value_range,
+            max_pixels=features.max_pixels,
+        )
+
+    if features.image_shape is not None:
+        items: Any = rows_to_images(np.asarray(X), features.image_shape)
+    else:
+        items = as_image_items(X, channels=features.channels, in_channels=3)
+    return Samples(X, "images", items, read)
+
+
+def _sequences(X: Any, features: RNNSequenceFeatures) -> Samples:
+    size = features.vocabulary_size
+    if size is None and is_text(X):
+        return Samples(X, "texts", _column(X), _text_with_content)
+
+    def read(item: Any) -> np.ndarray:
+        if size is not None:
+            return token_source([np.asarray(item)], size, features.max_length).read([0]).values
+        source = series_source(
+            [item],
+            channels_first=features.channels_first,
+            missing=features.missing,
+            max_length=features.max_length,
+        )
+        return source.read([0]).values
+
+    return Samples(X, "series" if size is None else "tokens", _Each(_listed(X)), read)
+
+
+class _Each(Sequence[Any]):
+    """Rows of an array, none of which is taken for a pair of sample and label."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return self._rows.shape[0] if hasattr(self._rows, "shape") else len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        row = self._rows[index]
+        return np.asarray(row) if isinstance(row, tuple) else row
+
+
+def _column(X: Any) -> list[Any]:
+    """The items of a list, an array, a Series, or a table of one column."""
+    if hasattr(X, "columns") and X.shape[1] == 1:  # of pandas or polars
+        X = X[X.columns[0]]
+    if isinstance(X, np.ndarray):
+        X = X.ravel()
+    return [*(X.to_list() if hasattr(X, "to_list") else X)]
+
+
+def _listed(X: Any) -> Any:
+    if hasattr(X, "iloc"):
+        return X.to_numpy() if X.ndim == 2 and X.shape[1] > 1 else _column(X)
+    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
+
+
+def _text(item: Any) -> str:
+    if not isinstance(item, str):
+        raise ValueError(f"it must be a str, got {item!r:.60}")
+    return item
+
+
+def _text_with_content(item: Any) -> str:
+    if not _text(item):
+        raise ValueError("it is an empty text")
+    return item
+
+
+def _flat(item: Any) -> np.ndarray:
+    return np.asarray(item.todense() if sparse.issparse(item) else item).ravel()

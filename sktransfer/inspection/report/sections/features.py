@@ -1,0 +1,238 @@
+"""What was searched over, and what the layers of the network are worth."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer.finetuning.search import _best_first
+from sktransfer.inspection.report.blocks import Bar, Block, NotApplicable, Prose, Table
+from sktransfer.inspection.report.evidence import Evidence, Probe
+from sktransfer.inspection.report.figures import scratch_axes, themed
+from sktransfer.inspection.report.parts import (
+    caching_in,
+    is_search,
+    is_tuned,
+    readers_of,
+)
+from sktransfer.inspection.report.pictures import Thumbnails
+from sktransfer.inspection.report.protocol import split_rows
+from sktransfer.inspection.report.text import number, plain, seconds_text
+
+_MOST_CANDIDATES = 40
+_LONGEST_SETTING = 90
+_FEWEST = 10
+"""Rows that a probe or an embedding is worth while for."""
+
+
+def strategies(evidence: Evidence) -> list[Block]:
+    """The candidates of a search, the best first."""
+    if not is_search(evidence.estimator):
+        raise NotApplicable(
+            "the estimator is no search. Pass a GridSearchCV over layers or strategies to compare "
+            "them"
+        )
+    search = evidence.model
+    check_is_fitted(search, "cv_results_")
+    found = search.cv_results_
+    metrics = [name.removeprefix("mean_test_") for name in found if name.startswith("mean_test_")]
+    varied = list(dict.fromkeys(name for one in found["params"] for name in one))
+    order = _best_first(search)
+    rows: list[list[Any]] = []
+    for candidate in order[:_MOST_CANDIDATES]:
+        settings = found["params"][candidate]
+        cells = [
+            plain(" ".join(repr(settings[name]).split()), _LONGEST_SETTING)
+            if name in settings
+            else ""
+            for name in varied
+        ]
+        rows.append(
+            [
+                str(len(rows) + 1),
+                *(_score(found, metric, candidate) for metric in metrics),
+                *cells,
+                seconds_text(found["mean_fit_time"][candidate]),
+                seconds_text(found["mean_score_time"][candidate]),
+            ]
+        )
+    names = ["score" if metric == "score" else metric for metric in metrics]
+    columns = ["", *names, *varied, "fit", "score time"]
+    more = len(order) - len(rows)
+    rest = f"; {more} more are not shown" if more else ""
+    first_code = 1 + len(metrics)
+    times = first_code + len(varied)
+    best = ", ".join(
+        f"{name} = {plain(repr(value), _LONGEST_SETTING)}"
+        for name, value in search.best_params_.items()
+    )
+    n_splits = getattr(search, "n_splits_", "?")
+    return [
+        Prose(
+            f"{len(order)} candidates in {n_splits} splits, the best first. The best is the best "
+            f"of many, so its score is a little too good; the scores above are not. Chosen: {best}."
+        ),
+        Table(
+            f"Mean and deviation over splits{rest}",
+            columns,
+            rows,
+            numeric=(times, times + 1),
+            code=tuple(range(first_code, times)),
+            marked=0,
+        ),
+    ]
+
+
+def _score(found: Any, metric: str, candidate: int) -> Bar | str:
+    mean = float(found[f"mean_test_{metric}"][candidate])
+    spread = float(found[f"std_test_{metric}"][candidate])
+    text = f"{number(mean)} \N{PLUS-MINUS SIGN} {number(spread)}"
+    if not 0 <= mean <= 1:
+        return number(mean) if abs(mean) > 1 and spread == 0 else text
+    return Bar(text, mean, max(0.0, mean - spread), min(1.0, mean + spread))
+
+
+def layers(evidence: Evidence) -> list[Block]:
+    """A linear probe on each layer."""
+    if not evidence.extractors:
+        raise NotApplicable("there is no network with layers to choose from")
+    if not readers_of(evidence.estimator):
+        raise NotApplicable("the network stands behind other steps, and is not probed on its own")
+    if evidence.task == "multilabel" or evidence.y.ndim > 1:
+        raise NotApplicable("it takes one class or number per row")
+    shown = evidence.shown[evidence.labelled[evidence.shown]]
+    if len(shown) < _FEWEST:
+        raise NotApplicable(f"there are {len(shown)} labelled rows; {_FEWEST} are needed")
+    from sktransfer.inspection import LayerProbeDisplay
+
+    splits = [*split_rows(evidence.splits, shown)]
+    if len(splits) < 2:
+        raise NotApplicable("too few rows are left in the folds")
+    blocks: list[Block] = []
+    probed = readers_of(evidence.model)
+    for extractor in probed:
+        probe = clone(extractor)
+        if "strategy" in probe.get_params(deep=False):
+            probe.set_params(strategy="frozen")
+        with caching_in([probe], evidence.store):
+            display = LayerProbeDisplay.from_estimator(
+                probe, evidence.take(shown), evidence.y[shown], cv=splits, ax=scratch_axes()
+            )
+        if len(display.layers) < 2:
+            continue
+        blocks += _probe_blocks(evidence, extractor, display)
+    if not blocks:
+        raise NotApplicable("the network has a single layer to read")
+    if any(map(is_tuned, evidence.networks)):
+        blocks.append(Prose("The layers are those of the network before it was tuned.", "note"))
+    return blocks
+
+
+def _probe_blocks(evidence: Evidence, extractor: Any, display: Any) -> list[Block]:
+    scores = np.asarray(display.scores)
+    means = scores.mean(axis=1)
+    names = [str(name) for name in display.layers]
+    best = int(means.argmax())
+    used = {str(name) for name in getattr(extractor, "layer_", ())}
+    evidence.probe = Probe(
+        names[best], float(means[best]), display.scoring, _used(names, means, used)
+    )
+    rows: list[list[Any]] = [
+        [
+            name,
+            Bar(f"{number(mean)} \N{PLUS-MINUS SIGN} {number(spread)}", max(0.0, min(1.0, mean))),
+            "in use" if name in used else "",
+        ]
+        for name, mean, spread in zip(names, means, scores.std(axis=1), strict=True)
+    ]
+    return [
+        themed(
+            display.plot,
+            size=(7.2, 3.7),
+            alt=f"{display.scoring} of a linear model on each layer; {names[best]} is the best.",
+            caption=f"{type(extractor).__name__}: a standardised linear model on each layer, "
+            f"{scores.shape[1]} folds. The best of many is a little too good.",
+        ),
+        Table(
+            "Layers, shallow to deep", ["layer", display.scoring, ""], rows, code=(0,), marked=best
+        ),
+    ]
+
+
+def _used(names: list[str], means: np.ndarray, used: set[str]) -> float | None:
+    of_used = [float(mean) for name, mean in zip(names, means, strict=True) if name in used]
+    return max(of_used) if of_used else None
+
+
+def tuning(evidence: Evidence) -> list[Block]:
+    """Losses over the epochs."""
+    tuned = [each for each in evidence.networks if getattr(each, "history_", None)]
+    if not tuned:
+        raise NotApplicable("no network was tuned")
+    from sktransfer.inspection import FineTuningDisplay
+
+    blocks: list[Block] = []
+    for network in tuned:
+        history = network.history_
+        last = number(history[-1]["train_loss"])
+        blocks.append(
+            themed(
+                FineTuningDisplay(history).plot,
+                size=(7.2, 3.6),
+                alt=f"Losses over {len(history)} epochs; the training loss ends at {last}.",
+                caption=f"{type(network).__name__}: {network.n_trained_parameters_:,} numbers were "
+                f"trained in {len(history)} epochs.",
+            )
+        )
+    return blocks
+
+
+def embedding(evidence: Evidence) -> list[Block]:
+    """Features on a plane."""
+    if evidence.features is None:
+        raise NotApplicable("there is no network whose features could be shown")
+    if len(evidence.shown) < _FEWEST:
+        raise NotApplicable(f"there are {len(evidence.shown)} rows; {_FEWEST} are needed")
+    from sktransfer.inspection import EmbeddingDisplay
+
+    shown = evidence.shown
+    labels: Any = None
+    if evidence.task == "classes":
+        labels = np.array([_legend(evidence, row) for row in shown])
+    elif evidence.y.ndim == 1:
+        labels = evidence.y[shown].astype(np.float64)
+    images = None
+    if evidence.samples.kind == "images":
+        images = Thumbnails(evidence.samples, evidence.rows[shown])
+    display = EmbeddingDisplay.from_features(
+        evidence.features,
+        labels,
+        method=evidence.embedding,
+        images=None,
+        random_state=evidence.seed,
+        ax=scratch_axes(),
+    )
+    display.images = images
+    blocks: list[Block] = [
+        themed(
+            display.plot,
+            size=(7.4, 5.2),
+            alt=f"Features of {len(shown)} rows on a plane, by {display.method}.",
+            caption=f"Features of {len(shown):,} rows. Classes that lie apart here are easy; those "
+            "that do not may still be told apart in more dimensions.",
+            is_dense=True,
+        )
+    ]
+    if evidence.is_cross_validated and any(map(is_tuned, evidence.networks)):
+        text = "The network was tuned on these very rows, which draws classes apart here."
+        blocks.append(Prose(text, "note"))
+    return blocks
+
+
+def _legend(evidence: Evidence, row: int) -> str:
+    if not evidence.labelled[row]:
+        return "no label"
+    name = plain(evidence.label(evidence.y[row]), 24)
+    # matplotlib leaves names that begin so out of legends.
+    return f" {name}" if name.startswith("_") else name
