@@ -16,8 +16,9 @@ from sklearn.utils.validation import column_or_1d
 
 from sktransfer.inspection._plotting import COLOURS, axes_for, import_pyplot, ink, muted
 
-_ALPHAS = np.logspace(-3, 5, 9)
-"""Of the ridge regression: standardised features of some hundred rows want large ones."""
+_ALPHAS = np.logspace(-5, 5, 11)
+"""Of the ridge regression, whose features are not standardised: a unit that is silent in all rows of
+a split but one or two would come out hundreds of deviations large, and the score with it."""
 
 
 class LayerProbeDisplay:
@@ -212,8 +213,8 @@ class LayerProbeDisplay:
             Values for the transformer's parameter `layer`. None takes its stages, and the layer
             that it reads by default.
         head : predictor or None, default=None
-            What is trained on each layer; cloned. None standardises, and takes a logistic
-            regression for classes and a ridge regression for numbers.
+            What is trained on each layer; cloned. None takes a logistic regression of standardised
+            features for classes, and a ridge regression of the features as they are for numbers.
         cv : int, splitter or iterable, default=5
             As for scikit-learn's `cross_val_score`. Where rows belong together, pass the splits of
             a splitter that knows: ``cv=list(GroupKFold().split(X, y, groups))``.
@@ -244,9 +245,8 @@ class LayerProbeDisplay:
         readable = np.isfinite(features).all(axis=1)
         classes = _is_classification(y, head)
         if head is None:
-            head = make_pipeline(
-                StandardScaler(), LogisticRegression(max_iter=2000) if classes else RidgeCV(_ALPHAS)
-            )
+            logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            head = logistic if classes else RidgeCV(_ALPHAS)
         splits = [
             tuple(rows[readable[rows]] for rows in split)  # numbered as in X
             for split in check_cv(cv, y, classifier=classes).split(np.zeros((len(y), 1)), y)

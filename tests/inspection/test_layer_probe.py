@@ -70,11 +70,18 @@ def test_numbers_are_scored_by_a_ridge(features, some):
     y = X.mean(axis=(1, 2))
     display = LayerProbeDisplay.from_estimator(features, X, y, layers=["blocks.0"], cv=KFold(4))
     Z = features.set_params(layer="blocks.0").fit_transform(X).astype(np.float64)
-    head = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
+    head = RidgeCV(np.logspace(-5, 5, 11))
     np.testing.assert_allclose(display.scores[0], cross_val_score(head, Z, y, cv=KFold(4)))
     means = [1 - np.mean((y[b] - y[a].mean()) ** 2) / y[b].var() for a, b in KFold(4).split(X)]
     assert display.chance == pytest.approx(np.mean(means))
     assert display.scoring == "r2"
+
+
+def test_units_that_are_silent_in_most_rows_do_not_wreck_the_scores_of_numbers(digits):
+    X, y = digits[0][:300], digits[1][:300] + 0.5  # standardised, one split had R2 = -1099
+    features = PretrainedCNNFeatures(image_size=32)
+    display = LayerProbeDisplay.from_estimator(features, X, y, layers=["penultimate"])
+    assert display.scores.min() > 0.4
 
 
 def test_head_scoring_and_splits_are_the_users(features, some):
