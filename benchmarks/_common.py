@@ -18,7 +18,7 @@ import joblib
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     *("numpy", "scikit-learn", "torch", "torchvision", "timm", "pillow", "openvino"),
-    *("embetter", "img2vec_pytorch", "aeon", "numba"),
+    *("embetter", "img2vec_pytorch", "aeon", "numba", "transformers", "sentence-transformers"),
 )
 
 Seconds = dict[str, list[float]]

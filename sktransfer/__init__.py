@@ -25,7 +25,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
     from sktransfer.caching import FeatureStore
-    from sktransfer.features import PretrainedCNNFeatures, RNNSequenceFeatures
+    from sktransfer.features import (
+        PretrainedCNNFeatures,
+        PretrainedTextFeatures,
+        RNNSequenceFeatures,
+    )
     from sktransfer.finetuning import (
         FineTune,
         FineTunedClassifier,
@@ -43,6 +47,7 @@ _HOMES = {
     "FineTunedClassifier": "sktransfer.finetuning",
     "FineTunedRegressor": "sktransfer.finetuning",
     "PretrainedCNNFeatures": "sktransfer.features",
+    "PretrainedTextFeatures": "sktransfer.features",
     "Pretraining": "sktransfer.pretraining",
     "RNNSequenceFeatures": "sktransfer.features",
     "count_trained_parameters": "sktransfer.finetuning",
@@ -58,6 +63,7 @@ __all__ = [
     "FineTunedClassifier",
     "FineTunedRegressor",
     "PretrainedCNNFeatures",
+    "PretrainedTextFeatures",
     "Pretraining",
     "RNNSequenceFeatures",
     "count_trained_parameters",

@@ -13,6 +13,8 @@ import sktransfer
 import sktransfer.adaptation
 import sktransfer.datasets
 import sktransfer.exceptions
+import sktransfer.export
+import sktransfer.inspection
 import sktransfer.metrics
 import sktransfer.model_selection
 
@@ -29,6 +31,7 @@ ORDER = [
     "extraction",
     "backbones",
     "sequences",
+    "texts",
     "pretraining",
     "finetuning",
     "features",
@@ -105,6 +108,8 @@ for room in (
     sktransfer.adaptation,
     sktransfer.metrics,
     sktransfer.model_selection,
+    sktransfer.inspection,
+    sktransfer.export,
 ):
     PUBLIC |= {name: getattr(room, name) for name in room.__all__}
 

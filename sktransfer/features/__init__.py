@@ -1,6 +1,7 @@
-"""Transformers that turn images and sequences into feature vectors inside a Pipeline."""
+"""Transformers that turn images, sequences and texts into feature vectors inside a Pipeline."""
 
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.features.sequence import RNNSequenceFeatures
+from sktransfer.features.text import PretrainedTextFeatures
 
-__all__ = ["PretrainedCNNFeatures", "RNNSequenceFeatures"]
+__all__ = ["PretrainedCNNFeatures", "PretrainedTextFeatures", "RNNSequenceFeatures"]

@@ -50,6 +50,7 @@ from sktransfer.extraction.runner import (
 )
 from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images
 from sktransfer.extraction.staged import Read, reads_of
+from sktransfer.features._dask import first_part, is_dask, refuse_dask, transform_lazily
 from sktransfer.features._image_tuning import (
     ImageBody,
     TunableImages,
@@ -315,7 +316,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
             a list, array or Series of paths; PIL images; arrays of unequal size; or any object
             with ``len`` and indexing that yields images or (image, target) pairs, such as a
             torch ``Dataset``. With `image_shape`, an array or DataFrame of shape
-            (n, n_pixels).
+            (n, n_pixels). Of a dask collection the first block is read.
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
             numbers, told apart by their type.
@@ -390,7 +391,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         """Fit without tuning; if that takes the features of X, give them."""
         of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
         if not is_auto(self.layer):
-            self._settle(X, **of_rows)
+            self._settle(first_part(X), **of_rows)
             self.__dict__.pop("layer_scores_", None)
             return None
         # On an estimator of its own: this one changes only if all goes well.
@@ -531,12 +532,13 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array, sequence, Series, tensor or Dataset of n images
-            In any of the forms that `fit` takes.
+            In any of the forms that `fit` takes, or as a dask Array, Bag, Series or DataFrame.
 
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
-            Or a DataFrame, after ``set_output``.
+            Or a DataFrame, after ``set_output``. Of a dask collection a dask array, which is
+            computed when it is asked for, by dask's workers.
 
         Raises
         ------
@@ -545,6 +547,8 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_parameters(self)
+        if is_dask(X):
+            return transform_lazily(self, X)
         items = self._items(X, self._preprocessing.in_channels, reset=False)
         try:
             features, self.errors_, n_forward = self._extract(items)
@@ -589,6 +593,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     # --- input ----------------------------------------------------------------------------
 
     def _items(self, X: Any, in_channels: int, *, reset: bool) -> Any:
+        refuse_dask(X)
         if self.image_shape is None:
             if reset:
                 forget_table(self)

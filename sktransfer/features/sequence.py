@@ -26,6 +26,7 @@ from sktransfer.extraction.cached import Drawer
 from sktransfer.extraction.fingerprint import network_fingerprint
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.runner import resolve_device
+from sktransfer.features._dask import is_dask, refuse_dask, transform_lazily
 from sktransfer.features._layer_choice import choose_layer, is_auto
 from sktransfer.features._sequence_parameters import (
     EVERY_LAYER,
@@ -508,15 +509,19 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         ----------
         X : array, DataFrame, or sequence of n sequences
             In any of the forms that `fit` takes, of the same kind and number of channels. The
-            lengths may be others, except those of a table.
+            lengths may be others, except those of a table. Or a dask Array, Bag, Series or
+            DataFrame of them.
 
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
-            Or a DataFrame, after ``set_output``.
+            Or a DataFrame, after ``set_output``. Of a dask collection a dask array, which is
+            computed when it is asked for, by dask's workers.
         """
         check_is_fitted(self)
         check_parameters(self)
+        if is_dask(X):
+            return transform_lazily(self, X)
         source, vocabulary_size = self._source(X, reset=False)
         if vocabulary_size != self._vocabulary_size:
             raise ValueError(
@@ -589,6 +594,7 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
 
     def _source(self, X: Any, *, reset: bool) -> tuple[Source, int | None]:
         """X, and for tokens and texts the size of their vocabulary."""
+        refuse_dask(X)
         if reset:
             forget_table(self)
         if is_text(X):

@@ -317,7 +317,8 @@ class FineTuned(BaseEstimator):
         if isinstance(self.features, type) or not hasattr(self.features, "_tunable"):
             raise TypeError(
                 "features must be a transformer that can be tuned, such as "
-                f"PretrainedCNNFeatures() or RNNSequenceFeatures(), got {self.features!r}"
+                "PretrainedCNNFeatures(), PretrainedTextFeatures() or RNNSequenceFeatures(), got "
+                f"{self.features!r}"
             )
         if not is_frozen(self.features.strategy):
             raise ValueError(

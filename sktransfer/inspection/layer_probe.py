@@ -17,8 +17,8 @@ from sklearn.utils.validation import column_or_1d
 from sktransfer.inspection._plotting import COLOURS, axes_for, import_pyplot, ink, muted
 
 _ALPHAS = np.logspace(-5, 5, 11)
-"""Of the ridge regression, whose features are not standardised: a unit that is silent in all rows of
-a split but one or two would come out hundreds of deviations large, and the score with it."""
+"""Of the ridge regression, whose features are not standardised: a unit that is silent in all rows
+of a split but one or two would come out hundreds of deviations large, and the score with it."""
 
 
 class LayerProbeDisplay:

@@ -1,0 +1,431 @@
+"""Networks for text by name: a package's, a folder's or the Hugging Face hub's, with tokenizers.
+
+transformers builds them, from classes of its own only: what a repository ships as code is never
+run. Weights are read from safetensors.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from sktransfer.backbones.language_files import (
+    DEFAULT as DEFAULT,
+)
+from sktransfer.backbones.language_files import (
+    INSTALL,
+    Found,
+    find_files,
+    has_vocabulary,
+    weights_sha256_of,
+)
+from sktransfer.backbones.seeding import seeded
+from sktransfer.backbones.weights import (
+    bytes_to_state,
+    check_sha256,
+    fit_weights,
+    module_to_bytes,
+)
+from sktransfer.exceptions import WeightsMismatchError
+from sktransfer.extraction.fingerprint import module_state
+
+_POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+}
+_VOLATILE = ("_name_or_path", "transformers_version")
+"""Of a configuration, what says nothing of the numbers that come out."""
+
+_UNLIMITED = 100_000
+"""Tokenizers without a limit state an enormous one."""
+
+
+class Recipe(NamedTuple):
+    """How a model's publisher makes a vector of a text.
+
+    Parameters
+    ----------
+    max_length : int or None
+        Tokens after which texts are cut, special ones included; None for no limit.
+    limit : int or None
+        Tokens that the network has positions for.
+    poolings : tuple of str
+        Joined one after the other.
+    normalize : bool
+    left_out : tuple of str
+        Steps of sentence-transformers that are not taken here, such as "Dense".
+    pad_id : int
+        Token that fills up the rows of a batch.
+    """
+
+    max_length: int | None
+    limit: int | None
+    poolings: tuple[str, ...]
+    normalize: bool
+    left_out: tuple[str, ...]
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class Language:
+    """A network for text, frozen and in evaluation mode, with its tokenizer.
+
+    Parameters
+    ----------
+    name : str
+        By which it can be had again, with the commit for one of the hub's; else its folder.
+    module : nn.Module
+    tokenizer : tokenizers.Tokenizer
+    recipe : Recipe
+    weights_sha256 : str
+        Of ``model.safetensors``; of several files, of their SHA-256 values.
+    revision : str or None
+        Commit of the hub.
+    by_reference : bool
+        Whether `name` will do to have it again elsewhere.
+    """
+
+    name: str
+    module: nn.Module
+    tokenizer: Any
+    recipe: Recipe
+    weights_sha256: str
+    revision: str | None
+    by_reference: bool
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, structure, code and tokenizer, as they are when first asked for."""
+        return fingerprint_of(self.module, self.weights_sha256, self.tokenizer)
+
+    @cached_property
+    def state(self) -> list[tuple[int, int]]:
+        """What `module_state` said when it was first asked for."""
+        return module_state(self.module)
+
+
+def fingerprint_of(module: nn.Module, weights_sha256: str, tokenizer: Any) -> str:
+    """Hash of a network of transformers' classes and its tokenizer."""
+    config: Any = module.config
+    settings = {k: v for k, v in config.to_dict().items() if k not in _VOLATILE}
+    decided_by = (
+        weights_sha256,
+        _transformers().__version__,
+        [(name, type(child).__qualname__) for name, child in module.named_modules()],
+        json.dumps(settings, sort_keys=True, default=repr),
+        tokenizer.to_str(),
+    )
+    return hashlib.sha256(repr(decided_by).encode()).hexdigest()
+
+
+def load_language(name: str | os.PathLike[str], *, weights_sha256: str | None = None) -> Language:
+    """Load a network for text with its tokenizer and what is known of its use.
+
+    Parameters
+    ----------
+    name : str or Path
+        "all-minilm-l6-v2"; a folder of transformers' format; ``"hf-hub:<organisation>/<name>"``
+        or the bare name of a model of the hub, such as "bert-base-uncased", each with
+        ``@<revision>`` if it is to be pinned. What lies in the hub's cache is not fetched again.
+    weights_sha256 : str or None, default=None
+        SHA-256, or its first digits, that the weights must have.
+
+    Raises
+    ------
+    ImportError
+        transformers is not installed.
+    ValueError
+        The name is malformed, or the model needs code of its own or has no fast tokenizer.
+    WeightsNotFoundError
+        A file is neither here nor reachable.
+    WeightsMismatchError
+        The weights are not the ones expected, or do not fit.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones.language import load_language
+    >>> language = load_language("all-minilm-l6-v2")
+    >>> language.recipe.max_length, language.recipe.poolings, language.recipe.normalize
+    (256, ('mean',), True)
+    >>> language.weights_sha256[:8]
+    '53aa5117'
+    """
+    _transformers()
+    found = find_files(name)
+    sha256 = weights_sha256_of(found)
+    for expected in (found.pinned, weights_sha256):
+        if expected is not None:
+            check_sha256(sha256, expected, f"the weights of {found.name!r} in {found.folder}")
+    with seeded(0), torch.no_grad():
+        module = _load_module(found)
+    tokenizer, stated = _load_tokenizer(found, module.config)
+    recipe = _recipe_of(found.folder, module, tokenizer, stated)
+    return Language(
+        found.name, module, tokenizer, recipe, sha256, found.revision, found.by_reference
+    )
+
+
+def shared_language(
+    name: str | os.PathLike[str], weights_sha256: str | None, device: torch.device
+) -> Language:
+    """A network with its published weights, loaded once per process and device.
+
+    The two used last are kept. Treat the module as read-only; copy it to train it. Folders are
+    loaded anew, as their files may have changed.
+
+    Raises
+    ------
+    WeightsMismatchError
+        The SHA-256 is not `weights_sha256`.
+    """
+    if isinstance(name, str) and not Path(name).expanduser().is_dir():
+        language = _published(name, device)
+        if weights_sha256 is not None:
+            check_sha256(language.weights_sha256, weights_sha256, f"the weights of {name!r}")
+        return language
+    language = load_language(name, weights_sha256=weights_sha256)
+    language.module.to(device)
+    return language
+
+
+@lru_cache(maxsize=2)
+def _published(name: str, device: torch.device) -> Language:
+    language = load_language(name)
+    language.module.to(device)
+    return language
+
+
+def language_to_dict(language: Language, module: nn.Module) -> dict[str, Any]:
+    """All that `language_from_dict` needs, as plain values; weights as safetensors bytes."""
+    config: Any = module.config
+    return {
+        "name": language.name,
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "weights": module_to_bytes(module),
+        "without_pooler": getattr(module, "pooler", 0) is None,
+        "tokenizer": language.tokenizer.to_str(),
+        "recipe": language.recipe,
+        "weights_sha256": language.weights_sha256,
+        "revision": language.revision,
+    }
+
+
+def language_from_dict(saved: dict[str, Any]) -> Language:
+    """The network that `language_to_dict` wrote down, without its files."""
+    transformers = _transformers()
+    from tokenizers import Tokenizer
+
+    settings = json.loads(saved["config"])
+    with quiet(), seeded(0), torch.no_grad():
+        kind = transformers.CONFIG_MAPPING[settings["model_type"]]
+        config = kind.from_dict(settings)
+        module = _class_of(config, saved["name"])._from_config(config, dtype=torch.float32)
+    if saved["without_pooler"]:
+        module.pooler = None
+    fit_weights(module, bytes_to_state(saved["weights"]), saved["name"])
+    return Language(
+        saved["name"],
+        _settled(module),
+        Tokenizer.from_str(saved["tokenizer"]),
+        saved["recipe"],
+        saved["weights_sha256"],
+        saved["revision"],
+        by_reference=False,
+    )
+
+
+# --- transformers ---------------------------------------------------------------------------
+
+
+def _transformers() -> Any:
+    try:
+        with _quiet_import():
+            import transformers
+    except ImportError as error:
+        raise ImportError(f"networks for text need transformers: run `{INSTALL}`") from error
+    return transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars and remarks, and its settings as they were afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if bars:
+        _set_bars(False)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            _set_bars(True)
+
+
+def _set_bars(shown: bool) -> None:
+    # Not by its function, which switches the hub's bars, too.
+    from transformers.utils import logging
+
+    logging._tqdm_active = shown
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Importing transformers may warn of what others do."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _class_of(config: Any, name: str) -> Any:
+    """The class of transformers that encodes texts by this configuration."""
+    transformers = _transformers()
+    for mapping in ("MODEL_FOR_TEXT_ENCODING_MAPPING", "MODEL_MAPPING"):
+        kinds = getattr(transformers, mapping)
+        if type(config) in kinds:
+            found = kinds[type(config)]
+            return found[0] if isinstance(found, tuple) else found
+    raise ValueError(
+        f"backbone={name!r} is of type {config.model_type!r}, which transformers has no network "
+        "for that encodes texts; choose another model"
+    )
+
+
+def _load_module(found: Found) -> nn.Module:
+    transformers = _transformers()
+    settings = json.loads((found.folder / "config.json").read_text())
+    kind = settings.get("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        needs = " and needs code of its own, which is never run" if "auto_map" in settings else ""
+        raise ValueError(
+            f"backbone={found.name!r} is of type {kind!r}, which transformers "
+            f"{transformers.__version__} does not know{needs}; choose another model"
+        )
+    with quiet():
+        config = transformers.CONFIG_MAPPING[kind].from_pretrained(
+            found.folder, local_files_only=True
+        )
+        try:
+            module, notes = _class_of(config, found.name).from_pretrained(
+                found.folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (RuntimeError, OSError, SafetensorError) as error:
+            raise WeightsMismatchError(
+                f"the weights in {found.folder} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from error
+    missing = sorted(notes["missing_keys"])
+    if any(key.startswith("pooler.") for key in missing):  # which encoders need not have
+        module.pooler = None
+        missing = [key for key in missing if not key.startswith("pooler.")]
+    if missing or notes["mismatched_keys"]:
+        raise WeightsMismatchError(
+            f"the weights in {found.folder} do not fit their config.json: {len(missing)} missing "
+            f"{missing[:3]}, of another shape {sorted(map(str, notes['mismatched_keys']))[:3]}"
+        )
+    return _settled(module)
+
+
+def _settled(module: nn.Module) -> nn.Module:
+    config: Any = module.config
+    config._name_or_path = ""  # a network is the same wherever its files lie
+    return module.eval().requires_grad_(False).float()
+
+
+def _load_tokenizer(found: Found, config: Any) -> tuple[Any, Any]:
+    """The tokenizer itself, and transformers' notes on it."""
+    transformers = _transformers()
+    path = found.folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    # One with code of its own is what its tokenizer.json says, or nothing.
+    how = "PreTrainedTokenizerFast" if "auto_map" in settings else "AutoTokenizer"
+    # Without any of these transformers makes a tokenizer that knows no words.
+    if not has_vocabulary(found.folder):
+        raise ValueError(f"{found.folder} has no tokenizer; its folder must hold tokenizer.json")
+    try:
+        with quiet():
+            stated = getattr(transformers, how).from_pretrained(found.folder, local_files_only=True)
+        if not stated.is_fast:
+            raise ValueError(f"{type(stated).__name__} is written in Python")
+    except Exception as error:  # a broken file may raise anything
+        raise ValueError(
+            f"{found.folder} has no tokenizer that the tokenizers library runs "
+            f"({str(error).splitlines()[0]}); its folder must hold tokenizer.json"
+        ) from error
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(stated.backend_tokenizer.to_str())  # our own, to be set
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    largest = max(tokenizer.get_vocab(True).values(), default=0)
+    if largest >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of backbone={found.name!r} has tokens up to {largest}, and the network "
+            f"embeds {config.vocab_size}; they do not belong together"
+        )
+    if any(tokenizer.encode("a").type_ids):
+        raise ValueError(
+            f"backbone={found.name!r} tells segments apart even in single texts, which is not "
+            "supported; choose another model"
+        )
+    return tokenizer, stated
+
+
+def _recipe_of(folder: Path, module: nn.Module, tokenizer: Any, stated: Any) -> Recipe:
+    """What sentence-transformers' files say, or else mean pooling."""
+    config: Any = module.config
+    positions = getattr(config, "max_position_embeddings", None)
+    embeddings: Any = getattr(module, "embeddings", None)
+    offset = getattr(embeddings, "padding_idx", None)
+    if positions and offset is not None:  # RoBERTa counts positions from there
+        positions -= offset + 1
+    limits = [positions, getattr(stated, "model_max_length", None)]
+    own = _json(folder / "sentence_bert_config.json").get("max_seq_length")
+    limits.append(own)
+    known = [int(limit) for limit in limits if limit and 0 < limit < _UNLIMITED]
+    steps = _json(folder / "modules.json") or []
+    kinds = [str(step["type"]).rpartition(".")[2] for step in steps]
+    poolings: tuple[str, ...] = ("mean",)
+    for step, kind in zip(steps, kinds, strict=True):
+        if kind == "Pooling":
+            poolings = _poolings_of(_json(folder / step["path"] / "config.json"))
+    return Recipe(
+        min(known) if known else None,
+        int(positions) if positions else None,
+        poolings,
+        "Normalize" in kinds,
+        tuple(k for k in kinds if k not in ("Transformer", "Pooling", "Normalize")),
+        stated.pad_token_id if stated.pad_token_id is not None else 0,
+    )
+
+
+def _poolings_of(settings: dict[str, Any]) -> tuple[str, ...]:
+    """Poolings of sentence-transformers, in its order; others by its own names."""
+    stated = settings.get("pooling_mode")
+    if stated is not None:
+        return (stated,) if isinstance(stated, str) else tuple(stated)
+    asked = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on]
+    known = [pooling for name, pooling in _POOLINGS.items() if name in asked]
+    others = [name for name in asked if name not in _POOLINGS]
+    return (*known, *(name.removeprefix("pooling_mode_") for name in others)) or ("mean",)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,4 @@
+"""Texts on their way through a transformer: reading, tokens, batches, layers and pooling.
+
+No estimators.
+"""

@@ -1,0 +1,91 @@
+"""Texts as tokens, cut or split where they are too long, and padded into batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sktransfer.sequences.batching import batches_by_length
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of tokens for a network: one per text, or several of a text that was split.
+
+    Parameters
+    ----------
+    ids : ndarray of int64
+        Of all rows, end to end.
+    starts, lengths : ndarray of int
+        Of each row.
+    counts : ndarray of int
+        Rows of each text, which follow one another.
+    totals : ndarray of int
+        Tokens of each text before it was cut.
+    pad_id : int
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
+    pad_id: int
+
+    def padded(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of some rows as (rows, time), filled up at the end, and 1 where they are."""
+        lengths = self.lengths[rows]
+        within = np.arange(lengths.max())
+        mask = within < lengths[:, None]
+        places = self.starts[rows][:, None] + np.minimum(within, lengths[:, None] - 1)
+        ids = np.where(mask, self.ids[places], self.pad_id)
+        return ids, mask.astype(np.int64)
+
+    def rows_of(self, texts: np.ndarray) -> np.ndarray:
+        """The rows of some texts, in their order."""
+        first = np.cumsum(self.counts) - self.counts
+        each = [np.arange(first[i], first[i] + self.counts[i]) for i in texts]
+        return np.concatenate(each)
+
+
+def limited(tokenizer: Any, max_length: int | None) -> Any:
+    """A copy of a tokenizer that cuts texts after so many tokens, special ones included."""
+    own = type(tokenizer).from_str(tokenizer.to_str())
+    if max_length is not None:
+        own.enable_truncation(max_length)
+    return own
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], split: bool, pad_id: int) -> Tokens:
+    """Tokens of some texts, special ones included.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Of `limited`.
+    texts : sequence of str
+    split : bool
+        Whether what is beyond the limit makes another row instead of being cut off.
+    pad_id : int
+    """
+    n_special = tokenizer.num_special_tokens_to_add(False)
+    rows: list[list[int]] = []
+    counts = np.ones(len(texts), dtype=np.int64)
+    totals = np.empty(len(texts), dtype=np.int64)
+    for number, encoding in enumerate(tokenizer.encode_batch_fast(list(texts))):
+        ids = encoding.ids or [pad_id]  # of a tokenizer without special tokens
+        beyond = encoding.overflowing
+        rows.append(ids)
+        totals[number] = len(ids) + sum(len(part.ids) - n_special for part in beyond)
+        if split and beyond:
+            rows += [part.ids for part in beyond]
+            counts[number] += len(beyond)
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    ids = np.fromiter((i for row in rows for i in row), dtype=np.int64, count=int(lengths.sum()))
+    return Tokens(ids, np.cumsum(lengths) - lengths, lengths, counts, totals, pad_id)
+
+
+def batches(tokens: Tokens, batch_size: int) -> Iterator[np.ndarray]:
+    """Rows that run together: neighbours in length, about ``batch_size`` rows of 128 tokens."""
+    yield from batches_by_length(tokens.lengths, batch_size)
