@@ -1,0 +1,191 @@
+"""What dask adds to `transform`, how it scales from one worker to two, and what it unpickles.
+
+Two kinds of work for efficientnet_lite0, each in blocks of two sizes: JPEG files of 320 x 240 at
+224 pixels as a bag of paths, and digits of 8 x 8 at 32 pixels up to blocks.3 as an array. Workers
+are processes of one thread on this machine, and `transform` without dask has one thread, then two.
+Seconds of the clock are paired; those of all processors (client, scheduler and workers together)
+say what dask costs even where others take the second core. The unpickles of the estimator are
+those of 64 blocks on two workers, if it is given to map_blocks as it is, if as dask.delayed, and
+by `transform`.
+"""
+
+import os
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array
+import dask.bag
+import numpy as np
+import torch
+from _common import interleaved, medians, parser, ratio, write_result
+from distributed import Client, LocalCluster
+from growth import Digits
+from memory_files import make_files
+
+from sktransfer import PretrainedCNNFeatures
+from sktransfer.datasets import list_images
+
+
+class Noting(PretrainedCNNFeatures):
+    """Notes in which processes it is unpickled."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with open(os.environ["UNPICKLED_LOG"], "a") as log:
+            log.write(f"{os.getpid()}\n")
+        super().__setstate__(state)
+
+
+def cpu_seconds() -> float:
+    own = os.times()
+    return own.user + own.system
+
+
+@contextmanager
+def cluster_of(n_workers: int) -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def compare(
+    features: PretrainedCNNFeatures,
+    items: Any,
+    collect: Callable[[Any, int], Any],
+    blocks: list[int],
+    clients: dict[int, Client],
+    rounds: int,
+) -> dict[str, Any]:
+    """Time of plain `transform` and of dask, by the clock and by the processors."""
+    cpu: dict[str, list[float]] = {}
+    found: dict[str, np.ndarray] = {}
+
+    def plain(threads: int) -> None:
+        name = f"transform, {threads} threads"
+        torch.set_num_threads(threads)
+        before = cpu_seconds()
+        found[name] = features.transform(items)
+        cpu.setdefault(name, []).append(cpu_seconds() - before)
+
+    def by_dask(n_workers: int, size: int) -> None:
+        client, name = clients[n_workers], f"dask, {n_workers} workers, blocks of {size}"
+        before = cpu_seconds() + sum(client.run(cpu_seconds).values())
+        found[name] = client.compute(features.transform(collect(items, size))).result()
+        after = cpu_seconds() + sum(client.run(cpu_seconds).values())
+        cpu.setdefault(name, []).append(after - before)
+
+    work: dict[str, Callable[[], None]] = {}
+    for threads in (1, 2):
+        work[f"transform, {threads} threads"] = lambda threads=threads: plain(threads)
+    for size in blocks:
+        for n in clients:
+            work[f"dask, {n} workers, blocks of {size}"] = lambda n=n, size=size: by_dask(n, size)
+    seconds, others = interleaved(work, rounds)
+    for matrix in found.values():
+        np.testing.assert_allclose(matrix, found["transform, 1 threads"], rtol=0, atol=1e-4)
+    processors = {name: statistics.median(values[1:]) for name, values in cpu.items()}
+    result: dict[str, Any] = {
+        "images": len(items),
+        "seconds": seconds,
+        "images_per_second": {k: len(items) / value for k, value in medians(seconds).items()},
+        "processor_seconds": processors,
+        "others": others,
+        "two_threads": ratio(seconds["transform, 1 threads"], seconds["transform, 2 threads"]),
+        "blocks": {},
+    }
+    for size in blocks:
+        one, two = (f"dask, {n} workers, blocks of {size}" for n in (1, 2))
+        result["blocks"][str(size)] = {
+            "overhead": ratio(seconds[one], seconds["transform, 1 threads"]),
+            "processor_overhead": processors[one] / processors["transform, 1 threads"],
+            "two_workers": ratio(seconds[one], seconds[two]),
+        }
+    return result
+
+
+def unpickles(client: Client, log: Path) -> dict[str, Any]:
+    """How often the estimator is unpickled for 64 blocks, in the workers and elsewhere."""
+    images = np.stack([Digits(640)[number] for number in range(640)])
+    features = Noting(image_size=32, layer="blocks.3").fit(images)
+    source = dask.array.from_array(images, chunks=(10, 8, 8))
+    how = {
+        "chunks": (source.chunks[0], (80,)),
+        "drop_axis": [1, 2],
+        "new_axis": 1,
+        "dtype": np.float32,
+        "meta": np.empty((0, 80), np.float32),
+    }
+    ways = {
+        "as it is": lambda: source.map_blocks(applied, features=features, **how),
+        "dask.delayed": lambda: source.map_blocks(applied, features=dask.delayed(features), **how),
+        "transform": lambda: features.transform(source),
+    }
+    counts = {}
+    for name, make in ways.items():
+        log.unlink(missing_ok=True)
+        client.compute(make()).result()
+        by_process = Counter(map(int, log.read_text().split()))
+        workers = sorted(by_process[pid] for pid in client.run(os.getpid).values())
+        counts[name] = {"workers": workers, "elsewhere": by_process.total() - sum(workers)}
+    return counts
+
+
+def applied(block: np.ndarray, features: PretrainedCNNFeatures) -> np.ndarray:
+    return features.transform(block)
+
+
+def bag_of(paths: list[str], size: int) -> Any:
+    return dask.bag.from_sequence(paths, partition_size=size)
+
+
+def array_of(images: np.ndarray, size: int) -> Any:
+    return dask.array.from_array(images, chunks=(size, *images.shape[1:]))
+
+
+def main() -> None:
+    options = parser(__doc__, rounds=3).parse_args()
+    n_files, n_digits = (24, 400) if options.quick else (192, 10_000)
+    rounds = 1 if options.quick else options.rounds
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        log = Path(folder) / "unpickled"
+        os.environ["UNPICKLED_LOG"] = str(log)
+        clients = {n: stack.enter_context(cluster_of(n)) for n in (1, 2)}
+        make_files(Path(folder), n_files)
+        paths = list_images(folder)[0]
+        images = np.stack([Digits(n_digits)[number] for number in range(n_digits)])
+        files = PretrainedCNNFeatures().fit(paths)
+        digits = PretrainedCNNFeatures(image_size=32, layer="blocks.3").fit(images)
+        result = {
+            "unpickles": unpickles(clients[2], log),
+            "files at 224 pixels": compare(files, paths, bag_of, [12, 96], clients, rounds),
+            "digits at 32 pixels": compare(digits, images, array_of, [100, 2000], clients, rounds),
+        }
+    report(result)
+    if not options.quick:
+        write_result("dask_scaling", {"rounds": rounds, **result})
+
+
+def report(result: dict[str, Any]) -> None:
+    print("unpickles of 64 blocks:", result["unpickles"])
+    for name in [name for name in result if "pixels" in name]:
+        print(f"\n{name}; others had {result[name]['others']['median']:.0%} of the machine")
+        for contestant, rate in result[name]["images_per_second"].items():
+            cpu = 1e3 * result[name]["processor_seconds"][contestant] / result[name]["images"]
+            print(f"{contestant:<36} {rate:>8.0f} images/s {cpu:>8.3f} ms of processor per image")
+        for size, figures in result[name]["blocks"].items():
+            print(
+                f"blocks of {size}: one worker / transform {figures['overhead']['paired']:.2f} "
+                f"(processors {figures['processor_overhead']:.2f}), "
+                f"two workers {figures['two_workers']['paired']:.2f} times as fast"
+            )
+
+
+if __name__ == "__main__":
+    main()
