@@ -9,7 +9,6 @@ import copy
 import threading
 import warnings
 from collections import OrderedDict
-from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from sktransfer.exceptions import ConversionError
+from sktransfer.extraction.compiling import check_alike, compile_part, shorten
 from sktransfer.extraction.engines import Engine, Network, in_passes
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.staged import Read, StagedNetwork, usual_reads
@@ -25,11 +25,6 @@ from sktransfer.extraction.tracing import Trace
 
 _N_CONVERTED = 4
 _N_COMPILED = 16
-
-# How far, relative to the largest feature, a compiled net may be from torch. float32 differs by
-# about 1e-6, and by 1e-4 where a deep network amplifies rounding, so that torch itself is that
-# far from float64. What a wrong conversion gives is another order of magnitude altogether.
-_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
 
 _LOCK = threading.RLock()
 _CONVERTED: OrderedDict[tuple[Any, ...], "_Converted | str"] = OrderedDict()
@@ -93,11 +88,11 @@ def _compiled(network: Network, reads: tuple[Read, ...], precision: str) -> _Com
         if name not in _COMPILED:
             try:
                 converted = _converted(network, reads)
-                net = _compile(converted, reads, precision, n_threads)
+                net = compile_part(converted.model, converted.outputs, reads, precision, n_threads)
                 _COMPILED[name] = _Compiled(net, converted.doubtful, WeakSet())
             except Exception as error:
                 _COMPILED[name] = str(error)  # an exception would keep what it passed alive
-            _shorten(_COMPILED, _N_COMPILED)
+            shorten(_COMPILED, _N_COMPILED)
         _COMPILED.move_to_end(name)
         compiled = _COMPILED[name]
         if isinstance(compiled, str):
@@ -133,7 +128,7 @@ def _converted(network: Network, reads: tuple[Read, ...]) -> _Converted:
         except Exception as error:  # whatever a network does that a trace cannot express
             lines = str(error).strip().splitlines()
             _CONVERTED[name] = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        _shorten(_CONVERTED, _N_CONVERTED)
+        shorten(_CONVERTED, _N_CONVERTED)
     _CONVERTED.move_to_end(name)
     converted = _CONVERTED[name]
     if isinstance(converted, str):
@@ -161,33 +156,6 @@ def _convert(network: Network, outputs: tuple[Read, ...]) -> _Converted:
     return _Converted(model, outputs, doubtful)
 
 
-def _compile(
-    converted: _Converted,
-    reads: tuple[Read, ...],
-    precision: str,
-    n_threads: int,
-) -> Any:
-    import openvino
-
-    model = converted.model
-    results = [model.outputs[converted.outputs.index(read)].get_node() for read in reads]
-    part = openvino.Model(results, model.get_parameters())
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": n_threads,
-        "ENABLE_CPU_PINNING": False,  # processes that share a machine would pin the same cores
-    }
-    return _core().compile_model(part, "CPU", settings)
-
-
-@lru_cache(maxsize=1)
-def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
-
-
 def _compare(
     found: list[np.ndarray],
     network: Network,
@@ -198,13 +166,7 @@ def _compare(
     """Raise ConversionError if torch finds something else."""
     with torch.inference_mode():
         expected = StagedNetwork(network.module, network.trace, reads)(pixels.permute(0, 3, 1, 2))
-    for read, matrix, right in zip(reads, found, expected, strict=True):
-        scale = float(right.abs().max()) if right.numel() else 0.0
-        tolerance = _TOLERANCES[precision] * scale or 1e-6  # relative, unless all is zero
-        if matrix.shape != right.shape or not np.abs(matrix - right.numpy()).max() <= tolerance:
-            raise ConversionError(
-                f"the converted network differs from torch in layer {read.layer!r}"
-            )
+    check_alike(found, expected, reads, precision)
 
 
 def _probes(trace: Trace, n: int) -> list[torch.Tensor]:
@@ -213,8 +175,3 @@ def _probes(trace: Trace, n: int) -> list[torch.Tensor]:
     shape = (3, *trace.size, trace.in_channels)
     noise = torch.randn(shape, generator=generator)
     return [noise, noise.abs() / 4, noise[:1] * 60 - 100][:n]
-
-
-def _shorten(shared: OrderedDict[tuple[Any, ...], Any], length: int) -> None:
-    while len(shared) > length:
-        shared.popitem(last=False)

@@ -8,7 +8,6 @@ import copy
 import threading
 import warnings
 from collections import OrderedDict
-from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -18,15 +17,12 @@ from torch import nn
 
 from sktransfer.backbones.language import quiet
 from sktransfer.exceptions import ConversionError
+from sktransfer.extraction.compiling import check_alike, compile_part, shorten
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.texts.network import POOLINGS, Engine, Read, TextNetwork, probe, trace_of
 
 _N_CONVERTED = 2
 _N_COMPILED = 8
-
-_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
-"""How far, relative to the largest feature, a compiled net may be from torch: float32 differs by
-about 1e-6, a wrong conversion by another order of magnitude altogether."""
 
 _SHAPES = ((1, 3), (3, 17), (2, 40))
 """Rows and tokens on which they are compared: without padding, with it, and longer."""
@@ -61,11 +57,12 @@ def openvino_engine(
     with _LOCK:
         if name not in _COMPILED:
             try:
-                net = _compile(module, fingerprint, reads, precision, n_threads)
+                model, outputs = _converted(module, fingerprint, reads)
+                net = compile_part(model, outputs, reads, precision, n_threads)
                 _COMPILED[name] = (net, WeakSet())
             except Exception as error:
                 _COMPILED[name] = str(error)  # an exception would keep what it passed alive
-            _shorten(_COMPILED, _N_COMPILED)
+            shorten(_COMPILED, _N_COMPILED)
         _COMPILED.move_to_end(name)
         compiled = _COMPILED[name]
         if isinstance(compiled, str):
@@ -83,30 +80,6 @@ def openvino_engine(
     return run
 
 
-def _compile(
-    module: nn.Module, fingerprint: str, reads: tuple[Read, ...], precision: str, n_threads: int
-) -> Any:
-    import openvino
-
-    model, outputs = _converted(module, fingerprint, reads)
-    results = [model.outputs[outputs.index(read)].get_node() for read in reads]
-    part = openvino.Model(results, model.get_parameters())
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": n_threads,
-        "ENABLE_CPU_PINNING": False,  # processes that share a machine would pin the same cores
-    }
-    return _core().compile_model(part, "CPU", settings)
-
-
-@lru_cache(maxsize=1)
-def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
-
-
 def _converted(
     module: nn.Module, fingerprint: str, reads: tuple[Read, ...]
 ) -> tuple[Any, tuple[Read, ...]]:
@@ -121,7 +94,7 @@ def _converted(
         except Exception as error:  # whatever a network does that a trace cannot express
             lines = str(error).strip().splitlines()
             _CONVERTED[name] = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        _shorten(_CONVERTED, _N_CONVERTED)
+        shorten(_CONVERTED, _N_CONVERTED)
     _CONVERTED.move_to_end(name)
     converted = _CONVERTED[name]
     if isinstance(converted, str):
@@ -155,16 +128,4 @@ def _compare(
         found = net([ids.numpy(), mask.numpy()])
         with torch.inference_mode():
             expected = network(ids, mask)
-        for number, (read, right) in enumerate(zip(reads, expected, strict=True)):
-            scale = float(right.abs().max()) if right.numel() else 0.0
-            tolerance = _TOLERANCES[precision] * scale or 1e-6
-            apart = np.abs(found[number] - right.numpy()).max()
-            if found[number].shape != right.shape or not apart <= tolerance:
-                raise ConversionError(
-                    f"the converted network differs from torch in layer {read.layer!r}"
-                )
-
-
-def _shorten(shared: OrderedDict[tuple[Any, ...], Any], length: int) -> None:
-    while len(shared) > length:
-        shared.popitem(last=False)
+        check_alike([found[i] for i in range(len(reads))], expected, reads, precision)
