@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
@@ -50,6 +49,7 @@ from sktransfer.extraction.runner import (
 )
 from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images
 from sktransfer.extraction.staged import Read, reads_of
+from sktransfer.features._base import FeatureTransformer, slices_of
 from sktransfer.features._dask import first_part, is_dask, refuse_dask, transform_lazily
 from sktransfer.features._image_tuning import (
     ImageBody,
@@ -71,16 +71,15 @@ from sktransfer.features._shared import (
     forget_table,
     restored_on_error,
 )
-from sktransfer.features._tuning import Fitted, fit_on_labels, pass_on
+from sktransfer.features._tuning import pass_on
 from sktransfer.finetuning.strategy import FineTune, is_frozen
 from sktransfer.finetuning.targets import weights_of
-from sktransfer.finetuning.training import Tuned, raise_interrupt
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
 
 
-class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
+class PretrainedCNNFeatures(FeatureTransformer):
     """Features of images from a layer of a pretrained network.
 
     Each image runs through the network up to the last wanted layer; what the layer
@@ -248,8 +247,6 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
     True
     """
 
-    __metadata_request__fit: ClassVar = {"sample_domain": True}
-
     def __init__(
         self,
         backbone: str | OwnBackbone = "efficientnet_lite0",
@@ -342,18 +339,10 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         ImportError
             ``engine="openvino"`` without OpenVINO.
         """
-        check_parameters(self)
-        if is_frozen(self.strategy):
-            self._fit_frozen(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
-        else:
-            of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-            raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
-        return self
+        return super().fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
 
-    def _fit(self, X: Any, y: Any, **how: Any) -> Fitted:
-        """Fit on labels, and give the head, too."""
+    def _check(self) -> None:
         check_parameters(self)
-        return fit_on_labels(self, X, y, **how)
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
         """Fit, and give the features of the same images.
@@ -435,7 +424,6 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         # All went well: only now does the estimator change.
         self.device_ = str(device)
         self.engine_ = engine
-        self._forwarded = [0]  # shared, so that `transform` changes no attribute
         self.weights_sha256_ = backbone.weights_sha256
         self.image_size_ = how.size
         self.layer_ = layers
@@ -448,10 +436,7 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         # default weights, by name and the weights themselves, or not without the network.
         self._name = self.backbone if isinstance(self.backbone, str) else None
         self._by_reference = self._name is not None and self._by_default()
-        self._is_tuned = False
-        self.trained_parameters_: tuple[str, ...] = ()
-        self.n_trained_parameters_ = 0
-        self.history_: list[dict[str, Any]] = []
+        self._begin()
         self._attach(backbone)
 
     # --- fine-tuning: see features/_tuning.py ---------------------------------------------
@@ -504,14 +489,6 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         if self.engine == "auto":
             self.engine_ = "torch"  # converting a network takes longer than most transforms
         self._attach(Backbone(module, self._backbone.info, self.weights_sha256_))
-
-    def _take(self, tuned: Tuned) -> None:
-        """Become tuned."""
-        if tuned.trained:  # else it is as it was
-            self._use_module(tuned.network.body.module)
-        self.trained_parameters_ = tuned.trained
-        self.n_trained_parameters_ = tuned.n_trained
-        self.history_ = tuned.history
 
     def _augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
         """Features of the images, and of what `change` makes of them."""
@@ -743,24 +720,11 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         )
 
     @property
-    def n_forward_(self) -> int:
-        """Number of images that have gone through the network since `fit`."""
-        check_is_fitted(self)
-        return self._forwarded[0]
-
-    @property
     def feature_slices_(self) -> dict[str, slice]:
         """Columns of each layer, in the order of `layer_`."""
         check_is_fitted(self)
         trace = self._backbone.trace(self.image_size_)
-        slices: dict[str, slice] = {}
-        start = 0
-        for read in self._reads:
-            stop = start + read.width(trace)
-            before = slices.get(read.layer)
-            slices[read.layer] = slice(start if before is None else before.start, stop)
-            start = stop
-        return slices
+        return slices_of((read.layer, read.width(trace)) for read in self._reads)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_reads")
@@ -812,6 +776,4 @@ class PretrainedCNNFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = self.image_shape is None
         tags.input_tags.string = self.image_shape is None
         tags.input_tags.allow_nan = self.on_error == "nan"
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.target_tags.required = not is_frozen(self.strategy) or is_auto(self.layer)
         return tags

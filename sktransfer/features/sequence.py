@@ -6,11 +6,10 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -26,6 +25,7 @@ from sktransfer.extraction.cached import Drawer
 from sktransfer.extraction.fingerprint import network_fingerprint
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.runner import resolve_device
+from sktransfer.features._base import FeatureTransformer
 from sktransfer.features._dask import is_dask, refuse_dask, transform_lazily
 from sktransfer.features._layer_choice import choose_layer, is_auto
 from sktransfer.features._sequence_parameters import (
@@ -44,10 +44,9 @@ from sktransfer.features._shared import (
     forget_table,
     restored_on_error,
 )
-from sktransfer.features._tuning import Fitted, fit_on_labels, pass_on
-from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.features._tuning import pass_on
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import weights_of
-from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.pretraining.training import pretrain
 from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
@@ -83,7 +82,7 @@ _WINDOW_STEPS = 2_000_000
 """Steps that are held, and shown to the network, at once."""
 
 
-class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
+class RNNSequenceFeatures(FeatureTransformer):
     """Features of time series, token sequences or texts from a recurrent network.
 
     Each channel of a series is shown to the network in several views - normalised, on the scale
@@ -248,8 +247,6 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
     array(['g_c0_mean_0', 'g_c0_max_0', 'loglength'], dtype=object)
     """
 
-    __metadata_request__fit: ClassVar = {"sample_domain": True}
-
     def __init__(
         self,
         backbone: str | OwnBackbone = "lstm",
@@ -337,18 +334,10 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         WeightsNotFoundError, WeightsMismatchError
             The weights are not to be had, or hold something else.
         """
-        check_parameters(self)
-        if is_frozen(self.strategy):
-            self._fit_frozen(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
-        else:
-            of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-            raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
-        return self
+        return super().fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
 
-    def _fit(self, X: Any, y: Any, **how: Any) -> Fitted:
-        """Fit on labels, and give the head, too."""
+    def _check(self) -> None:
         check_parameters(self)
-        return fit_on_labels(self, X, y, **how)
 
     def _fit_frozen(
         self,
@@ -447,13 +436,9 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         self._with_stats = vocabulary_size is None and (
             isinstance(self.backbone, str) if self.append_stats == "auto" else self.append_stats
         )
-        self._forwarded = [0]  # shared, so that `transform` changes no attribute
         self._n_features = len(self._names())
         self._project(self.output_dim)
-        self._is_tuned = False
-        self.trained_parameters_: tuple[str, ...] = ()
-        self.n_trained_parameters_ = 0
-        self.history_: list[dict[str, Any]] = []
+        self._begin()
 
     # --- fine-tuning: see features/_tuning.py ---------------------------------------------
 
@@ -493,14 +478,6 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         self.module_ = module
         self.weights_sha256_ = hashlib.sha256(module_to_bytes(module)).hexdigest()
         self._is_tuned = True
-
-    def _take(self, tuned: Tuned) -> None:
-        """Become tuned."""
-        if tuned.trained:  # else it is as it was
-            self._use_module(tuned.network.body.module)
-        self.trained_parameters_ = tuned.trained
-        self.n_trained_parameters_ = tuned.n_trained
-        self.history_ = tuned.history
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each sequence, one row per sequence in the order of X.
@@ -715,12 +692,6 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
             f"{name} on sequences, {self.precision}",
         )
 
-    @property
-    def n_forward_(self) -> int:
-        """Number of sequences that have gone through the network since `fit`."""
-        check_is_fitted(self)
-        return self._forwarded[0]
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_thresholds")
 
@@ -758,8 +729,6 @@ class RNNSequenceFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = self.vocabulary_size is None
         tags.input_tags.string = self.vocabulary_size is None
         tags.input_tags.allow_nan = self.missing == "interpolate"
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.target_tags.required = not is_frozen(self.strategy) or is_auto(self.layer)
         return tags
 
 

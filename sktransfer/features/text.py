@@ -5,11 +5,10 @@ import hashlib
 import os
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -31,6 +30,7 @@ from sktransfer.extraction.engines import resolve_engine
 from sktransfer.extraction.fingerprint import module_state
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.runner import resolve_device
+from sktransfer.features._base import FeatureTransformer, slices_of
 from sktransfer.features._dask import first_part, is_dask, refuse_dask, transform_lazily
 from sktransfer.features._layer_choice import choose_layer, is_auto
 from sktransfer.features._shared import check_input_features, device_again
@@ -41,10 +41,9 @@ from sktransfer.features._text_parameters import (
     resolve_poolings,
 )
 from sktransfer.features._text_tuning import TextBody, TunableTexts
-from sktransfer.features._tuning import Fitted, fit_on_labels, pass_on
-from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.features._tuning import pass_on
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import weights_of
-from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.texts.network import Engine, Read, Trace, torch_engine, trace_of
 from sktransfer.texts.openvino import openvino_engine
 from sktransfer.texts.reading import FailedText, as_texts
@@ -58,7 +57,7 @@ _FORMAT = 1
 _SHOWN = 3
 
 
-class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
+class PretrainedTextFeatures(FeatureTransformer):
     """Features of texts from the layers of a pretrained transformer, such as BERT.
 
     Each text is cut into tokens and runs through the network up to the last wanted layer; the
@@ -203,8 +202,6 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
           dtype=object)
     """
 
-    __metadata_request__fit: ClassVar = {"sample_domain": True}
-
     def __init__(
         self,
         backbone: str | Path = "all-minilm-l6-v2",
@@ -279,18 +276,10 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
         ImportError
             transformers is not installed, or ``engine="openvino"`` without OpenVINO.
         """
-        check_parameters(self)
-        if is_frozen(self.strategy):
-            self._fit_frozen(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
-        else:
-            of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-            raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
-        return self
+        return super().fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
 
-    def _fit(self, X: Any, y: Any, **how: Any) -> Fitted:
-        """Fit on labels, and give the head, too."""
+    def _check(self) -> None:
         check_parameters(self)
-        return fit_on_labels(self, X, y, **how)
 
     def _fit_frozen(
         self,
@@ -349,7 +338,6 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
         # All went well: only now does the estimator change.
         self.device_ = str(device)
         self.engine_ = engine
-        self._forwarded = [0]  # shared, so that `transform` changes no attribute
         self.weights_sha256_ = language.weights_sha256
         self.revision_ = language.revision
         self.pooling_ = poolings
@@ -360,10 +348,7 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
         self.errors_ = failed
         self.n_truncated_ = 0
         self._by_reference = language.by_reference
-        self._is_tuned = False
-        self.trained_parameters_: tuple[str, ...] = ()
-        self.n_trained_parameters_ = 0
-        self.history_: list[dict[str, Any]] = []
+        self._begin()
         self._attach(language, language.module)
         self._read_from(layers)
         self._note(len(texts), failed)
@@ -409,14 +394,6 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
         if self.engine == "auto":
             self.engine_ = "torch"  # converting a network takes longer than most transforms
         self._attach(self._language, module)
-
-    def _take(self, tuned: Tuned) -> None:
-        """Become tuned."""
-        if tuned.trained:  # else it is as it was
-            self._use_module(tuned.network.body.module)
-        self.trained_parameters_ = tuned.trained
-        self.n_trained_parameters_ = tuned.n_trained
-        self.history_ = tuned.history
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each text, one row per text in the order of X.
@@ -639,25 +616,12 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
         )
 
     @property
-    def n_forward_(self) -> int:
-        """Number of texts that have gone through the network since `fit`."""
-        check_is_fitted(self)
-        return self._forwarded[0]
-
-    @property
     def feature_slices_(self) -> dict[str, slice]:
         """Columns of each layer, in the order of `layer_`."""
         check_is_fitted(self)
         if self._combine != "concat":
             return {self._combine: slice(0, self._n_features)}
-        slices: dict[str, slice] = {}
-        start = 0
-        for read in self._reads:
-            stop = start + self._trace.widths[read.layer]
-            before = slices.get(read.layer)
-            slices[read.layer] = slice(start if before is None else before.start, stop)
-            start = stop
-        return slices
+        return slices_of((read.layer, self._trace.widths[read.layer]) for read in self._reads)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_reads")
@@ -700,6 +664,4 @@ class PretrainedTextFeatures(TransformerMixin, BaseEstimator):
         tags.input_tags.one_d_array = True
         tags.input_tags.string = True
         tags.input_tags.allow_nan = self.on_error == "nan"
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        tags.target_tags.required = not is_frozen(self.strategy) or is_auto(self.layer)
         return tags
