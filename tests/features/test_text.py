@@ -194,7 +194,6 @@ def test_texts_come_in_many_containers(X, make):
         (pd.Series(["a", pd.NA], dtype="string"), "it is missing"),
         (["a", "\ud800"], "cannot be written as UTF-8"),
     ],
-    ids=repr,
 )
 def test_what_is_no_sequence_of_texts_is_refused(X, message, make):
     fitted = make().fit(TEXTS)
