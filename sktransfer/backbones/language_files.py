@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sktransfer.backbones.registry import list_backbones
 from sktransfer.backbones.weights import file_sha256
 from sktransfer.exceptions import WeightsNotFoundError
 
@@ -66,6 +67,8 @@ def find_files(name: str | os.PathLike[str]) -> Found:
     ------
     TypeError
         The name is none.
+    ValueError
+        It is the name of a network for images.
     WeightsNotFoundError
         It is neither here nor reachable.
     """
@@ -88,6 +91,11 @@ def find_files(name: str | os.PathLike[str]) -> Found:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Found(str(folder), folder, None, None, False)
+    if name in list_backbones():
+        raise ValueError(
+            f"backbone={name!r} is a network for images; read images with PretrainedCNNFeatures, "
+            f"or give texts a network of theirs, such as {DEFAULT!r}"
+        )
     pattern = r"(?:hf-hub:)?((?:[\w.-]+/)?[\w.-]+)(?:@([\w./-]+))?"
     match = re.fullmatch(pattern, name) if isinstance(name, str) else None
     if match is None or os.fspath(name).startswith(("/", ".", "~")):

@@ -327,6 +327,8 @@ class PretrainedTextFeatures(FeatureTransformer):
         device = resolve_device(self.device)
         engine = resolve_engine(self.engine, device)
         texts, failed = self._texts(X)
+        if len(failed) == len(texts):
+            raise TypeError(f"no row of X is a text; X[0] is not usable: {failed[0].message}")
         weights_of(sample_weight, len(texts))  # not used, and yet looked at
         source_mask(sample_domain, len(texts))
         language = shared_language(self.backbone, self.weights_sha256, device)
@@ -351,7 +353,6 @@ class PretrainedTextFeatures(FeatureTransformer):
         self._begin()
         self._attach(language, language.module)
         self._read_from(layers)
-        self._note(len(texts), failed)
 
     # --- fine-tuning: see features/_tuning.py ---------------------------------------------
 
@@ -369,6 +370,7 @@ class PretrainedTextFeatures(FeatureTransformer):
             drop_hooks(module)
             body = self._body(module)
         texts, failed = self._texts(X)
+        self._note(len(texts), failed)
         readable = np.ones(len(texts), dtype=bool)
         readable[[failure.index for failure in failed]] = False
 

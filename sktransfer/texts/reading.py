@@ -38,16 +38,19 @@ def as_texts(X: Any, on_error: str) -> tuple[list[str], list[FailedText]]:
         if message:
             failed.append(FailedText(index, message))
             if on_error == "raise":
-                raise TypeError(
-                    f"X[{index}] is not usable: {message}. To keep going with NaN rows, set "
-                    "on_error='nan'"
-                )
+                raise TypeError(f"X[{index}] is not usable: {message}. {_remedy(item)}")
         texts.append("" if message else str(item))
     if not texts:
         raise ValueError(
             "Found array with 0 sample(s) while a minimum of 1 is required: X is empty"
         )
     return texts, failed
+
+
+def _remedy(item: Any) -> str:
+    if isinstance(item, list | tuple):  # then all rows are
+        return "Texts are cut into tokens here; join those that are, with ' '.join(tokens)"
+    return "To keep going with NaN rows, set on_error='nan'"
 
 
 def _wrong_with(item: Any) -> str:

@@ -403,3 +403,24 @@ def test_without_transformers_the_error_says_what_to_install(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match='pip install "sktransfer\\[text\\]"'):
         make().fit(TEXTS)
+
+
+def test_an_image_networks_name_leads_to_the_transformer_of_images(make):
+    with pytest.raises(ValueError, match="network for images; read images with PretrainedCNN"):
+        PretrainedTextFeatures(backbone="efficientnet_lite0").fit(TEXTS)
+
+
+def test_rows_of_tokens_are_told_to_be_joined(make):
+    with pytest.raises(TypeError, match=r"X\[0\] is not usable: .* ' '.join\(tokens\)"):
+        make().fit([["some", "tokens"], ["more"]])
+
+
+def test_nothing_is_learned_from_rows_that_are_all_no_texts(make):
+    with pytest.raises(TypeError, match=r"no row of X is a text; X\[0\] is not usable: it is miss"):
+        make(on_error="nan").fit([None, None])
+
+
+def test_rows_that_are_no_texts_are_warned_of_once(make):
+    with pytest.warns(UserWarning, match="1 of 3 rows of X are no texts") as caught:
+        make(on_error="nan").fit_transform([None, "a", "b"])
+    assert len(caught) == 1
