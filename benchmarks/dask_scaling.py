@@ -10,11 +10,11 @@ by `transform`.
 """
 
 import os
-import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import dask.array
 import dask.bag
 import numpy as np
 import torch
-from _common import interleaved, medians, parser, ratio, write_result
+from _common import disturbance, medians, parser, ratio, timed_watching, write_result
 from distributed import Client, LocalCluster
 from growth import Digits
 from memory_files import make_files
@@ -55,6 +55,11 @@ def cluster_of(n_workers: int) -> Iterator[Client]:
         yield client
 
 
+def workers_cpu(clients: dict[int, Client]) -> float:
+    """Processor seconds of all workers so far, which the watch takes for other people's."""
+    return sum(sum(client.run(cpu_seconds).values()) for client in clients.values())
+
+
 def compare(
     features: PretrainedCNNFeatures,
     items: Any,
@@ -64,39 +69,42 @@ def compare(
     rounds: int,
 ) -> dict[str, Any]:
     """Time of plain `transform` and of dask, by the clock and by the processors."""
-    cpu: dict[str, list[float]] = {}
-    found: dict[str, np.ndarray] = {}
 
-    def plain(threads: int) -> None:
-        name = f"transform, {threads} threads"
+    def plain(threads: int) -> np.ndarray:
         torch.set_num_threads(threads)
-        before = cpu_seconds()
-        found[name] = features.transform(items)
-        cpu.setdefault(name, []).append(cpu_seconds() - before)
+        return features.transform(items)
 
-    def by_dask(n_workers: int, size: int) -> None:
-        client, name = clients[n_workers], f"dask, {n_workers} workers, blocks of {size}"
-        before = cpu_seconds() + sum(client.run(cpu_seconds).values())
-        found[name] = client.compute(features.transform(collect(items, size))).result()
-        after = cpu_seconds() + sum(client.run(cpu_seconds).values())
-        cpu.setdefault(name, []).append(after - before)
+    def by_dask(n_workers: int, size: int) -> np.ndarray:
+        return clients[n_workers].compute(features.transform(collect(items, size))).result()
 
-    work: dict[str, Callable[[], None]] = {}
+    work: dict[str, Callable[[], np.ndarray]] = {}
     for threads in (1, 2):
-        work[f"transform, {threads} threads"] = lambda threads=threads: plain(threads)
+        work[f"transform, {threads} threads"] = partial(plain, threads)
     for size in blocks:
         for n in clients:
-            work[f"dask, {n} workers, blocks of {size}"] = lambda n=n, size=size: by_dask(n, size)
-    seconds, others = interleaved(work, rounds)
-    for matrix in found.values():
-        np.testing.assert_allclose(matrix, found["transform, 1 threads"], rtol=0, atol=1e-4)
-    processors = {name: statistics.median(values[1:]) for name, values in cpu.items()}
+            work[f"dask, {n} workers, blocks of {size}"] = partial(by_dask, n, size)
+    expected = plain(1)
+    for run in work.values():  # workers load and compile the network once
+        np.testing.assert_allclose(run(), expected, rtol=0, atol=1e-4)
+
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    cpu: dict[str, list[float]] = {name: [] for name in work}
+    others: list[float] = []
+    for number in range(rounds):
+        for name in list(work)[:: -1 if number % 2 else 1]:
+            own, before = cpu_seconds(), workers_cpu(clients)
+            took, _, share = timed_watching(work[name])
+            spent = workers_cpu(clients) - before
+            seconds[name].append(took)
+            cpu[name].append(cpu_seconds() - own + spent)
+            others.append(max(0.0, share - spent / took / (os.cpu_count() or 1)))
+    processors = medians(cpu)
     result: dict[str, Any] = {
         "images": len(items),
         "seconds": seconds,
         "images_per_second": {k: len(items) / value for k, value in medians(seconds).items()},
         "processor_seconds": processors,
-        "others": others,
+        "others": disturbance(others),
         "two_threads": ratio(seconds["transform, 1 threads"], seconds["transform, 2 threads"]),
         "blocks": {},
     }

@@ -8,6 +8,8 @@ import warnings
 from datetime import UTC, datetime
 from typing import Any
 
+from sktransfer.printing import one_line, printable
+
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -33,7 +35,7 @@ def main(options: argparse.Namespace) -> int:
         else:
             print(f"{removed} vectors removed, {_size(n_bytes)} left")
         return 0
-    print(f"verifying {options.directory} ...", file=sys.stderr)
+    print(f"verifying {printable(options.directory)} ...", file=sys.stderr)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         checked, removed = store.verify()
@@ -41,21 +43,26 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"checked": checked, "removed": removed, "rebuilt": rebuilt}))
     else:
-        print(*rebuilt, f"{checked} vectors checked, {removed} damaged and removed", sep="\n")
+        print(
+            *map(one_line, rebuilt),
+            f"{checked} vectors checked, {removed} damaged and removed",
+            sep="\n",
+        )
     return 1 if removed or rebuilt else 0
 
 
 def _table(info: dict[str, Any]) -> str:
     lines = [
-        f"{info['path']}: {_size(info['bytes'])}, {info['samples']} samples, "
+        f"{printable(info['path'])}: {_size(info['bytes'])}, {info['samples']} samples, "
         f"{info['vectors']} vectors"
     ]
     for group in info["namespaces"]:
         last = group["last_stored"]
         when = "-" if last is None else datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d")
         lines.append(
-            f"  {group['namespace'][:8]}  {group['description']}: {group['samples']} samples, "
-            f"{_size(group['vector_bytes'])}, {group['n_forward']} forward, last {when}"
+            f"  {group['namespace'][:8]}  {printable(group['description'])}: "
+            f"{group['samples']} samples, {_size(group['vector_bytes'])}, "
+            f"{group['n_forward']} forward, last {when}"
         )
     return "\n".join(lines)
 

@@ -8,8 +8,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sktransfer import __version__
+from sktransfer.printing import one_line, plain_warnings, printable
 
 _STATUS = """\
 exit status:
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        status: int = importlib.import_module(f"sktransfer.{options.command}").main(options)
+        with plain_warnings():
+            status: int = importlib.import_module(f"sktransfer.{options.command}").main(options)
         sys.stdout.flush()  # a reader that went away is noticed here, not at exit
         return status
     except BrokenPipeError:
@@ -40,15 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        print(f"sktransfer: error: {error}", file=sys.stderr)
+        print(f"sktransfer: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sktransfer: interrupted", file=sys.stderr)
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats what it was given only in printable form."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="sktransfer",
         description="Transfer learning as scikit-learn estimators.",
         epilog="`sktransfer COMMAND --help` explains a command and its exit status.",
@@ -92,7 +102,8 @@ def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="write the features of a folder of images to a file",
         description=(
             "Features of every image below a folder. With one subfolder per class, and five images "
-            "or more in each, every layer is also scored by cross-validation (scaler, PCA, LDA). "
+            "or more in each, every layer is also scored by cross-validation (scaler, PCA, LDA); "
+            "files beside the subfolders have no class and do not count there. "
             "Files that cannot be read are listed and become rows of NaN."
         ),
         partly="some files could not be read, the rest is written",
@@ -126,10 +137,10 @@ def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         description=(
             "Rank networks by how well their features suit the classes, the subfolders of a "
             "folder. Each network sees every image once and none is trained. A score compares "
-            "candidates on these images and means nothing elsewhere. Images that cannot be read "
-            "are left out."
+            "candidates on these images and means nothing elsewhere. Images that cannot be read, "
+            "and files beside the subfolders, are left out."
         ),
-        partly="some candidates failed or some files could not be read, the others are ranked",
+        partly="some candidates failed or some files were left out, the others are ranked",
     )
     rank.add_argument("directory", help="folder of images, one subfolder per class")
     rank.add_argument(
@@ -278,7 +289,10 @@ def _add_network(command: argparse.ArgumentParser) -> None:
 
 def positive_integer(text: str) -> int:
     """A count from the command line."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return value

@@ -6,6 +6,7 @@ in a GridSearchCV, beside the same search on raw pixels.
 
 import argparse
 import json
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from sktransfer.features import PretrainedCNNFeatures
+from sktransfer.printing import printable
 
 LAYERS = ("blocks.2", "blocks.3", "blocks.4", "penultimate")
 RAW = "raw pixels"
@@ -106,6 +107,8 @@ def _pipeline(*first: tuple[str, Any]) -> Pipeline:
 
 def _all_layers(images: np.ndarray) -> dict[str, np.ndarray]:
     """Features of each layer from one pass, to score every candidate on the test images."""
+    from sktransfer.features import PretrainedCNNFeatures  # torch, which a wrong --plot spares
+
     extractor = PretrainedCNNFeatures(layer=LAYERS, image_size=32)
     features = extractor.fit_transform(images)
     return {layer: features[:, columns] for layer, columns in extractor.feature_slices_.items()}
@@ -122,6 +125,8 @@ def _search(
     seed: int,
 ) -> dict[str, Any]:
     """Grid search on the labelled images alone, and the same without the network."""
+    from sktransfer.features import PretrainedCNNFeatures
+
     pipeline = _pipeline(("features", PretrainedCNNFeatures(image_size=32)))
     with TemporaryDirectory() as memory:
         # The candidates of a layer share the features of each training fold.
@@ -220,7 +225,7 @@ def main(options: argparse.Namespace) -> int:
         return 0
     print(format_table(report))
     if report["plot"]:
-        print(f"plot: {options.plot}")
+        print(f"plot: {printable(options.plot)}")
     else:
         print('no plot: matplotlib is not installed; `pip install "sktransfer[plot]"` brings it')
     return 0
@@ -228,12 +233,17 @@ def main(options: argparse.Namespace) -> int:
 
 def _check_plot(plot: str) -> None:
     """Find out before the long work what would go wrong after it."""
-    if not Path(plot).absolute().parent.is_dir():
+    path = Path(plot).absolute()
+    if not path.parent.is_dir():
         raise ValueError(f"the folder of --plot {plot} does not exist; create it first")
+    if path.is_dir():
+        raise ValueError(f"--plot {plot} is a directory; give the name of a file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"--plot {plot} cannot be written; choose another place")
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return
     known = Figure().canvas.get_supported_filetypes()
-    if Path(plot).suffix.removeprefix(".") not in known:
+    if path.suffix.removeprefix(".") not in known:
         raise ValueError(f"--plot must end in one of {', '.join(known)}, got {plot}")

@@ -9,17 +9,15 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sktransfer.printing import one_line, printable, some, warn
 
-from sktransfer.datasets import list_images
-from sktransfer.features import PretrainedCNNFeatures
+# The rest is imported where it is used: mistakes in a call are told before torch is loaded.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sktransfer.features import PretrainedCNNFeatures
 
 _FORMATS = (".parquet", ".csv", ".npy")
 _N_FOLDS = 5
@@ -39,6 +37,8 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
+    from sktransfer.datasets import list_images
+
     paths, labels = list_images(options.directory)
     layers = tuple(layers_of(options))
     extractor = extractor_of(
@@ -63,8 +63,10 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
     _write_features(partial, output, index, names, features)
     os.replace(partial, output)
 
-    good = np.array([i not in errors for i in range(len(paths))])
-    scores = _score_layers(extractor, features[good], labels[good])
+    rows = [i for i, label in enumerate(labels) if label and i not in errors]
+    unscored = _why_no_scores(Counter(labels[rows].tolist()))
+    scores = {} if unscored else _score_layers(extractor, features[rows], labels[rows])
+    notes = _notes(labels, unscored)
     if options.json:
         summary = {
             "output": str(output),
@@ -74,17 +76,23 @@ def _run(options: argparse.Namespace, output: Path, partial: Path) -> int:
             "classes": dict(Counter(labels.tolist())),
             "failed": [{"path": paths[i], "error": message} for i, message in errors.items()],
             "cross_validated_accuracy": scores,
+            "warnings": notes,
             "weights_sha256": extractor.weights_sha256_,
             "forwarded": extractor.n_forward_,
             "seconds": round(seconds, 3),
         }
         print(json.dumps(summary, indent=2, allow_nan=False))
     else:
-        print(f"{len(paths)} images, {features.shape[1]} features -> {output} ({seconds:.1f} s)")
+        print(
+            f"{len(paths)} images, {features.shape[1]} features -> {printable(output)} "
+            f"({seconds:.1f} s)"
+        )
         for layer, accuracy in scores.items():
-            print(f"{layer}: cross-validated accuracy {accuracy:.3f} (scaler, PCA, LDA)")
+            print(f"{printable(layer)}: cross-validated accuracy {accuracy:.3f} (scaler, PCA, LDA)")
     for i, message in errors.items():
-        print(f"failed: {paths[i]}: {message}", file=sys.stderr)
+        print(f"failed: {printable(paths[i])}: {one_line(message)}", file=sys.stderr)
+    for note in notes:
+        warn(note)
     return 1 if errors else 0
 
 
@@ -96,8 +104,10 @@ def layers_of(options: argparse.Namespace) -> list[str | int]:
     ]
 
 
-def extractor_of(options: argparse.Namespace, **parameters: Any) -> PretrainedCNNFeatures:
+def extractor_of(options: argparse.Namespace, **parameters: Any) -> "PretrainedCNNFeatures":
     """The transformer that a command line asks for; what cannot be read becomes NaN."""
+    from sktransfer.features import PretrainedCNNFeatures
+
     return PretrainedCNNFeatures(
         pooling=options.pooling,
         image_size=options.image_size,
@@ -117,13 +127,15 @@ def _write_features(
     output: Path,
     index: list[tuple[str, str, str]],
     names: list[str],
-    features: np.ndarray,
+    features: "np.ndarray",
 ) -> None:
     """Write one row per image, in order, to `file`, in the format of `output`.
 
     Parquet and CSV hold the columns path, label, error and the features. A ``.npy``
     file holds the features alone, and ``<name>.index.csv`` beside it the rest.
     """
+    import numpy as np
+
     if output.suffix == ".npy":
         with file.open("wb") as stream:
             np.save(stream, features)
@@ -165,13 +177,43 @@ def _check_output(output: Path) -> None:
             ) from error
 
 
+def _why_no_scores(classes: Counter[str]) -> str:
+    """Why layers cannot be scored by cross-validation, or empty."""
+    if len(classes) < 2:
+        found = ", ".join(map(repr, classes)) or "none"
+        return f"two classes or more, as subfolders with readable images, are needed; found {found}"
+    few = [f"{label!r} has {n}" for label, n in classes.items() if n < _N_FOLDS]
+    if few:
+        return f"each class needs {_N_FOLDS} readable images; {some(few)}"
+    return ""
+
+
+def _notes(labels: "np.ndarray", unscored: str) -> list[str]:
+    """What to tell about the scores; nothing if the folder has no classes and wants none."""
+    classes = Counter(labels.tolist())
+    loose = classes.pop("", 0)
+    if not classes:
+        return []
+    if unscored:
+        return [f"no cross-validated accuracy: {unscored}"]
+    if loose:
+        return [
+            f"files beside the subfolders, {loose} of {len(labels)}, have no class and do not "
+            "count in the accuracy"
+        ]
+    return []
+
+
 def _score_layers(
-    extractor: PretrainedCNNFeatures, features: np.ndarray, labels: np.ndarray
+    extractor: "PretrainedCNNFeatures", features: "np.ndarray", labels: "np.ndarray"
 ) -> dict[str, float]:
-    """Cross-validated accuracy of each layer; {} without two classes of five images each."""
-    counts = Counter(labels.tolist())
-    if len(counts) < 2 or min(counts.values()) < _N_FOLDS:
-        return {}
+    """Cross-validated accuracy of each layer."""
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     folds = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=0)
     n_train = len(labels) - -(-len(labels) // _N_FOLDS)
     scores = {}

@@ -7,25 +7,27 @@ import warnings
 from collections import Counter
 from typing import Any
 
-from sklearn.exceptions import FitFailedWarning
-
-from sktransfer.backbones.local import local_weights
-from sktransfer.datasets import list_images
 from sktransfer.extract import extractor_of, layers_of
-from sktransfer.model_selection import BackboneRanking, rank_backbones
+from sktransfer.printing import one_line, printable, some, warn
 
 _UNREAD = " images could not be read"
+_FEW = 5  # as `check` has it
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 if some candidates or files failed."""
+    from sktransfer.datasets import list_images
+
     paths, labels = list_images(options.directory)
+    loose = paths[labels == ""].tolist()
+    paths, labels = paths[labels != ""], labels[labels != ""]
     classes = Counter(labels.tolist())
-    if len(classes) < 2:
-        raise ValueError(
-            f"rank needs two classes or more, the subfolders of {options.directory}; found "
-            f"{', '.join(map(repr, classes))}"
-        )
+    _check_classes(classes, options.directory)
+
+    from sklearn.exceptions import FitFailedWarning
+
+    from sktransfer.model_selection import BackboneRanking, rank_backbones
+
     candidates = _candidates(options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -33,7 +35,10 @@ def main(options: argparse.Namespace) -> int:
         ranking = rank_backbones(
             candidates, paths, labels, metric=options.metric, verbose=not options.quiet
         )
-    notes = _notes(caught, options.directory)
+    notes = [
+        *_notes_on_images(loose, classes),
+        *_notes(caught, options.directory),
+    ]
     sound = BackboneRanking(row for row in ranking if not row.error)
     failed = [row for row in ranking if row.error]
     if options.json:
@@ -46,17 +51,42 @@ def main(options: argparse.Namespace) -> int:
                 for row in sound
             ],
             "failed": [{"backbone": row.backbone, "error": row.error} for row in failed],
+            "left_out": loose,
             "warnings": notes,
         }
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
         print(f"{len(paths)} images in {len(classes)} classes, {options.metric}, best first")
-        print(sound)
+        print(BackboneRanking(row._replace(backbone=printable(row.backbone)) for row in sound))
     for row in failed:
-        print(f"failed: {row.backbone}: {' '.join(row.error.split())}", file=sys.stderr)
+        print(f"failed: {printable(row.backbone)}: {one_line(row.error)}", file=sys.stderr)
     for note in notes:
-        print(f"warning: {note}", file=sys.stderr)
-    return 1 if failed or any(_UNREAD in note for note in notes) else 0
+        warn(note)
+    return 1 if failed or loose or any(_UNREAD in note for note in notes) else 0
+
+
+def _check_classes(classes: Counter[str], directory: str) -> None:
+    if len(classes) < 2:
+        raise ValueError(
+            f"rank needs two classes or more, the subfolders of {directory}; found "
+            f"{', '.join(map(repr, classes)) or 'none'}"
+        )
+    if max(classes.values()) < 2:
+        raise ValueError(
+            f"each of the {len(classes)} classes of {directory} has one image; rank compares how "
+            f"alike images of a class are, and needs several of each, better {_FEW} or more"
+        )
+
+
+def _notes_on_images(loose: list[str], classes: Counter[str]) -> list[str]:
+    """What to tell about the images that were found."""
+    notes = []
+    if loose:
+        notes.append(f"files beside the subfolders have no class and are left out: {some(loose)}")
+    few = [f"{label!r} has {n}" for label, n in classes.items() if n < _FEW]
+    if few:
+        notes.append(f"scores from fewer than {_FEW} images of a class say little: {some(few)}")
+    return notes
 
 
 def _notes(caught: list[warnings.WarningMessage], directory: str) -> list[str]:
@@ -71,6 +101,8 @@ def _notes(caught: list[warnings.WarningMessage], directory: str) -> list[str]:
 
 def _candidates(options: argparse.Namespace) -> dict[str, Any]:
     """A transformer for each network and layer, under a name to show."""
+    from sktransfer.backbones.local import local_weights
+
     names = options.backbone or [found.backbone for found in local_weights()]
     if not names:
         raise ValueError(

@@ -39,6 +39,7 @@ ORDER = [
     "datasets",
     "inspection",
     "export",
+    "printing",
     "demo",
     "extract",
     "rank",

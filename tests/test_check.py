@@ -31,7 +31,7 @@ def folder(digits, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """The installation is looked at by a test of its own."""
-    monkeypatch.setattr("sktransfer.check.inspect_installation", lambda: ({}, []))
+    monkeypatch.setattr("sktransfer.check.installation.inspect_installation", lambda: ({}, []))
 
 
 def check(capsys, *arguments):
@@ -145,6 +145,15 @@ def test_text_names_what_is_wrong_and_shortens_lists(folder, capsys):
     assert "    and 2 more; --json lists them all" in printed.out
     assert "weights of efficientnet_lite0: intact" in printed.out
     assert "reading: 100%" in printed.err
+
+
+def test_names_of_files_stay_on_their_line(folder, capsys):
+    broken = folder / "0" / "a\n\x1b[31mblank: \u202egnp.png"
+    broken.write_bytes(b"x")
+    assert main(["check", str(folder), "--quiet"]) == 1
+    lines = capsys.readouterr().out.split("\n")
+    assert rf"    {folder}/0/a\n\x1b[31mblank: \u202egnp.png" in lines
+    assert all(line.isprintable() for line in lines)
 
 
 def test_old_and_missing_packages_are_findings(monkeypatch):

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from PIL import Image
 from sktransfer import FeatureStore, PretrainedCNNFeatures
 from sktransfer.cli import main
 from sktransfer.datasets import list_images
+from sktransfer.printing import plain_warnings, printable
 
 
 @pytest.fixture
@@ -100,7 +103,99 @@ def test_few_images_are_written_and_scored_only_if_that_means_anything(
     printed = capsys.readouterr()
     scores = json.loads(printed.out)["cross_validated_accuracy"]
     assert bool(scores) == (min(sizes) >= 5)
+    notes = json.loads(printed.out)["warnings"]
+    if min(sizes) < 5:
+        assert notes[0].startswith(
+            "no cross-validated accuracy: each class needs 5 readable images"
+        )
+        assert f"'1' has {sizes[1]}" in notes[0] or sizes[1] >= 5
+        assert printed.err.splitlines()[-1] == f"sktransfer: warning: {notes[0]}"
+    else:
+        assert "warning" not in printed.err
+        assert notes == []
     assert "Warning" not in printed.err
+
+
+def test_files_beside_the_subfolders_are_written_but_do_not_keep_the_classes_from_a_score(
+    folder, tmp_path, capsys
+):
+    assert extract(folder, tmp_path / "f.npy") == 0
+    expected = json.loads(capsys.readouterr().out)["cross_validated_accuracy"]
+    source = next((folder / "class 0").iterdir())
+    os.link(source, folder / "loose.png")
+    assert extract(folder, tmp_path / "f.csv") == 0
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert summary["images"] == 31
+    assert summary["cross_validated_accuracy"] == pytest.approx(expected)
+    (note,) = summary["warnings"]
+    assert note.startswith("files beside the subfolders, 1 of 31, have no class")
+    assert f"sktransfer: warning: {note}\n" in printed.err
+
+
+def test_a_subfolder_alone_is_told_that_two_are_needed(folder, tmp_path, capsys):
+    for name in ("class 1", "class 2"):
+        shutil.rmtree(folder / name)
+    assert extract(folder, tmp_path / "f.npy") == 0
+    assert "no cross-validated accuracy: two classes or more" in capsys.readouterr().err
+
+
+FORGED = "a\n\x1b[31mfailed: \u202egnp.png"
+ESCAPED = r"a\n\x1b[31mfailed: \u202egnp.png"
+
+
+def test_names_of_files_cannot_forge_lines_or_reach_the_terminal(folder, tmp_path, capsys):
+    (folder / "class 1" / FORGED).write_bytes(b"broken")
+    output = tmp_path / "out\x1b[0m.npy"
+    assert main(["extract", str(folder), "-o", str(output), "--image-size", "32", "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[0].startswith(f"failed: {folder}/class 1/{ESCAPED}: it is not")
+    assert len(printed.err.splitlines()) == 1
+    assert r"out\x1b[0m.npy" in printed.out
+    assert all(line.isprintable() for line in (printed.out + printed.err).split("\n"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract", FORGED, "-o", "f.csv"],
+        ["extract", ".", "-o", FORGED],
+        ["rank", FORGED],
+        ["check", FORGED],
+        ["cache", "info", FORGED],
+        ["cache", "prune", ".", FORGED],
+        ["demo", "--plot", f"{FORGED}/x.png"],
+    ],
+)
+def test_errors_repeat_arguments_in_printable_form(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        sys.exit(main(arguments))
+    printed = capsys.readouterr().err.splitlines()
+    assert r"\x1b" in printed[-1]
+    assert "error: " in printed[-1]
+    assert all(line.isprintable() for line in printed)
+
+
+def test_a_name_that_is_not_utf8_is_shown_by_its_bytes():
+    assert printable(os.fsdecode(b"caf\xe9 \xc3\xa9.png")) == r"caf\xe9 é.png"
+
+
+def test_warnings_are_lines_of_the_command_and_come_once(tmp_path, capsys):
+    file = FeatureStore(tmp_path)._database.file
+    file.write_bytes(b"not a database" * 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["cache", "info", str(tmp_path)]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"sktransfer: warning: {file} is damaged (")
+
+        before = warnings.showwarning
+        with plain_warnings():
+            for text in ("one\x1b", "one\x1b", "two"):
+                warnings.warn(text, stacklevel=1)
+        assert warnings.showwarning is before
+    printed = capsys.readouterr().err
+    assert printed == "sktransfer: warning: one\\x1b\nsktransfer: warning: two\n"
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "npy"])
@@ -219,6 +314,45 @@ def test_a_wrong_call_shows_the_usage_and_has_status_two(arguments, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("usage: sktransfer")
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-3", "1.5", ""])
+def test_a_count_that_is_none_is_refused_in_plain_words(value, capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", f"--seeds={value}"])
+    printed = capsys.readouterr().err
+    assert f"argument --seeds: must be a whole number of at least 1, got {value!r}" in printed
+
+
+def test_mistakes_in_a_call_are_told_before_torch_is_loaded(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.png").touch()
+    code = """
+from sktransfer.cli import main
+for line in sys.stdin.read().splitlines():
+    assert main(line.split()) == 2, line
+    assert "torch" not in sys.modules, line
+"""
+    calls = [
+        "extract absent -o f.csv",
+        "extract empty -o f.csv",
+        "extract in -o f.txt",
+        "extract in -o no/f.csv",
+        "rank absent",
+        "rank empty",
+        "rank in",
+        "check absent",
+        "check empty",
+        "demo --plot no/plot.png",
+        "demo --plot in",
+        "demo --plot plot.doc",
+    ]
+    with run(code=f"\n{code}", stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        _, err = process.communicate("\n".join(calls), timeout=60)
+    assert process.returncode == 0, err
+    assert len(err.splitlines()) == len(calls)
+    assert all(line.startswith("sktransfer: error: ") for line in err.splitlines())
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path):

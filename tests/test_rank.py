@@ -1,6 +1,7 @@
 """``python -m sktransfer rank``, run as a user runs it."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -90,7 +91,43 @@ def test_a_broken_file_is_told_and_left_out(folder, capsys):
     assert np.isclose(report["ranking"][0]["score"], expected, rtol=1e-4)
     (warning,) = report["warnings"]
     assert warning.startswith("1 of 61 images could not be read and are left out")
-    assert printed.err == f"warning: {warning}\n"
+    assert printed.err == f"sktransfer: warning: {warning}\n"
+
+
+def test_files_beside_the_subfolders_are_named_and_left_out(folder, capsys):
+    arguments = ["--backbone", "efficientnet_lite0", "--layer", "1", "--json"]
+    assert rank(folder, *arguments) == 0
+    expected = json.loads(capsys.readouterr().out)["ranking"][0]["score"]
+    loose = folder / "loose\x1b[31m.png"
+    os.link(next((folder / "0").iterdir()), loose)
+    assert rank(folder, *arguments) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert report["classes"] == {"0": 20, "1": 20, "2": 20}
+    assert report["left_out"] == [str(loose)]
+    assert np.isclose(report["ranking"][0]["score"], expected, rtol=1e-4)
+    assert "have no class and are left out" in printed.err
+    assert r"loose\x1b[31m.png" in printed.err
+    assert printed.err.removesuffix("\n").isprintable()
+
+
+def test_classes_of_few_images_are_warned_of_and_of_one_each_refused(folder, capsys):
+    arguments = ["--backbone", "efficientnet_lite0", "--layer", "1", "--json"]
+    for keep, status in ((2, 0), (1, 2)):
+        for label in "012":
+            for path in sorted((folder / label).iterdir())[keep:]:
+                path.unlink()
+        assert rank(folder, *arguments) == status
+        printed = capsys.readouterr()
+        if status == 0:
+            assert json.loads(printed.out)["warnings"] == [
+                "scores from fewer than 5 images of a class say little: "
+                "'0' has 2, '1' has 2, '2' has 2"
+            ]
+            assert "sktransfer: warning: scores from fewer than 5" in printed.err
+    assert printed.out == ""
+    assert "each of the 3 classes" in printed.err
+    assert "has one image" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import json
 from typing import Any
 
 from sktransfer.check.findings import Finding, counted
-from sktransfer.check.folder import folder_summary, image_findings, inspect_folder
-from sktransfer.check.installation import inspect_installation
+from sktransfer.printing import one_line, printable
 
 _SHOWN = 5
 
@@ -16,11 +15,19 @@ def main(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
     report: dict[str, Any] = {}
     if options.directory is not None:
+        from sktransfer.datasets import list_images
+
+        paths, labels = (found.tolist() for found in list_images(options.directory))
+        # Only now that there is something to read, for it brings torch.
+        from sktransfer.check.folder import folder_summary, image_findings, inspect_folder
+
         facts = inspect_folder(
-            options.directory, max_pixels=options.max_pixels, verbose=not options.quiet
+            paths, labels, max_pixels=options.max_pixels, verbose=not options.quiet
         )
         findings += image_findings(facts, min_images=options.min_images)
         report["folder"] = folder_summary(options.directory, facts)
+    from sktransfer.check.installation import inspect_installation
+
     report["installation"], more = inspect_installation()
     findings += more
     if options.json:
@@ -36,8 +43,8 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
         folder = report["folder"]
         width, height = folder["width"], folder["height"]
         print(
-            f"{folder['directory']}: {folder['files']} files, {folder['unreadable']} unreadable, "
-            f"{len(folder['classes'])} classes"
+            f"{printable(folder['directory'])}: {folder['files']} files, "
+            f"{folder['unreadable']} unreadable, {len(folder['classes'])} classes"
         )
         if width:
             sizes = (f"{width[q]} x {height[q]} {q}" for q in ("min", "median", "max"))
@@ -59,8 +66,8 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
         print(f"  weights of {weights['backbone']}: {words[weights['intact']]}")
     print(f"{counted(findings, 'finding')}{'' if findings else ': fit for use'}")
     for kind, message, items in findings:
-        print(f"{kind}: {message}")
+        print(f"{kind}: {one_line(message)}")
         for item in items[:_SHOWN]:
-            print(f"    {item}")
+            print(f"    {printable(item)}")
         if len(items) > _SHOWN:
             print(f"    and {len(items) - _SHOWN} more; --json lists them all")

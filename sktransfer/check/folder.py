@@ -13,7 +13,6 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from sktransfer.check.findings import Finding, counted
-from sktransfer.datasets import list_images
 from sktransfer.exceptions import ImageReadError
 from sktransfer.extraction.reading import FORMATS, read_image
 from sktransfer.extraction.runner import read_item
@@ -52,9 +51,10 @@ class ImageFacts(NamedTuple):
     deviation: float = 0.0
 
 
-def inspect_folder(directory: str, *, max_pixels: int, verbose: bool) -> list[ImageFacts]:
-    """Read every image below a folder, in threads, and keep what is worth knowing of it."""
-    paths, labels = (found.tolist() for found in list_images(directory))
+def inspect_folder(
+    paths: list[str], labels: list[str], *, max_pixels: int, verbose: bool
+) -> list[ImageFacts]:
+    """Read every image of a folder, in threads, and keep what is worth knowing of it."""
 
     def look(index: int) -> ImageFacts:
         return _facts(paths, index, labels[index], max_pixels)
@@ -121,9 +121,7 @@ def _class_findings(sound: list[ImageFacts], min_images: int) -> list[Finding]:
     findings = []
     if "" in by_class and len(by_class) > 1:
         loose = by_class.pop("")
-        text = (
-            f"{counted(loose, 'file')} beside the subfolders, a class of their own without a name"
-        )
+        text = f"{counted(loose, 'file')} beside the subfolders; they have no class"
         findings.append(Finding("loose-files", text, loose))
     if len(by_class) < 2:
         return findings

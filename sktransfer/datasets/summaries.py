@@ -3,9 +3,12 @@
 import importlib
 import inspect
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.utils import Bunch
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 TOPICS = (
     "fft",
@@ -21,7 +24,7 @@ TOPICS = (
 )
 
 
-def load_scipy_summaries() -> Bunch:
+def load_scipy_summaries() -> "Bunch":
     """First sentences of SciPy's documentation, and the subpackage each comes from.
 
     Some twelve hundred English texts of one or two lines in ten classes, as real as texts are that
@@ -47,6 +50,8 @@ def load_scipy_summaries() -> Bunch:
     >>> len(texts.data) > 1000
     True
     """
+    from sklearn.utils import Bunch  # a folder of images is listed without scikit-learn
+
     found: dict[str, tuple[int, str]] = {}
     for number, topic in enumerate(TOPICS):
         module = importlib.import_module(f"scipy.{topic}")
