@@ -86,6 +86,7 @@ def run(model, estimator, X, dtype="uint8"):
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     batch = onnx_input(estimator, X, dtype=dtype)
     names = [output.name for output in session.get_outputs()]
+    assert {output.shape[0] for output in (*session.get_inputs(), *session.get_outputs())} == {"n"}
     single = dict(zip(names, session.run(None, {"images": batch[:1]}), strict=True))
     found = dict(zip(names, session.run(None, {"images": batch}), strict=True))
     assert all(len(found[name]) == len(X) and len(single[name]) == 1 for name in names)

@@ -71,6 +71,8 @@ def to_onnx(
 
     Notes
     -----
+    The whole network is traced, which takes from some seconds to half a minute.
+
     The model computes in float32, whatever the transformer's `precision`. scikit-learn computes
     the steps after the network in float32, too, or in float64: an image on the threshold of a
     tree may fall to the other side.
@@ -111,6 +113,8 @@ def to_onnx(
     model = network_model(network, batch)
     if head is not None:
         model = joined(model, head, parts.outputs)
+    for output in model.graph.output:  # as of the input, whatever a converter calls it
+        output.type.tensor_type.shape.dim[0].dim_param = "n"
     model.producer_name, model.producer_version = "sktransfer", version("sktransfer")
     for name, value in metadata(parts, dtype).items():
         model.metadata_props.add(key=name, value=value)

@@ -87,8 +87,14 @@ def project(features: np.ndarray, method: Any, random_state: Any) -> Plane:
         raise ValueError("features must have at least 2 columns to fill a plane, got 1")
     scaled = StandardScaler().fit_transform(features)
     if method == "pca":
-        pca = PCA(2, random_state=random_state).fit(scaled)
-        return Plane(pca.transform(scaled), "PCA", pca.explained_variance_ratio_)
+        with np.errstate(invalid="ignore"):  # of rows that are all the same, the share is 0 / 0
+            pca = PCA(2, random_state=random_state).fit(scaled)
+        return Plane(pca.transform(scaled), "PCA", np.nan_to_num(pca.explained_variance_ratio_))
+    if not np.ptp(scaled, axis=0).any():
+        raise ValueError(
+            f"features are the same in all {n_rows} rows, which leaves method={method!r} without "
+            "neighbours to keep; see whether the items differ, or set method='pca'"
+        )
     n_components = min(_COMPONENTS_BEFORE, n_rows - 1, n_features)
     reduced = PCA(n_components, random_state=random_state).fit_transform(scaled)
     if method == "tsne":

@@ -1,6 +1,6 @@
 """What the displays share: matplotlib with its cure, axes, and colours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ MARKERS = ("o", "^", "s", "D")
 
 SEQUENTIAL = "viridis"
 """Colour map of numbers."""
+
+LETTERS = 24
+"""Of a name in a legend or a title: longer ones would leave no room for the picture."""
 
 
 def import_pyplot(caller: str) -> Any:
@@ -133,6 +136,36 @@ def enlarge_legend_marks(legend: Any) -> None:
     for handle in legend.legend_handles:
         handle.set_sizes([30])
         handle.set_alpha(1)
+
+
+def as_written(texts: Iterable[Any]) -> None:
+    """Draw the names in texts letter by letter: their dollar signs are no mathematics."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def short_names(names: Sequence[str], most: int = LETTERS) -> list[str]:
+    """Names of at most so many letters, the same only where the names are.
+
+    The end of a long name is cut off, or its middle if that tells names apart, or else long names
+    end in a number.
+    """
+    whole = list(dict.fromkeys(names))
+    for tail in (0, most // 2 - 1, most - 5):
+        short = {name: _cut(name, most, name[len(name) - tail :]) for name in whole}
+        if len({*short.values()}) == len(whole):
+            return [short[name] for name in names]
+    width = len(str(len(whole)))
+    numbered = {
+        name: _cut(name, most, f" {number:0{width}}") for number, name in enumerate(whole, 1)
+    }
+    return [numbered[name] for name in names]
+
+
+def _cut(name: str, most: int, tail: str) -> str:
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 1 - len(tail)].rstrip()}\N{HORIZONTAL ELLIPSIS}{tail}"
 
 
 def label_plane(ax: Any, method: str, explained: Any) -> None:

@@ -6,9 +6,11 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.multiclass import type_of_target
 
+from sktransfer.inspection._classes import known_labels
 from sktransfer.inspection._features import features_of, project, readable_rows
 from sktransfer.inspection._plotting import (
     SEQUENTIAL,
+    as_written,
     axes_for,
     class_style,
     enlarge_legend_marks,
@@ -17,6 +19,7 @@ from sktransfer.inspection._plotting import (
     label_plane,
     legend_beside,
     muted,
+    short_names,
 )
 from sktransfer.inspection._thumbnails import add_thumbnails
 
@@ -32,6 +35,8 @@ class EmbeddingDisplay:
     points : array-like of shape (n, 2)
     labels : array-like of shape (n,) or None, default=None
         Classes, which get colours and a legend, or continuous numbers, which get a colour bar.
+        Points whose label is None or NaN are grey: "no label". Of long names of classes the legend
+        shows 24 letters.
     images : array or sequence of n images, or None, default=None
         Paths, PIL images, or arrays of shape (height, width) or (height, width, channels), to be
         shown as thumbnails.
@@ -49,7 +54,8 @@ class EmbeddingDisplay:
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     scatter_ : list of matplotlib PathCollection
-        One for each class of the legend, or one in all.
+        One for each class of the legend, or one in all; before these, one for points without
+        label.
     legend_ : matplotlib Legend or None
     colorbar_ : matplotlib Colorbar or None
     thumbnails_ : list of matplotlib AnnotationBbox
@@ -133,7 +139,7 @@ class EmbeddingDisplay:
         -------
         self : EmbeddingDisplay
         """
-        points, labels = self._checked()
+        points, labels, known = self._checked()
         ax = axes_for("EmbeddingDisplay.plot", ax, figsize=(6.6, 5.0))
         with_images = self.images is not None and max_thumbnails > 0
         size = np.clip(8000 / len(points), 6, 32) * (0.6 if with_images else 1.0)
@@ -143,14 +149,18 @@ class EmbeddingDisplay:
         edges: Any = [muted(ax)] * len(points)
         if labels is None:
             self.scatter_ = [ax.scatter(*points.T, **{"color": class_style(0)[0], **style})]
-        elif type_of_target(labels).startswith("continuous"):
-            numbered = ax.scatter(*points.T, **{"c": labels, "cmap": SEQUENTIAL, **style})
-            self.scatter_ = [numbered]
-            self.colorbar_ = ax.figure.colorbar(numbered, ax=ax)
-            self.colorbar_.solids.set_alpha(1)
-            edges = numbered.to_rgba(labels, alpha=1.0)
         else:
-            edges = self._scatter_classes(ax, points, labels, max_classes, style)
+            self.scatter_ = []
+            if not known.all():
+                self._scatter_unlabelled(ax, points[~known], style)
+            if known.any() and type_of_target(labels[known]).startswith("continuous"):
+                colours = self._scatter_numbers(ax, points[known], labels[known], style)
+            else:
+                colours = self._scatter_classes(
+                    ax, points[known], labels[known], max_classes, style
+                )
+            for point, colour in zip(np.flatnonzero(known), colours, strict=True):
+                edges[point] = colour
         label_plane(ax, self.method, self.explained)
         if self.n_dropped:
             rows = "row" if self.n_dropped == 1 else "rows"
@@ -262,11 +272,11 @@ class EmbeddingDisplay:
                     f"features has {n_rows} rows and {name} has {_length(given)}; they must be "
                     "equal"
                 )
-        plane = project(table, method, random_state)
         if labels is not None:
-            labels = (labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels))[
-                rows
-            ]
+            labels = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
+            known_labels(labels.ravel())  # for errors that count rows as X does
+            labels = labels[rows]
+        plane = project(table, method, random_state)
         return cls(
             plane.points,
             labels,
@@ -277,7 +287,8 @@ class EmbeddingDisplay:
             n_dropped=n_rows - len(rows),
         ).plot(ax, **plot_kw)
 
-    def _checked(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def _checked(self) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Points, labels, and which of these are known."""
         points = np.asarray(self.points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"points must be of shape (n, 2), got {points.shape}")
@@ -287,7 +298,26 @@ class EmbeddingDisplay:
                 raise ValueError(
                     f"there are {len(points)} points and {len(given)} {name}; they must be equal"
                 )
-        return points, labels
+        if labels is None:
+            return points, None, np.zeros(len(points), dtype=bool)
+        return points, *known_labels(labels)
+
+    def _scatter_unlabelled(self, ax: Any, points: np.ndarray, style: dict[str, Any]) -> None:
+        grey = {"color": [muted(ax)], "marker": "+", **style, "linewidths": 0.6}
+        self.scatter_.append(ax.scatter(*points.T, **{**grey, "label": "no label"}))
+
+    def _scatter_numbers(
+        self, ax: Any, points: np.ndarray, labels: np.ndarray, style: dict[str, Any]
+    ) -> Any:
+        """Draw each point in the colour of its number, and give the colour of each."""
+        if self.scatter_:  # beside the axes is the colour bar
+            self.legend_ = ax.legend(handles=[*self.scatter_], loc="best", fontsize="small")
+            enlarge_legend_marks(self.legend_)
+        numbered = ax.scatter(*points.T, **{"c": labels, "cmap": SEQUENTIAL, **style})
+        self.scatter_.append(numbered)
+        self.colorbar_ = ax.figure.colorbar(numbered, ax=ax)
+        self.colorbar_.solids.set_alpha(1)
+        return numbered.to_rgba(labels, alpha=1.0)
 
     def _scatter_classes(
         self,
@@ -304,30 +334,32 @@ class EmbeddingDisplay:
             shown = np.sort(np.argsort(-counts, kind="stable")[: max(max_classes - 1, 0)])
         colours: list[Any] = [muted(ax)] * len(points)
         others = ~np.isin(codes, shown)
-        self.scatter_ = []
+        grey_entries = [*self.scatter_]  # at the end of the legend
         if others.any():
             name = f"{len(classes) - len(shown)} other classes"
             grey = {"color": [muted(ax)], "marker": "x", **style, "linewidths": 0.6, "label": name}
             self.scatter_.append(ax.scatter(*points[others].T, **grey))
+            grey_entries.insert(0, self.scatter_[-1])
+        names = [_entry(name) for name in short_names([str(classes[code]) for code in shown])]
         for number, code in enumerate(shown):
             colour, marker = class_style(number)
             members = codes == code
-            look = {"color": [colour], "marker": marker, "label": _entry(classes[code]), **style}
+            look = {"color": [colour], "marker": marker, "label": names[number], **style}
             self.scatter_.append(ax.scatter(*points[members].T, **look))
             for member in np.flatnonzero(members):
                 colours[member] = colour
-        entries = [*self.scatter_[1:], self.scatter_[0]] if others.any() else self.scatter_
+        self._legend(ax, [*self.scatter_[len(grey_entries) :], *grey_entries])
+        return colours
+
+    def _legend(self, ax: Any, entries: list[Any]) -> None:
         columns = 1 if len(entries) <= 20 else 2
         self.legend_ = legend_beside(ax, handles=entries, ncols=columns, fontsize="small")
         enlarge_legend_marks(self.legend_)
-        for text in self.legend_.get_texts():
-            text.set_parse_math(False)  # names may hold dollar signs
-        return colours
+        as_written(self.legend_.get_texts())
 
 
-def _entry(label: Any) -> str:
+def _entry(name: str) -> str:
     """The name of a class; matplotlib leaves names that begin with an underscore out."""
-    name = str(label)
     return f" {name}" if name.startswith("_") else name
 
 

@@ -1,10 +1,12 @@
 """What the channels of a layer make of an image."""
 
 import math
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.utils import check_scalar
 
 from sktransfer.extraction.hooks import Tap, hooked
@@ -17,7 +19,7 @@ from sktransfer.inspection._maps import (
     pixels_of,
     show_image,
 )
-from sktransfer.inspection._plotting import SEQUENTIAL, axes_grid, import_pyplot
+from sktransfer.inspection._plotting import SEQUENTIAL, as_written, axes_grid, import_pyplot
 
 
 class FeatureMapDisplay:
@@ -41,6 +43,8 @@ class FeatureMapDisplay:
     ax_ : ndarray of matplotlib Axes, of shape (1 + n,)
         The image, then the maps.
     figure_ : matplotlib Figure
+    title_ : matplotlib Text
+        Name of the layer, above the figure or the axes given.
     maps_ : list of matplotlib AxesImage
 
     See Also
@@ -108,7 +112,8 @@ class FeatureMapDisplay:
         TypeError
             The transformer has no network for images.
         ValueError
-            The layer is none, or puts out a vector; the message names some that do not.
+            There are several images, or the layer is none, or puts out a vector; the message
+            names some that do not.
         ImageReadError
             The image cannot be read.
         """
@@ -152,15 +157,19 @@ class FeatureMapDisplay:
         figsize = (1.25 * (n_columns + n_rows), 1.4 * n_rows)
         ((left, right),) = axes_grid(name, 1, 2, ax, figsize=figsize, **shares)
         show_image(left, image)
-        left.set_title(self.layer)
+        left.set_title("image")
         cells = axes_grid(name, n_rows, n_columns, right).ravel()
+        title = f"layer {self.layer}"
+        # Room is left for the titles of the upper maps.
+        self.title_ = left.figure.suptitle(title) if ax is None else ax.set_title(title, pad=18)
+        as_written([self.title_])
         for cell in (left, *cells):
             cell.set_axis_off()
         style = {"cmap": SEQUENTIAL, **imshow_kw}
         self.maps_ = []
         for cell, values, channel in zip(cells, maps, channels, strict=False):
             self.maps_.append(cell.imshow(values, **style))
-            cell.set_title(str(channel), fontsize="small", pad=2)
+            cell.set_title(f"ch {channel}", fontsize="small", pad=2)
         self.ax_ = np.array([left, *cells[: len(maps)]])
         self.figure_ = left.figure
         return self
@@ -169,9 +178,30 @@ class FeatureMapDisplay:
 def _rows_of(transformer: Any, image: Any) -> Any:
     """X that holds a single image."""
     if transformer.image_shape is None:
+        if _are_several(transformer, image):
+            shape = getattr(image, "shape", None)
+            what = (
+                f"of shape {tuple(shape)}" if shape else f"{len(image)} in a {type(image).__name__}"
+            )
+            raise ValueError(
+                f"image must be one image, as the transformer takes several, got images {what}; "
+                "pass X[0]"
+            )
         return [image]
     is_table = hasattr(image, "columns")  # one row of a DataFrame, with the names of its columns
     return image if is_table else np.reshape(image, (1, -1))
+
+
+def _are_several(transformer: Any, image: Any) -> bool:
+    """Whether images are stacked or listed, or an axis is too long for one of channels."""
+    if isinstance(image, list | tuple):
+        first: Any = image[0] if image else None
+        return isinstance(first, str | PathLike | Image.Image) or len(np.shape(first)) > 1
+    shape = tuple(getattr(image, "shape", ()))
+    if len(shape) == 3:
+        n_channels = shape[0 if transformer.channels == "first" else 2]
+        return n_channels not in (1, 3, 4, transformer._preprocessing.in_channels)
+    return len(shape) == 4
 
 
 def _run(module: torch.nn.Module, trace: Trace, layer: str, batch: torch.Tensor) -> torch.Tensor:

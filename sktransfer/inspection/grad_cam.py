@@ -24,7 +24,7 @@ from sktransfer.inspection._maps import (
     show_image,
     unwrapped,
 )
-from sktransfer.inspection._plotting import axes_grid, import_pyplot
+from sktransfer.inspection._plotting import as_written, axes_grid, import_pyplot, short_names
 from sktransfer.inspection._slopes import Head, head_of_steps, head_of_tuned
 
 _AT_ONCE = 8
@@ -32,6 +32,9 @@ _AT_ONCE = 8
 
 _INCHES, _GAP = 2.0, 0.06
 """Side of an image in a figure, and what is between two as a share of it."""
+
+_LETTERS = 40
+"""Of a title: so many fit above an image and its heatmap."""
 
 
 class GradCAMDisplay:
@@ -51,7 +54,7 @@ class GradCAMDisplay:
     heatmaps : array-like of shape (n, height, width)
         Not negative.
     titles : sequence of str or None, default=None
-        One above each image.
+        One above each image; of long ones 40 letters are shown.
     layer : str or None, default=None
         From whose maps the heatmaps are.
 
@@ -164,7 +167,7 @@ class GradCAMDisplay:
         estimator = unwrapped(estimator)
         transformer = image_transformer(estimator, "estimator")
         head = _head_of(estimator)
-        pixels = pixels_of(transformer, X)
+        pixels = pixels_of(transformer, _batch(transformer, X))
         trace = transformer._backbone.trace(transformer.image_size_)
         layers = layers_to_show(transformer, trace, layer)
         parts = []
@@ -219,7 +222,7 @@ class GradCAMDisplay:
         cells = grid.reshape(-1, 3)[:n, :2]
         self.overlays_ = []
         for (left, right), image, heatmap, title in zip(
-            cells, images, heatmaps, titles, strict=True
+            cells, images, heatmaps, short_names(titles, _LETTERS), strict=True
         ):
             show_image(left, image)
             show_image(right, grey(image))
@@ -228,7 +231,7 @@ class GradCAMDisplay:
             self.overlays_.append(
                 right.imshow(shown, cmap=cmap, vmin=0, vmax=1, alpha=alpha * shown)
             )
-            left.set_title(title, fontsize="medium", loc="left")
+            as_written([left.set_title(title, fontsize="medium", loc="left")])
         self.ax_, self.figure_ = cells, cells[0, 0].figure
         return self
 
@@ -264,6 +267,18 @@ def _head_of(estimator: Any) -> Head:
         f"estimator must end in a fitted classifier or regressor after the network, got "
         f"{estimator!r} alone; put both into a Pipeline"
     )
+
+
+def _batch(transformer: PretrainedCNNFeatures, X: Any) -> Any:
+    """X, which a single grey image is not: that would pass for rows of pixels."""
+    shape = tuple(getattr(X, "shape", ()))
+    is_table = hasattr(X, "columns")
+    if transformer.image_shape is None and len(shape) == 2 and not is_table and shape[1] > 1:
+        raise ValueError(
+            f"X must be a batch of images, got one of shape {shape}; pass X[:1], or [image], for "
+            "a batch of one"
+        )
+    return X
 
 
 def _of_rows(target: Any, rows: slice, n: int) -> Any:

@@ -20,6 +20,12 @@ _ALPHAS = np.logspace(-5, 5, 11)
 """Of the ridge regression, whose features are not standardised: a unit that is silent in all rows
 of a split but one or two would come out hundreds of deviations large, and the score with it."""
 
+_SHARES = (
+    *("accuracy", "balanced_accuracy", "top_k_accuracy", "average_precision"),
+    *("f1", "precision", "recall", "jaccard", "roc_auc"),
+)
+"""Names of scores from 0 to 1 begin so."""
+
 
 class LayerProbeDisplay:
     """Score of a linear model on each layer of a network.
@@ -35,7 +41,7 @@ class LayerProbeDisplay:
     scores : array-like of shape (n_layers, n_splits)
         The higher the better.
     chance : float or None, default=None
-        Score without any feature.
+        Score without any feature: for accuracy the share of the most frequent class, and 0 for R2.
     scoring : str, default="accuracy"
         Name of the score.
     auto : str or None, default=None
@@ -46,7 +52,7 @@ class LayerProbeDisplay:
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     errorbar_ : matplotlib ErrorbarContainer
-        Means, and standard deviations over the splits.
+        Means, and standard deviations over the splits as far as the score can go.
     splits_ : matplotlib PathCollection
         Scores of the single splits.
     chance_ : matplotlib Line2D or None
@@ -140,7 +146,9 @@ class LayerProbeDisplay:
             "zorder": 3,
             "label": f"mean of {n_splits} splits, with standard deviation",
         }
-        self.errorbar_ = ax.errorbar(positions, means, spread, **{**style, **errorbar_kw})
+        low, high = np.clip([means - spread, means + spread], *_bounds(self.scoring))
+        bars = np.maximum([means - low, high - means], 0)
+        self.errorbar_ = ax.errorbar(positions, means, bars, **{**style, **errorbar_kw})
         self.splits_ = ax.scatter(
             np.repeat(positions, n_splits),
             scores.ravel(),
@@ -219,7 +227,8 @@ class LayerProbeDisplay:
             As for scikit-learn's `cross_val_score`. Where rows belong together, pass the splits of
             a splitter that knows: ``cv=list(GroupKFold().split(X, y, groups))``.
         scoring : str, callable or None, default=None
-            None is "accuracy" for classes and "r2" for numbers.
+            None is "accuracy" for classes and "r2" for numbers. By other scores chance is that of a
+            dummy, cross-validated.
         mark_auto : bool, default=True
             Mark the layer that ``layer="auto"`` would choose, from all rows, by LogME.
         n_jobs : int or None, default=None
@@ -252,7 +261,6 @@ class LayerProbeDisplay:
             for split in check_cv(cv, y, classifier=classes).split(np.zeros((len(y), 1)), y)
         ]
         scorer = ("accuracy" if classes else "r2") if scoring is None else scoring
-        dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
         how = {"cv": splits, "scoring": scorer, "error_score": "raise"}
         scores = np.array(
             [
@@ -260,7 +268,13 @@ class LayerProbeDisplay:
                 for of in columns.values()
             ]
         )
-        chance = float(cross_val_score(dummy, np.zeros((len(y), 1)), y, **how).mean())
+        if isinstance(scorer, str) and scorer in ("accuracy", "r2"):
+            # Not cross-validated: where classes are about equally frequent, the most frequent one
+            # of a training split is a rare one of its test split.
+            chance = _majority(y[readable]) if scorer == "accuracy" else 0.0
+        else:
+            dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
+            chance = float(cross_val_score(dummy, np.zeros((len(y), 1)), y, **how).mean())
         return cls(
             list(columns),
             scores,
@@ -355,6 +369,18 @@ def _is_classification(y: np.ndarray, head: Any) -> bool:
     if head is not None and (is_classifier(head) or is_regressor(head)):
         return bool(is_classifier(head))
     return not type_of_target(y, input_name="y").startswith("continuous")
+
+
+def _majority(y: np.ndarray) -> float:
+    """Share of the most frequent class."""
+    return float(np.unique(y, return_counts=True)[1].max() / len(y))
+
+
+def _bounds(scoring: str) -> tuple[float, float]:
+    """Between which numbers a score lies, by its name."""
+    if scoring == "r2":
+        return -np.inf, 1.0
+    return (0.0, 1.0) if scoring.startswith(_SHARES) else (-np.inf, np.inf)
 
 
 def _name_of(scorer: Any) -> str:

@@ -198,11 +198,13 @@ class ShiftDisplay:
         Raises
         ------
         ValueError
-            `sample_domain` is no such array, or there are fewer than 20 rows of a domain.
+            `sample_domain` is no such array or lacks a domain, or there are fewer than 20 rows of
+            one.
         ImportError
             matplotlib is not installed.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
+        _check_both(checked_domain(sample_domain) > 0)  # before the features, which take long
         features = features_of(transformer, X, y)
         return cls.from_features(
             features,
@@ -247,7 +249,10 @@ class ShiftDisplay:
         import_pyplot(f"{cls.__name__}.from_features")
         table, rows = readable_rows(features)
         n_rows = len(np.asarray(features))
-        is_source = checked_domain(sample_domain, n_rows)[rows] > 0
+        is_source = checked_domain(sample_domain, n_rows) > 0
+        _check_both(is_source)
+        is_source = is_source[rows]
+        _check_both(is_source, " that can be read")
         y_source = None
         if y is not None:
             y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
@@ -309,6 +314,19 @@ class ShiftDisplay:
         letters = int(size_of(ax)[0] * 72 / _CHARACTER)
         advice = textwrap.fill(report.advice, max(20, letters))
         self.texts_["advice"] = write(advice, color=ink(ax), linespacing=1.35)
+
+
+def _check_both(is_source: np.ndarray, which: str = "") -> None:
+    """Refuse rows that are all of one domain; `which` says what the others lack."""
+    for found, missing, sign in (
+        (is_source, "source", "positive"),
+        (~is_source, "target", "negative"),
+    ):
+        if not found.any():
+            raise ValueError(
+                f"there are no {missing} rows in sample_domain ({sign}){which}, of {len(found)} "
+                "rows; a shift is one between two domains, with 20 rows or more of each"
+            )
 
 
 def _places(ax: Any, show_report: bool) -> tuple[Any, Any]:

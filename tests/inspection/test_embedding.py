@@ -8,6 +8,7 @@ import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
@@ -232,3 +233,74 @@ def test_what_cannot_be_drawn_is_refused_with_the_rule(table):
         EmbeddingDisplay(X[:, :3]).plot()
     with pytest.raises(ValueError, match="there are 60 points and 1 labels"):
         EmbeddingDisplay(X[:, :2], [1]).plot()
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_points_without_a_label_are_grey_and_named(table, missing):
+    X, y = table
+    labels = np.array(["a", "b", missing], dtype=object)[y % 3]
+    display = EmbeddingDisplay.from_features(X, labels)
+    assert [text.get_text() for text in display.legend_.get_texts()] == ["a", "b", "no label"]
+    unlabelled, first, _ = display.scatter_
+    np.testing.assert_allclose(unlabelled.get_offsets(), display.points[y % 3 == 2])
+    np.testing.assert_allclose(first.get_offsets(), display.points[y % 3 == 0])
+    whole = EmbeddingDisplay.from_features(X, labels, max_classes=1)
+    texts = [text.get_text() for text in whole.legend_.get_texts()]
+    assert texts == ["2 other classes", "no label"]
+
+
+def test_numbers_that_are_missing_are_grey_beside_the_colour_bar(table):
+    numbers = table[0].mean(axis=1)
+    numbers[[3, 5]] = np.nan
+    for labels in (numbers, numbers.astype(object), pd.Series(numbers)):
+        display = EmbeddingDisplay.from_features(table[0], labels, images=table[0][:, None])
+        grey, numbered = display.scatter_
+        np.testing.assert_allclose(grey.get_offsets(), display.points[[3, 5]])
+        np.testing.assert_allclose(numbered.get_array(), np.delete(numbers, [3, 5]))
+        assert display.colorbar_.vmax == np.nanmax(numbers)
+        assert [text.get_text() for text in display.legend_.get_texts()] == ["no label"]
+    nothing = EmbeddingDisplay.from_features(table[0], np.full(60, np.nan))
+    assert len(nothing.scatter_) == 1
+    assert nothing.colorbar_ is None
+
+
+def test_labels_without_an_order_are_refused_by_row(table):
+    labels = np.array([None, "a", "a", 1, *["b"] * 56], dtype=object)
+    with pytest.raises(ValueError, match="labels must be all text or all .* got 1 in row 3 after"):
+        EmbeddingDisplay.from_features(table[0], labels)
+    with pytest.raises(ValueError, match="labels must be finite numbers, .*got inf in row 2"):
+        EmbeddingDisplay.from_features(table[0], np.r_[np.nan, 0.5, np.inf, np.ones(57)])
+
+
+def test_long_names_of_classes_leave_most_of_the_figure_to_the_points(table):
+    X, y = table
+    names = np.array([f"a class whose name has {'very ' * 5}many letters: {k}" for k in range(3)])
+    display = EmbeddingDisplay.from_features(X, names[y % 3])
+    display.figure_.draw_without_rendering()
+    assert display.ax_.get_position().width > 0.5
+    texts = [text.get_text() for text in display.legend_.get_texts()]
+    assert [text[-1] for text in texts] == ["0", "1", "2"]
+    np.testing.assert_array_equal(display.labels, names[y % 3])
+
+
+def test_features_that_are_all_the_same_have_no_variance_to_share():
+    X = np.full((30, 4), 0.1)
+    display = EmbeddingDisplay.from_features(X)
+    assert display.ax_.get_xlabel() == "PCA 1 (0.0 % of variance)"
+    np.testing.assert_array_equal(display.points, 0)
+    with pytest.raises(ValueError, match="features are the same in all 30 rows.*method='tsne'"):
+        EmbeddingDisplay.from_features(X, method="tsne")
+
+
+def test_classes_that_missing_labels_made_floats_are_named_as_they_were(table):
+    labels = pd.Series([0, None, 2] * 20)
+    assert labels.dtype == float
+    display = EmbeddingDisplay.from_features(table[0], labels)
+    assert [text.get_text() for text in display.legend_.get_texts()] == ["0", "2", "no label"]
+
+
+def test_an_error_counts_rows_as_the_features_do_when_some_are_unreadable(table):
+    X, labels = table[0].copy(), np.linspace(0.1, 0.9, 60)
+    X[0], labels[7] = np.nan, np.inf
+    with pytest.raises(ValueError, match="got inf in row 7"):
+        EmbeddingDisplay.from_features(X, labels)

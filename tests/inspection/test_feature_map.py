@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -96,10 +97,36 @@ def test_the_image_comes_first_and_each_map_bears_its_number(digits):
     maps = np.random.default_rng(0).normal(size=(5, 4, 4))
     image = digits[0][0][:, :, None]
     display = FeatureMapDisplay(image, maps, layer="conv", channels=[7, 1, 0, 3, 2]).plot()
-    assert [ax.get_title() for ax in display.ax_] == ["conv", "7", "1", "0", "3", "2"]
+    assert [ax.get_title() for ax in display.ax_] == [
+        "image",
+        "ch 7",
+        "ch 1",
+        "ch 0",
+        "ch 3",
+        "ch 2",
+    ]
     np.testing.assert_array_equal(display.maps_[0].get_array(), maps[0])
+    assert display.figure_.get_suptitle() == "layer conv"
     _, (ax, _) = plt.subplots(1, 2)
     assert display.plot(ax, cmap="magma").figure_ is ax.figure
+    assert ax.get_title() == display.title_.get_text() == "layer conv"
     assert display.maps_[0].get_cmap().name == "magma"
     with pytest.raises(ValueError, match=r"got \(8, 8, 1\), \(5, 4, 4\) and 2"):
         FeatureMapDisplay(image, maps, layer="conv", channels=[7, 1]).plot()
+
+
+def test_several_images_are_refused_and_one_of_each_form_is_taken(features, digits):
+    images = digits[0]
+    colour = np.repeat(images[:2, :, :, None], 3, axis=3)
+    for several in (images[:1], images[:2], colour, list(images[:2])):
+        with pytest.raises(
+            ValueError, match=r"image must be one image, .*got images.*; pass X\[0\]"
+        ):
+            FeatureMapDisplay.from_estimator(features, several)
+    for one in (
+        images[0],
+        images[0].tolist(),
+        colour[0],
+        Image.fromarray(np.uint8(colour[0] * 255)),
+    ):
+        FeatureMapDisplay.from_estimator(features, one, n_channels=1)

@@ -368,3 +368,24 @@ def test_features_in_data_frames_reach_the_head_by_name(pictures):
     pipeline.set_output(transform="pandas").fit(images, labels)
     framed = GradCAMDisplay.from_estimator(pipeline, images[:2])
     np.testing.assert_allclose(plain.heatmaps, framed.heatmaps, rtol=1e-4, atol=1e-7)
+
+
+def test_names_with_dollars_are_drawn_as_they_are_and_long_ones_are_cut(pictures):
+    images, _ = pictures
+    titles = ["$\\frac$ a_b", "a $x_0$", f"{'long ' * 20}b"]
+    display = GradCAMDisplay(images[:3], np.ones((3, 16, 16)), titles=titles).plot()
+    display.figure_.draw_without_rendering()
+    shown = [ax.get_title("left") for ax in display.ax_[:, 0]]
+    assert shown[:2] == titles[:2]
+    assert len(shown[2]) <= 40
+    assert shown[2].startswith("long long")
+    assert not any(ax._left_title.get_parse_math() for ax in display.ax_[:, 0])
+    assert display.titles == titles
+
+
+def test_one_image_is_no_batch(digits):
+    images, labels = digits[0][:20], digits[1][:20] > 4
+    pipeline = make_pipeline(network(layer="second"), LogisticRegression()).fit(images, labels)
+    with pytest.raises(ValueError, match=r"X must be a batch of images, got one of shape \(8, 8\)"):
+        GradCAMDisplay.from_estimator(pipeline, images[0])
+    assert GradCAMDisplay.from_estimator(pipeline, images[:1]).heatmaps.shape == (1, 16, 16)

@@ -38,9 +38,7 @@ def test_scores_are_those_of_a_probe_by_hand(features, some):
         head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         by_hand = cross_val_score(head, Z, y, cv=StratifiedKFold(3))
         np.testing.assert_allclose(scores, by_hand)
-    largest = np.bincount(y).argmax()
-    shares = [np.mean(y[test] == largest) for _, test in StratifiedKFold(3).split(X, y)]
-    assert display.chance == pytest.approx(np.mean(shares), abs=0.02)  # of equally large classes
+    assert display.chance == np.bincount(y).max() / len(y)
     assert display.scoring == "accuracy"
 
 
@@ -72,8 +70,7 @@ def test_numbers_are_scored_by_a_ridge(features, some):
     Z = features.set_params(layer="blocks.0").fit_transform(X).astype(np.float64)
     head = RidgeCV(np.logspace(-5, 5, 11))
     np.testing.assert_allclose(display.scores[0], cross_val_score(head, Z, y, cv=KFold(4)))
-    means = [1 - np.mean((y[b] - y[a].mean()) ** 2) / y[b].var() for a, b in KFold(4).split(X)]
-    assert display.chance == pytest.approx(np.mean(means))
+    assert display.chance == 0.0
     assert display.scoring == "r2"
 
 
@@ -97,6 +94,12 @@ def test_head_scoring_and_splits_are_the_users(features, some):
         display.scores[0], cross_val_score(head, Z, y, cv=splits, scoring=scorer)
     )
     assert display.scoring == "balanced_accuracy_score"
+    largest = [np.bincount(y[train]).argmax() for train, _ in splits]
+    constant = [
+        balanced_accuracy_score(y[test], np.full(40, label))
+        for (_, test), label in zip(splits, largest, strict=True)
+    ]
+    assert display.chance == pytest.approx(np.mean(constant))
     assert display.auto is display.auto_ is None
 
 
@@ -214,3 +217,32 @@ def test_what_cannot_be_probed_is_refused_with_the_cure(features, some):
         LayerProbeDisplay(["a", "b"], SCORES).plot()
     with pytest.raises(ValueError, match=r"auto must be one of the layers .*, got 'd'"):
         LayerProbeDisplay(["a", "b", "c"], SCORES, auto="d").plot()
+
+
+def test_chance_of_three_balanced_classes_is_a_third(features, digits):
+    X, y = digits
+    rows = np.concatenate([np.flatnonzero(y == label)[:20] for label in range(3)])
+    how = {"layers": ["blocks.0"], "mark_auto": False, "cv": KFold(5, shuffle=True, random_state=0)}
+    display = LayerProbeDisplay.from_estimator(features, X[rows], y[rows], **how)
+    assert display.chance == pytest.approx(1 / 3)  # a cross-validated dummy has less
+    named = LayerProbeDisplay.from_estimator(features, X[rows], y[rows], scoring="accuracy", **how)
+    assert named.chance == display.chance
+
+
+@pytest.mark.parametrize(
+    ("scoring", "top"),
+    [("accuracy", 1), ("roc_auc_ovr", 1), ("r2", 1), ("explained_quantity", np.inf)],
+)
+def test_bars_end_where_the_score_does(scoring, top):
+    scores = np.array([[0.6, 1.0, 1.0]])
+    mean, spread = scores.mean(), scores.std()
+    display = LayerProbeDisplay(["a"], scores, scoring=scoring).plot()
+    (segment,) = display.errorbar_.lines[2][0].get_segments()
+    assert mean + spread > 1
+    np.testing.assert_allclose(segment[:, 1], [mean - spread, min(mean + spread, top)])
+
+
+def test_bars_of_a_score_out_of_its_bounds_are_drawn():
+    display = LayerProbeDisplay(["a"], [[-0.1, -0.3]], scoring="balanced_accuracy").plot()
+    (segment,) = display.errorbar_.lines[2][0].get_segments()
+    np.testing.assert_allclose(segment[:, 1], [-0.2, 0.0])

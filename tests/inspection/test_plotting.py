@@ -23,6 +23,7 @@ from sktransfer.inspection._plotting import (
     ink,
     legend_beside,
     muted,
+    short_names,
     size_of,
 )
 from sktransfer.model_selection import BackboneRanking, RankedBackbone
@@ -154,3 +155,16 @@ def test_a_legend_stands_beside_the_axes_only_where_the_layout_makes_room():
     legend = legend_beside(tight)
     tight.figure.draw_without_rendering()
     assert legend.get_window_extent().x1 <= tight.get_window_extent().x1
+
+
+def test_short_names_have_few_letters_and_are_the_same_only_where_the_names_are():
+    assert short_names(["a", "b" * 24, "a"]) == ["a", "b" * 24, "a"]
+    assert short_names(["a" * 25, "b"]) == ["a" * 23 + "\N{HORIZONTAL ELLIPSIS}", "b"]
+    ends = [f"{'long ' * 10}{end}" for end in ("north", "south")]
+    middles = [f"{'x' * 27}{middle}{'y' * 27}" for middle in "abcdefghijkl"]
+    for names in (ends, middles, [*ends, *middles, ends[0]]):
+        short = short_names(names)
+        assert max(map(len, short)) <= 24
+        assert len({*short}) == len({*names})
+    assert [name[-5:] for name in short_names(ends)] == ["north", "south"]
+    assert short_names([*ends, ends[0]])[2] == short_names(ends)[0]

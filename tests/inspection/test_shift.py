@@ -124,6 +124,17 @@ def test_what_cannot_be_drawn_is_refused_with_the_rule(domains, report):
         ValueError, match="sample_domain must hold 100 numbers, positive for source"
     ):
         ShiftDisplay.from_features(X, sample_domain=np.zeros(100))
+    for sign, missing in (
+        (1, r"no target rows in sample_domain \(negative\), of 100 rows"),
+        (-1, r"no source rows in sample_domain \(positive\), of 100 rows"),
+    ):
+        with pytest.raises(ValueError, match=missing):
+            ShiftDisplay.from_features(X, sample_domain=np.full(100, sign))
+        with pytest.raises(ValueError, match=missing):  # before any features are computed
+            ShiftDisplay.from_estimator(None, X, sample_domain=np.full(100, sign))
+    unreadable = np.where(domain[:, None] < 0, np.nan, X)
+    with pytest.raises(ValueError, match=r"no target rows .*\(negative\) that can be read, of 60"):
+        ShiftDisplay.from_features(unreadable, sample_domain=domain)
     with pytest.raises(ValueError, match="minimum of 20 is required"):
         ShiftDisplay.from_features(X[:30], sample_domain=domain[:30])
     with pytest.raises(ValueError, match="features has 100 rows and y has 99"):
