@@ -206,7 +206,7 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         commands,
         "report",
         help="an HTML page on what transfers from a network to a folder of images",
-        partly="some files or sections failed, the rest is reported",
+        partly="some files or sections failed or were left out, the rest is reported",
     )
     add_arguments(report)
 

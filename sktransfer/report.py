@@ -4,9 +4,12 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from sktransfer.printing import one_line, printable, some, warn
 
 _FOLDS = 5
 
@@ -21,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "What a pretrained network is worth on a folder of images with one subfolder per class, as "
         "one HTML file: a layer of the network, a scaler and logistic regression, scored by "
-        "cross-validation. Files that cannot be read are listed and left out."
+        "cross-validation. Files that cannot be read are listed and left out, as are files beside "
+        "the subfolders, which have no class."
     )
     parser.add_argument("directory", help="folder of images, one subfolder per class")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="such as report.html")
@@ -62,7 +66,11 @@ def main(options: argparse.Namespace) -> int:
     from sktransfer.inspection import TransferReport
 
     paths, labels = list_images(options.directory)
-    _check_classes(options.directory, labels, options.folds)
+    loose = paths[labels == ""].tolist()
+    paths, labels = paths[labels != ""], labels[labels != ""]
+    _check_classes(options.directory, paths, labels, options.folds)
+    if loose:
+        warn(f"files beside the subfolders have no class and are left out: {some(loose)}")
     pipeline = _pipeline(options)
     _check_network(pipeline.named_steps["features"], paths)
     started = time.perf_counter()
@@ -74,18 +82,32 @@ def main(options: argparse.Namespace) -> int:
         title=options.title or Path(options.directory).resolve().name,
         verbose=not options.quiet,
     )
-    report.to_html(output)
-    summary = {"output": str(output), **report.summary()}
+    with warnings.catch_warnings():
+        # Said below, where all that failed is listed.
+        warnings.filterwarnings("ignore", "the section .* of the report failed", UserWarning)
+        if options.quiet:
+            _only_what_matters()
+        report.to_html(output)
+    summary = {"output": str(output), **report.summary(), "left_out": loose}
     summary["seconds"] = round(time.perf_counter() - started, 3)
     if options.json:
         print(json.dumps(summary, indent=2, allow_nan=False))
     else:
         _print(summary)
     for failure in summary["failed"]:
-        print(f"failed: {failure['path']}: {failure['error']}", file=sys.stderr)
+        text = f"{printable(failure['path'])}: {one_line(failure['error'])}"
+        print(f"failed: {text}", file=sys.stderr)
     for name in summary["sections_failed"]:
         print(f"section failed: {name}; the report says why", file=sys.stderr)
-    return 1 if summary["failed"] or summary["sections_failed"] else 0
+    return 1 if loose or summary["failed"] or summary["sections_failed"] else 0
+
+
+def _only_what_matters() -> None:
+    """Pass over what is for developers, and that a solver stopped early."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    for category in (ConvergenceWarning, FutureWarning, DeprecationWarning, RuntimeWarning):
+        warnings.simplefilter("ignore", category)
 
 
 def _pipeline(options: argparse.Namespace) -> Any:
@@ -119,7 +141,7 @@ def _check_network(features: Any, paths: Any) -> None:
     clone(features).set_params(layer=layer, on_error="nan").fit(paths)
 
 
-def _check_classes(directory: str, labels: Any, n_folds: int) -> None:
+def _check_classes(directory: str, paths: Any, labels: Any, n_folds: int) -> None:
     counts = Counter(labels.tolist())
     if len(counts) < 2:
         raise ValueError(
@@ -128,11 +150,11 @@ def _check_classes(directory: str, labels: Any, n_folds: int) -> None:
         )
     if n_folds < 2:
         raise ValueError(f"--folds must be at least 2, got {n_folds}")
-    few = [label for label, n in counts.items() if n < 2]
-    if few:
+    single = [path for path, label in zip(paths, labels, strict=True) if counts[label] < 2]
+    if single:
         raise ValueError(
-            f"each class must have two images at least, to learn from one and predict the other; "
-            f"{few[0]!r} has one"
+            "each class must have two images at least, to learn from one and predict the other; "
+            f"alone in their class: {some(single)}. Add images there, or move these elsewhere"
         )
 
 
@@ -140,7 +162,7 @@ def _print(summary: dict[str, Any]) -> None:
     n_failed = len(summary["failed"])
     print(
         f"{summary['rows']} images, {len(summary['classes'])} classes, {n_failed} failed -> "
-        f"{summary['output']} ({summary['seconds']:.1f} s)"
+        f"{printable(summary['output'])} ({summary['seconds']:.1f} s)"
     )
     for name, score in summary["scores"].items():
         interval = ""
@@ -148,4 +170,4 @@ def _print(summary: dict[str, Any]) -> None:
             interval = " (95 % interval {:.3f} to {:.3f})".format(*score["interval"])
         print(f"{name}: {score['value']:.3f}{interval}")
     if summary["best_layer"]:
-        print(f"best layer by probe: {summary['best_layer']}")
+        print(f"best layer by probe: {printable(summary['best_layer'])}")

@@ -20,13 +20,13 @@ from sktransfer.inspection import FeatureMapDisplay, GradCAMDisplay
 palace, flower = load_sample_images().images
 extractor = PretrainedCNNFeatures(image_size=224, resize="squash").fit([palace])
 display = FeatureMapDisplay.from_estimator(extractor, palace, layer="blocks.0", n_channels=12)
-display.figure_.suptitle("an early layer")
+display.figure_.suptitle("an early layer, blocks.0")
 
 # %%
 # A middle layer has smaller maps that react to parts of things:
 
 display = FeatureMapDisplay.from_estimator(extractor, palace, layer="blocks.3", n_channels=12)
-display.figure_.suptitle("a middle layer")
+display.figure_.suptitle("a middle layer, blocks.3")
 
 # %%
 # Now a task of our own: tell small windows of the palace from windows of the flower. Any

@@ -1,9 +1,12 @@
 """The report: its numbers against scikit-learn's, and its page in a browser."""
 
 import contextlib
+import html
 import json
 import re
 import shutil
+import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -398,6 +401,101 @@ def test_bootstrap_intervals_are_as_wide_as_the_standard_error_says():
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
+def test_where_resampling_gives_one_value_there_is_no_interval():
+    from sktransfer.inspection.report import scores as numbers
+
+    random = np.random.RandomState(0)
+    true = np.repeat([0, 1], 20)
+    sure = np.eye(2)[true] * 0.8 + 0.1
+    hopeful = np.column_stack([sure[:, 0] + 0.5, sure[:, 1]])  # ordered without an error
+    right = numbers.classification_scores(true, true, 2, sure, random)
+    for score in right[1:]:
+        assert score.interval is None, score.name
+    constant = numbers.classification_scores(true, np.zeros(40, dtype=int), 2, hopeful, random)
+    found = {score.name: score.interval for score in constant}
+    assert found["balanced accuracy"] is found["ROC AUC"] is None
+    assert found["macro F1"] is not None
+    for score in numbers.regression_scores(true, true, random):
+        assert score.interval is None, score.name
+    both = np.column_stack([true, 1 - true])
+    assert numbers.multilabel_scores(both, both, random)[1].interval is None
+
+
+def test_bounds_of_shares_end_at_0_and_1():
+    from sktransfer.inspection.report.scores import wilson
+
+    for n in range(1, 300):
+        assert wilson(n, n)[1] == 1.0
+        assert wilson(0, n)[0] == 0.0
+        assert len(repr(wilson(n, n + 1)[1])) < 16
+
+
+# --- what it says in short ----------------------------------------------------------------
+
+
+def in_short(made):
+    section = made.to_html().split('<section id="summary"')[1].split("</section>")[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", section))
+
+
+def test_layers_worse_than_a_constant_are_not_recommended(digits):
+    y = np.random.RandomState(0).normal(size=40)
+    model = make_pipeline(small_network(), StandardScaler(), Ridge())
+    made = quiet(model, digits[0][:40], y, cv=2, sections=["scores", "layers"])
+    assert "No layer beats the constant prediction (r2 0.000) in a linear probe" in in_short(made)
+    assert "as well" not in in_short(made)
+    assert "ridge regression of each layer's features as they are" in html.unescape(made.to_html())
+
+
+def test_a_model_far_worse_than_the_probe_of_its_layer_is_called_so(digits):
+    X, y = digits[0][:120], digits[1][:120] % 2
+    wrong = small_pipeline().fit(X[:60], 1 - y[:60])
+    made = quiet(wrong, X[60:], y[60:], sections=["scores", "layers"])
+    assert "far less than a linear model on that layer" in in_short(made)
+    assert "logistic regression of each layer's standardised" in html.unescape(made.to_html())
+    sound = quiet(small_pipeline(), X, y, cv=2, sections=["scores", "layers"])
+    assert "far less" not in in_short(sound)
+
+
+def test_whole_numbers_of_a_regression_are_probed_as_numbers(digits):
+    model = make_pipeline(small_network(), StandardScaler(), Ridge())
+    made = quiet(model, digits[0][:60], digits[1][:60], cv=2, sections=["layers"])
+    assert Tables(made.to_html()).table("Layers, shallow")[0][1] == "r2"
+
+
+def test_classes_that_the_model_has_never_seen_are_told(digits):
+    X, y = digits
+    seen = np.flatnonzero(y < 8)[:80]
+    made = quiet(small_pipeline().fit(X[seen], y[seen]), X[200:300], y[200:300])
+    n = int((y[200:300] >= 8).sum())
+    text = f"{n} rows are of 2 classes that the model has never seen (8, 9), and cannot be right"
+    assert text in in_short(made)
+    assert made.summary()["unseen_classes"] == ["8", "9"]
+    assert "never seen" not in in_short(quiet(small_pipeline(), X[:60], y[:60], cv=2))
+
+
+def test_rows_without_a_target_are_told(digits):
+    y = digits[1][:40].astype(float)
+    y[:3] = np.nan
+    model = make_pipeline(small_network(), StandardScaler(), Ridge())
+    made = quiet(model, digits[0][:40], y, cv=2)
+    assert "3 rows of X have no target and are not scored." in in_short(made)
+    assert made.summary()["without_label"] == 3
+
+
+def test_long_names_that_begin_alike_are_told_apart_and_leave_room(digits):
+    X, y = digits[0][:60], digits[1][:60] % 2
+    names = np.array([f"{'specimen ' * 17}<b>one</b>", f"{'specimen ' * 17}<b>two</b>"])
+    made = quiet(small_pipeline(), X, names[y], cv=2, sections=["data", "scores", "confusion"])
+    tables = Tables(made.to_html())
+    for caption in ("2 classes", "By class", "Rows are true classes"):
+        shown = {row[0] for row in tables.table(caption)[1:]}
+        assert len(shown) == 2
+        assert max(map(len, shown)) <= 32
+    assert f'title="{html.escape(names[0])}"' in made.to_html()
+    assert made.summary()["classes"] == names.tolist()
+
+
 # --- what it takes ------------------------------------------------------------------------
 
 
@@ -522,6 +620,37 @@ def test_a_section_that_fails_shows_its_error_and_leaves_the_others_alone(digits
     assert "ValueError: method must be one of" in page
     assert SCRIPT not in page
     assert "accuracy" in made.summary()["scores"]
+
+
+def test_without_matplotlib_sections_with_figures_are_left_out(digits, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    made = quiet(small_pipeline(), *both(digits), cv=2, sections=["scores", "layers", "embedding"])
+    page = html.unescape(made.to_html())
+    assert made.summary()["sections_failed"] == []
+    assert page.count('needs matplotlib: run `pip install "sktransfer[plot]"`') == 2
+    assert 'id="left-out"' in page
+
+
+class Talkative(LogisticRegression):
+    """Warns as networks of texts do, of rows by their place in a fold."""
+
+    def fit(self, X, y):
+        text = f"{len(X) - 20} of {len(X)} texts are long: X[3] (9 tokens), X[5] (7 tokens)"
+        warnings.warn(text, stacklevel=2)
+        warnings.warn("the same each time", stacklevel=2)
+        return super().fit(X, y)
+
+
+def test_a_warning_of_each_fold_is_shown_once_without_places_in_the_fold(digits):
+    made = quiet(make_pipeline(small_network(), Talkative()), *both(digits), cv=KFold(3))
+    with pytest.warns(UserWarning, match="texts are long|the same each time") as caught:
+        made.to_html()
+    # Two folds train on 27 rows, one on 26, and the model to look into on all 40.
+    assert [str(each.message) for each in caught] == [
+        "20 of 40 texts are long (counted over the part of X where it is most)",
+        "the same each time",
+    ]
+    assert {each.filename for each in caught} == {__file__}
 
 
 def test_predictions_that_fail_leave_the_description_of_the_data(digits):

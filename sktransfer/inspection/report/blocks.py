@@ -39,6 +39,14 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Name:
+    """A name in a table or on a card, cut to fit; `full` is shown when one points at it."""
+
+    text: str
+    full: str
+
+
+@dataclass(frozen=True)
 class Table:
     """Columns with a heading each; the first cell of a row names the row.
 
@@ -48,7 +56,7 @@ class Table:
         What it holds.
     columns : list of str
     rows : list of list
-        Cells are texts, numbers or `Bar`.
+        Cells are texts, numbers, `Name` or `Bar`.
     numeric : tuple of int
         Columns that are set flush right.
     code : tuple of int
@@ -105,7 +113,7 @@ class Matrix:
     """Counts of true against predicted classes; `shares` are those of each row."""
 
     kind: ClassVar = "matrix"
-    labels: list[str]
+    labels: list[Name]
     counts: list[list[int]]
     shares: list[list[float]]
     caption: str
@@ -138,7 +146,7 @@ class Card:
 
     picture: Picture
     title: str
-    facts: list[tuple[str, str]]
+    facts: list[tuple[str, str | Name]]
     name: str
 
 

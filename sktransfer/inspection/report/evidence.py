@@ -11,7 +11,9 @@ from sklearn.utils import check_random_state
 from sktransfer.caching import FeatureStore
 from sktransfer.domains import checked_domain
 from sktransfer.extraction.runner import FailedImage
+from sktransfer.inspection._plotting import short_names
 from sktransfer.inspection.report import scores as numbers
+from sktransfer.inspection.report.blocks import Name
 from sktransfer.inspection.report.parts import (
     caching_in,
     check_predicts,
@@ -31,6 +33,11 @@ from sktransfer.inspection.report.protocol import (
 )
 from sktransfer.inspection.report.samples import Content, read_rows, samples_of
 from sktransfer.inspection.report.text import plain
+
+_LONGEST_NAME = 32
+"""Characters of a class's name that fit into a table."""
+
+_LONGEST_FULL = 1000
 
 
 class once:
@@ -59,12 +66,16 @@ class once:
 
 
 class Probe(NamedTuple):
-    """The best layer of a network, its score, and that of the best layer in use."""
+    """The best layer of a network, its score, and that of the best layer in use.
+
+    `constant` is the score of the best constant prediction.
+    """
 
     layer: str
     score: float
     scoring: str
     in_use: float | None
+    constant: float
 
 
 class Evidence:
@@ -144,6 +155,7 @@ class Evidence:
         self.task = "regression" if not classifier else "multilabel" if several else "classes"
         self.labelled = ~_missing(self.y)
         self.class_names: list[str] = []
+        self.short_names: list[str] = []
         self.classes: np.ndarray | None = None
         if self.task == "classes":
             if self.domain is not None and (self.domain > 0).any():
@@ -159,6 +171,7 @@ class Evidence:
             raise ValueError("y holds no label, so there is nothing to compare predictions with")
         if self.classes is not None:
             self.class_names = _names(self.classes, target_names)
+            self.short_names = short_names(self.class_names, _LONGEST_NAME)
 
     # --- rows -----------------------------------------------------------------------------
 
@@ -183,10 +196,14 @@ class Evidence:
         assert self.classes is not None
         return np.searchsorted(self.classes, labels)
 
+    def name_of_class(self, code: int) -> Name:
+        """What a class is called, in short and in full."""
+        return Name(self.short_names[code], self.class_names[code])
+
     def label(self, value: Any) -> str:
         """A label, or a target, as it is shown."""
         if self.classes is not None:
-            return self.class_names[int(np.searchsorted(self.classes, value))]
+            return self.short_names[int(np.searchsorted(self.classes, value))]
         if isinstance(value, np.ndarray):
             return ", ".join(f"{each:.4g}" for each in value)
         return f"{value:.4g}"
@@ -261,6 +278,14 @@ class Evidence:
         rows = np.flatnonzero(self.labelled)
         with self.working(self.model):
             return Predictions(rows, outputs_of(self.model, self.take(rows), self.classes))
+
+    @once
+    def unseen(self) -> np.ndarray:
+        """Predicted rows of classes that no row stood for when the model was fitted."""
+        if self.is_cross_validated or self.task != "classes":
+            return np.empty(0, dtype=int)
+        rows = self.predictions.rows
+        return rows[~np.isin(self.y[rows], np.asarray(model_of(self.model).classes_))]
 
     @once
     def scores(self) -> list[numbers.Score]:
@@ -381,8 +406,8 @@ def _merged(copies: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 
 def _names(classes: np.ndarray, target_names: Any) -> list[str]:
     if target_names is None:
-        return [plain(each) for each in classes.tolist()]
-    names = [plain(each) for each in target_names]
+        return [plain(each, _LONGEST_FULL) for each in classes.tolist()]
+    names = [plain(each, _LONGEST_FULL) for each in target_names]
     if len(names) == len(classes):
         return names
     if classes.dtype.kind in "iu" and classes.min() >= 0 and classes.max() < len(names):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sktransfer.inspection._plotting import import_pyplot
-from sktransfer.inspection.report.blocks import Figure
+from sktransfer.inspection.report.blocks import Figure, NotApplicable
 
 _DPI = 200
 """Of figures as pixels: sharp on fine screens in the width of the page."""
@@ -44,7 +44,7 @@ def themed(
 def _drawn(
     draw: Callable[[Any], Any], size: tuple[float, float], theme: dict[str, str], is_dense: bool
 ) -> str:
-    import_pyplot("TransferReport")
+    _need_matplotlib()
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
@@ -56,10 +56,17 @@ def _drawn(
 
 def scratch_axes() -> Any:
     """Axes for a display that cannot be made without drawing."""
-    import_pyplot("TransferReport")
+    _need_matplotlib()
     from matplotlib.figure import Figure as Canvas
 
     return Canvas().subplots()
+
+
+def _need_matplotlib() -> None:
+    try:
+        import_pyplot("its figure")
+    except ImportError as error:
+        raise NotApplicable(str(error)) from error
 
 
 def _settings(theme: dict[str, str]) -> dict[str, Any]:

@@ -15,6 +15,11 @@ from sktransfer.inspection.report.text import count, number, plain
 _CLEARLY = 0.01
 """By so much a layer must be better to be worth a sentence."""
 
+_FAR = 0.05
+"""By so much a model must be worse than a linear probe of its layer to be worth a sentence."""
+
+_MOST_NAMED = 5
+
 
 def tiles_of(evidence: Evidence) -> list[Tile]:
     """The numbers that one looks for first."""
@@ -50,6 +55,10 @@ def _findings(evidence: Evidence) -> Iterator[str]:
         yield f"{text}."
     if scores is not None and evidence.task == "classes":
         yield from _confused(evidence)
+    yield from _unseen(evidence)
+    if n := n_unlabelled(evidence):
+        what = "target" if evidence.task == "regression" else "label"
+        yield f"{count(n, 'row')} of X {_have(n)} no {what} and {_are(n)} not scored."
     if evidence.shift_kind is not None:
         yield _SHIFTS[evidence.shift_kind]
     yield from _layer(evidence)
@@ -85,10 +94,40 @@ def _are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
+def _have(n: int) -> str:
+    return "has" if n == 1 else "have"
+
+
+def n_unlabelled(evidence: Evidence) -> int:
+    """Readable rows without a label, or without a target."""
+    return int((~evidence.labelled).sum())
+
+
+def unseen_classes(evidence: Evidence) -> tuple[list[int], int]:
+    """Classes that the model has never seen, by number, and how many predicted rows they have."""
+    rows = _or_none(lambda: evidence.unseen)
+    if rows is None or not len(rows):
+        return [], 0
+    return sorted({*evidence.codes(evidence.y[rows]).tolist()}), len(rows)
+
+
+def _unseen(evidence: Evidence) -> Iterator[str]:
+    codes, n_rows = unseen_classes(evidence)
+    if not codes:
+        return
+    names = ", ".join(evidence.short_names[code] for code in codes[:_MOST_NAMED])
+    more = ", ..." if len(codes) > _MOST_NAMED else ""
+    classes = "a class" if len(codes) == 1 else f"{len(codes)} classes"
+    yield (
+        f"{count(n_rows, 'row')} {_are(n_rows)} of {classes} that the model has never seen "
+        f"({names}{more}), and cannot be right."
+    )
+
+
 def _confused(evidence: Evidence) -> Iterator[str]:
     true = evidence.codes(evidence.y[evidence.predictions.rows])
     predicted = evidence.codes(evidence.predictions.outputs.predicted)
-    names = evidence.class_names
+    names = evidence.short_names
     matrix = confusion_matrix(true, predicted, labels=range(len(names)))
     pairs = confused_pairs(matrix)
     if not pairs:
@@ -106,15 +145,28 @@ def _layer(evidence: Evidence) -> Iterator[str]:
     probe = evidence.probe
     if probe is None:
         return
-    text = (
-        f"Of the layers, {plain(probe.layer)} probes best ({probe.scoring} {number(probe.score)})"
-    )
+    best = f"{plain(probe.layer)} probes best ({probe.scoring} {number(probe.score)})"
+    if not probe.score > probe.constant:
+        yield (
+            f"No layer beats the constant prediction ({probe.scoring} {number(probe.constant)}) in "
+            f"a linear probe; {best}."
+        )
+        return
+    text = f"Of the layers, {best}"
     if probe.in_use is None:
         yield f"{text}."
     elif probe.score - probe.in_use > _CLEARLY:
-        yield f"{text}; what is in use has {number(probe.in_use)}. Try that layer."
+        yield f"{text}; the layer in use probes with {number(probe.in_use)}. Try that layer."
     else:
-        yield f"{text}; what is in use is as good."
+        yield f"{text}; the layer in use probes as well."
+    scores = _or_none(lambda: evidence.scores)
+    reached = probe.score if probe.in_use is None else probe.in_use
+    if scores and scores[0].name.lower() == probe.scoring and scores[0].value < reached - _FAR:
+        yield (
+            f"The estimator itself has {number(scores[0].value)}, far less than a linear model on "
+            f"that layer ({number(reached)}): look at what comes behind the network, or at what it "
+            "was fitted to."
+        )
 
 
 def summary_of(evidence: Evidence) -> dict[str, Any]:
@@ -135,7 +187,9 @@ def summary_of(evidence: Evidence) -> dict[str, Any]:
         ),
         "rows": len(evidence.samples),
         "predicted": None if scores is None else len(evidence.predictions.rows),
+        "without_label": n_unlabelled(evidence),
         "classes": evidence.class_names or None,
+        "unseen_classes": [evidence.class_names[code] for code in unseen_classes(evidence)[0]],
         "scores": {
             score.name: {
                 "value": _json(score.value),

@@ -53,7 +53,14 @@ def wilson(hits: float, n: float) -> tuple[float, float]:
     share = hits / n
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    # Of no hits, and of nothing but hits, the bound is exact; the formula comes near it only.
+    low = 0.0 if hits == 0 else _rounded(middle - half)
+    return low, 1.0 if hits == n else _rounded(middle + half)
+
+
+def _rounded(bound: float) -> float:
+    """Without the last digits, which arithmetic leaves behind: 1, not 0.9999999999999999."""
+    return float(f"{bound:.12g}")
 
 
 def losses_of(true: np.ndarray, proba: np.ndarray) -> np.ndarray:
@@ -109,8 +116,6 @@ def classification_scores(
             statistics["ROC AUC"] = lambda drawn: _auc(true[drawn], rank[drawn])
     intervals = bootstrap(list(statistics.values()), n, random)
     found = dict(zip(statistics, intervals, strict=True))
-    # Without an error there is nothing to resample: [1, 1] would be too good.
-    spread = {name: None if right.all() and name != "log loss" else found[name] for name in found}
     scores = [
         Score(
             "accuracy",
@@ -122,14 +127,14 @@ def classification_scores(
         Score(
             "balanced accuracy",
             statistics["balanced accuracy"](rows),
-            spread["balanced accuracy"],
+            found["balanced accuracy"],
             1 / present,
             "mean over classes of the share of their rows that is found",
         ),
         Score(
             "macro F1",
             statistics["macro F1"](rows),
-            spread["macro F1"],
+            found["macro F1"],
             _macro_f1(matrix(rows, common)),
             "mean over classes of F1, which joins precision and recall",
         ),
@@ -190,7 +195,10 @@ def regression_scores(
 def bootstrap(
     statistics: list[Callable[[np.ndarray], float]], n: int, random: np.random.RandomState
 ) -> list[tuple[float, float] | None]:
-    """Percentile intervals over rows drawn with replacement, the same rows for all."""
+    """Percentile intervals over rows drawn with replacement, the same rows for all.
+
+    Where all draws give one value, as without any error, resampling says nothing: None.
+    """
     n_draws = int(np.clip(_MOST_DRAWN // n, 100, N_DRAWS))
     values = np.empty((n_draws, len(statistics)))
     for draw in range(n_draws):
@@ -199,8 +207,11 @@ def bootstrap(
     intervals: list[tuple[float, float] | None] = []
     for column in values.T:
         known = column[np.isfinite(column)]
-        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
-        intervals.append((float(low), float(high)) if np.isfinite(low) else None)
+        if not len(known):
+            intervals.append(None)
+            continue
+        low, high = map(_rounded, np.percentile(known, [2.5, 97.5]))
+        intervals.append((low, high) if low < high else None)
     return intervals
 
 

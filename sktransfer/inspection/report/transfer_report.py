@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 import sktransfer
 from sktransfer.inspection.report.blocks import Block, NotApplicable, Section
+from sktransfer.inspection.report.complaints import kept
 from sktransfer.inspection.report.evidence import Evidence
 from sktransfer.inspection.report.head import findings_of, summary_of, tiles_of
 from sktransfer.inspection.report.rendering import render
@@ -106,6 +107,8 @@ class TransferReport:
     through them once, whatever is fitted, probed and drawn; throughput alone is measured without.
 
     A section that fails shows its error in its place, with a warning; the others do not suffer.
+    Without matplotlib, sections with figures are left out. Warnings of all the work come at its
+    end, one of each kind.
     Intervals are Wilson's [1]_ for shares of rows, and percentiles of 1,000 bootstrap samples of
     rows [2]_ for other scores.
 
@@ -220,7 +223,8 @@ class TransferReport:
         Returns
         -------
         dict
-            "task", "protocol", "rows", "predicted", "classes", "scores" (each with "value",
+            "task", "protocol", "rows", "predicted", "without_label", "classes", "unseen_classes"
+            (of X, and not among those that the model was fitted to), "scores" (each with "value",
             "interval" and "best_constant"), "failed", "copies", "seen_in_training", "shift",
             "best_layer", "rows_per_second", "networks", and "sections_failed".
         """
@@ -229,7 +233,10 @@ class TransferReport:
     def _computed(self) -> tuple[str, dict[str, Any]]:
         if not hasattr(self, "_results"):
             self._check()
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as store:
+            with (
+                kept(stacklevel=3),  # of whoever called to_html or summary
+                tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as store,
+            ):
                 self._results = self._compute(Evidence(self, store))
         return self._results
 
@@ -267,7 +274,7 @@ class TransferReport:
                 warnings.warn(
                     f"the section {title!r} of the report failed and shows its error instead: "
                     f"{text}",
-                    stacklevel=4,
+                    stacklevel=2,
                 )
         made = datetime.datetime.now(datetime.UTC).astimezone()
         page = render(

@@ -139,7 +139,7 @@ def _classes(evidence: Evidence) -> Table:
     for code in [*order][:_MOST_CLASSES]:
         share = counts[code] / counts.sum()
         row = [
-            evidence.class_names[code],
+            evidence.name_of_class(code),
             f"{counts[code]:,}",
             Bar(f"{share:.1%}", counts[code] / counts.max()),
         ]

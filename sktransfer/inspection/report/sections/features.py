@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.linear_model import RidgeCV
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.finetuning.search import _best_first
+from sktransfer.inspection._plotting import short_names
 from sktransfer.inspection.report.blocks import Bar, Block, NotApplicable, Prose, Table
 from sktransfer.inspection.report.evidence import Evidence, Probe
 from sktransfer.inspection.report.figures import scratch_axes, themed
@@ -104,8 +106,10 @@ def layers(evidence: Evidence) -> list[Block]:
     shown = evidence.shown[evidence.labelled[evidence.shown]]
     if len(shown) < _FEWEST:
         raise NotApplicable(f"there are {len(shown)} labelled rows; {_FEWEST} are needed")
-    from sktransfer.inspection import LayerProbeDisplay
+    from sktransfer.inspection.layer_probe import _ALPHAS, LayerProbeDisplay
 
+    # Whole numbers may be targets of a regression, too; without a head they would be classes.
+    head = RidgeCV(_ALPHAS) if evidence.task == "regression" else None
     splits = [*split_rows(evidence.splits, shown)]
     if len(splits) < 2:
         raise NotApplicable("too few rows are left in the folds")
@@ -117,7 +121,12 @@ def layers(evidence: Evidence) -> list[Block]:
             probe.set_params(strategy="frozen")
         with caching_in([probe], evidence.store):
             display = LayerProbeDisplay.from_estimator(
-                probe, evidence.take(shown), evidence.y[shown], cv=splits, ax=scratch_axes()
+                probe,
+                evidence.take(shown),
+                evidence.y[shown],
+                head=head,
+                cv=splits,
+                ax=scratch_axes(),
             )
         if len(display.layers) < 2:
             continue
@@ -136,7 +145,16 @@ def _probe_blocks(evidence: Evidence, extractor: Any, display: Any) -> list[Bloc
     best = int(means.argmax())
     used = {str(name) for name in getattr(extractor, "layer_", ())}
     evidence.probe = Probe(
-        names[best], float(means[best]), display.scoring, _used(names, means, used)
+        names[best],
+        float(means[best]),
+        display.scoring,
+        _used(names, means, used),
+        float(display.chance),
+    )
+    head = (
+        "logistic regression of each layer's standardised features"
+        if evidence.task == "classes"
+        else "ridge regression of each layer's features as they are"
     )
     rows: list[list[Any]] = [
         [
@@ -151,7 +169,7 @@ def _probe_blocks(evidence: Evidence, extractor: Any, display: Any) -> list[Bloc
             display.plot,
             size=(7.2, 3.7),
             alt=f"{display.scoring} of a linear model on each layer; {names[best]} is the best.",
-            caption=f"{type(extractor).__name__}: a standardised linear model on each layer, "
+            caption=f"{type(extractor).__name__}: {head}, "
             f"{scores.shape[1]} folds. The best of many is a little too good.",
         ),
         Table(
@@ -199,7 +217,8 @@ def embedding(evidence: Evidence) -> list[Block]:
     shown = evidence.shown
     labels: Any = None
     if evidence.task == "classes":
-        labels = np.array([_legend(evidence, row) for row in shown])
+        names = short_names(evidence.class_names)
+        labels = np.array([_legend(evidence, names, row) for row in shown])
     elif evidence.y.ndim == 1:
         labels = evidence.y[shown].astype(np.float64)
     images = None
@@ -230,9 +249,9 @@ def embedding(evidence: Evidence) -> list[Block]:
     return blocks
 
 
-def _legend(evidence: Evidence, row: int) -> str:
+def _legend(evidence: Evidence, names: list[str], row: int) -> str:
     if not evidence.labelled[row]:
         return "no label"
-    name = plain(evidence.label(evidence.y[row]), 24)
+    name = names[evidence.codes(evidence.y[row])]
     # matplotlib leaves names that begin so out of legends.
     return f" {name}" if name.startswith("_") else name

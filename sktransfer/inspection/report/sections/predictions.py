@@ -12,6 +12,7 @@ from sktransfer.inspection.report.blocks import (
     Card,
     Gallery,
     Matrix,
+    Name,
     NotApplicable,
     Prose,
     Scatter,
@@ -101,7 +102,8 @@ def scores(evidence: Evidence) -> list[Block]:
 def interval_text(score: numbers.Score) -> str:
     """The interval, or why there is none."""
     if score.interval is None:
-        return "no error to resample" if score.value == 1 else "-"
+        best = 1 if score.higher_is_better else 0
+        return "no error to resample" if score.value == best else "-"
     return f"{number(score.interval[0])} to {number(score.interval[1])}"
 
 
@@ -152,7 +154,7 @@ def _class_table(evidence: Evidence) -> Table:
         low, high = interval or (None, None)
         span = "-" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
         bar = Bar(number(recall), recall, low, high) if n else "-"
-        name = evidence.class_names[code]
+        name = evidence.name_of_class(code)
         rows.append([name, f"{n:,}", bar, span, number(precision), number(f1)])
     more = len(found) - len(rows)
     rest = f"; {more} more are not shown" if more else ""
@@ -186,7 +188,7 @@ def confusion(evidence: Evidence) -> list[Block]:
     if evidence.task != "classes":
         raise NotApplicable("it needs one class per row")
     true, predicted = _codes(evidence)
-    names = evidence.class_names
+    names = [evidence.name_of_class(code) for code in range(len(evidence.class_names))]
     matrix = confusion_matrix(true, predicted, labels=np.arange(len(names)))
     blocks: list[Block] = []
     wrong = matrix - np.diag(matrix.diagonal())
@@ -266,14 +268,17 @@ def errors(evidence: Evidence) -> list[Block]:
     for number_of_row in shown:
         row = int(predictions.rows[number_of_row])
         true, predicted = evidence.y[row], outputs.predicted[number_of_row]
-        facts = [("true", evidence.label(true)), ("predicted", evidence.label(predicted))]
+        facts: list[tuple[str, str | Name]] = [
+            ("true", _named(evidence, true)),
+            ("predicted", _named(evidence, predicted)),
+        ]
         title = evidence.label(predicted)
         if outputs.proba is not None and evidence.classes is not None:
             shares = outputs.proba[number_of_row]
             own, other = evidence.codes(np.array([true, predicted]))
             facts = [
-                ("predicted", f"{evidence.label(predicted)} ({_percent(shares[other])})"),
-                ("true", f"{evidence.label(true)} ({_percent(shares[own])})"),
+                ("predicted", _named(evidence, predicted, f" ({_percent(shares[other])})")),
+                ("true", _named(evidence, true, f" ({_percent(shares[own])})")),
             ]
         else:
             facts.append((measure, number(float(badness[number_of_row]))))
@@ -282,6 +287,14 @@ def errors(evidence: Evidence) -> list[Block]:
         name = f"X[{position}]" if path is None else path_text(path, 60)
         cards.append(Card(picture_of(evidence.samples, position), title, facts, name))
     return [Prose(_lead(evidence, order, measure, len(shown))), Gallery(cards)]
+
+
+def _named(evidence: Evidence, value: Any, more: str = "") -> str | Name:
+    """A label or a target, and what is said of it."""
+    if evidence.classes is None:
+        return evidence.label(value) + more
+    name = evidence.name_of_class(int(np.searchsorted(evidence.classes, value)))
+    return Name(name.text + more, name.full)
 
 
 def _percent(share: float) -> str:
