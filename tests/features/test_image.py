@@ -281,9 +281,9 @@ def test_several_layers_come_from_one_pass_as_their_concatenation(digits):
 
 
 def test_execution_ends_after_the_last_wanted_layer(digits):
-    features = PretrainedCNNFeatures(layer="blocks.2", image_size=32, engine="torch").fit(
-        digits[0][:4]
-    )
+    # Weights of its own: engines are kept by network, and another test's would know no hooks.
+    own = {"weights": "random", "random_state": 271828, "engine": "torch"}
+    features = PretrainedCNNFeatures(layer="blocks.2", image_size=32, **own).fit(digits[0][:4])
     ran = []
     handles = [
         features.module_.get_submodule(name).register_forward_hook(lambda *_, n=name: ran.append(n))

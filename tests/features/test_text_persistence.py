@@ -69,7 +69,8 @@ def test_a_saved_estimator_gives_the_same_features_without_code_or_folder(kind, 
 def test_errors_of_rows_are_saved(folder, tmp_path):
     features = PretrainedTextFeatures(folder, engine="torch", on_error="nan")
     with pytest.warns(UserWarning, match="1 of 2 rows"):
-        features.fit(["a", None])
+        features.fit_transform(["a", None])
+    assert len(features.errors_) == 1
     save(features, tmp_path / "saved")
     assert load(tmp_path / "saved").errors_ == features.errors_
 
