@@ -1,7 +1,7 @@
 """What images and texts share of OpenVINO: compiling a part of a model, and judging its output."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -85,3 +85,39 @@ def shorten(shared: OrderedDict[tuple[Any, ...], Any], length: int) -> None:
     """Forget what was used longest ago."""
     while len(shared) > length:
         shared.popitem(last=False)
+
+
+def remembered(
+    shared: OrderedDict[tuple[Any, ...], Any],
+    name: tuple[Any, ...],
+    length: int,
+    convert: Callable[[], Any],
+) -> Any:
+    """A conversion, or how it failed, from what is kept of the last ones.
+
+    Parameters
+    ----------
+    shared : OrderedDict
+    name : tuple
+    length : int
+        How many are kept.
+    convert : callable
+        Called unless the name is there.
+
+    Raises
+    ------
+    ConversionError
+        It fails, or failed before.
+    """
+    if name not in shared:
+        try:
+            shared[name] = convert()
+        except Exception as error:  # whatever a network does that a trace cannot express
+            lines = str(error).strip().splitlines()
+            shared[name] = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        shorten(shared, length)
+    shared.move_to_end(name)
+    converted = shared[name]
+    if isinstance(converted, str):
+        raise ConversionError(converted)
+    return converted

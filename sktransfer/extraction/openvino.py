@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from sktransfer.exceptions import ConversionError
-from sktransfer.extraction.compiling import check_alike, compile_part, shorten
+from sktransfer.extraction.compiling import check_alike, compile_part, remembered, shorten
 from sktransfer.extraction.engines import Engine, Network, in_passes
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.extraction.staged import Read, StagedNetwork, usual_reads
@@ -122,18 +122,7 @@ def _converted(network: Network, reads: tuple[Read, ...]) -> _Converted:
     usual = usual_reads(network.trace)
     outputs = usual if set(reads) <= set(usual) else reads
     name = (network.fingerprint, network.trace.size, outputs)
-    if name not in _CONVERTED:
-        try:
-            _CONVERTED[name] = _convert(network, outputs)
-        except Exception as error:  # whatever a network does that a trace cannot express
-            lines = str(error).strip().splitlines()
-            _CONVERTED[name] = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        shorten(_CONVERTED, _N_CONVERTED)
-    _CONVERTED.move_to_end(name)
-    converted = _CONVERTED[name]
-    if isinstance(converted, str):
-        raise ConversionError(converted)
-    return converted
+    return remembered(_CONVERTED, name, _N_CONVERTED, lambda: _convert(network, outputs))
 
 
 def _convert(network: Network, outputs: tuple[Read, ...]) -> _Converted:

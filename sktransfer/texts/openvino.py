@@ -17,7 +17,7 @@ from torch import nn
 
 from sktransfer.backbones.language import quiet
 from sktransfer.exceptions import ConversionError
-from sktransfer.extraction.compiling import check_alike, compile_part, shorten
+from sktransfer.extraction.compiling import check_alike, compile_part, remembered, shorten
 from sktransfer.extraction.hooks import drop_hooks
 from sktransfer.texts.network import POOLINGS, Engine, Read, TextNetwork, probe, trace_of
 
@@ -88,18 +88,7 @@ def _converted(
     usual = trace.reads(trace.stages, POOLINGS)
     outputs = usual if set(reads) <= set(usual) else reads
     name = (fingerprint, outputs)
-    if name not in _CONVERTED:
-        try:
-            _CONVERTED[name] = (_convert(module, outputs), outputs)
-        except Exception as error:  # whatever a network does that a trace cannot express
-            lines = str(error).strip().splitlines()
-            _CONVERTED[name] = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        shorten(_CONVERTED, _N_CONVERTED)
-    _CONVERTED.move_to_end(name)
-    converted = _CONVERTED[name]
-    if isinstance(converted, str):
-        raise ConversionError(converted)
-    return converted
+    return remembered(_CONVERTED, name, _N_CONVERTED, lambda: (_convert(module, outputs), outputs))
 
 
 def _convert(module: nn.Module, outputs: tuple[Read, ...]) -> Any:
