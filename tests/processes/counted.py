@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class Counted(nn.Module):
-    """Writes the size of each batch to a file, blank probes aside, and may take its time."""
+    """Writes the size of each batch to a file, blank probes aside, and may take its time.
+
+    Each size follows the number of the process that had the batch.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,10 +22,13 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.any():
             with open(os.environ["COUNTED_LOG"], "a") as log:
-                log.write(f"{len(x)}\n")
+                log.write(f"{os.getpid()} {len(x)}\n")
             time.sleep(float(os.environ.get("COUNTED_SECONDS", 0)))
         return self.head(self.second(self.first(x)).mean((2, 3)))
 
     @staticmethod
-    def images_seen(log: Path) -> int:
-        return sum(map(int, log.read_text().split())) if log.exists() else 0
+    def images_seen(log: Path, process: int | None = None) -> int:
+        """How many images went through, in one process or in all."""
+        lines = log.read_text().splitlines() if log.exists() else []
+        batches = [tuple(map(int, line.split())) for line in lines]
+        return sum(size for number, size in batches if process in (None, number))
