@@ -48,9 +48,9 @@ def measure(name: str, threads: int) -> dict[str, Any]:
     """Convert and compare in this process."""
     from sktransfer.backbones import load_backbone
     from sktransfer.exceptions import ConversionError
-    from sktransfer.extraction.engines import Network, torch_engine
-    from sktransfer.extraction.openvino import openvino_engine
-    from sktransfer.extraction.staged import usual_reads
+    from sktransfer.images.engines import Network, torch_engine
+    from sktransfer.images.openvino import openvino_engine
+    from sktransfer.images.staged import usual_reads
 
     torch.set_num_threads(threads)
     backbone = load_backbone(name, "random", random_state=0)

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
-    from sktransfer.caching import FeatureStore
     from sktransfer.features import (
         PretrainedCNNFeatures,
         PretrainedTextFeatures,
@@ -37,18 +36,19 @@ if TYPE_CHECKING:
         count_trained_parameters,
         strategy_table,
     )
-    from sktransfer.pretraining import Pretraining
+    from sktransfer.sequences.pretraining import Pretraining
+    from sktransfer.store import FeatureStore
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
-    "FeatureStore": "sktransfer.caching",
+    "FeatureStore": "sktransfer.store",
     "FineTune": "sktransfer.finetuning",
     "FineTunedClassifier": "sktransfer.finetuning",
     "FineTunedRegressor": "sktransfer.finetuning",
     "PretrainedCNNFeatures": "sktransfer.features",
     "PretrainedTextFeatures": "sktransfer.features",
-    "Pretraining": "sktransfer.pretraining",
+    "Pretraining": "sktransfer.sequences.pretraining",
     "RNNSequenceFeatures": "sktransfer.features",
     "count_trained_parameters": "sktransfer.finetuning",
     "describe_backbone": "sktransfer.backbones",

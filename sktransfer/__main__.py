@@ -2,6 +2,6 @@
 
 import sys
 
-from sktransfer.cli import main
+from sktransfer.cli.main import main
 
 sys.exit(main())

@@ -27,8 +27,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.random_projection import GaussianRandomProjection
 
 from sktransfer import __version__
-from sktransfer.caching import FeatureStore
 from sktransfer.exceptions import WeightsMismatchError
+from sktransfer.store import FeatureStore
 
 # To be raised when an older version would misread what is written.
 _FORMAT = 1

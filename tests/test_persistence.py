@@ -26,10 +26,10 @@ from torch import nn
 
 from sktransfer import FeatureStore, PretrainedCNNFeatures, Pretraining, RNNSequenceFeatures
 from sktransfer.exceptions import WeightsMismatchError
-from sktransfer.extraction.preprocessing import Preprocessing
-from sktransfer.extraction.runner import FailedImage
+from sktransfer.images.preprocessing import Preprocessing
+from sktransfer.images.runner import FailedImage
 from sktransfer.persistence import load, save
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 RNG = np.random.RandomState(0)
 SERIES = [RNG.normal(size=(n, 2)).cumsum(0) for n in (20, 3, 1, 50)]
@@ -301,7 +301,7 @@ def test_only_our_own_classes_that_hold_data_can_be_named(name, saved):
     assert "sktransfer.__main__" not in set(sys.modules) - before
 
 
-OURS = "sktransfer.extraction.runner:FailedImage"
+OURS = "sktransfer.images.runner:FailedImage"
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ OURS = "sktransfer.extraction.runner:FailedImage"
         (
             {
                 "type": "object",
-                "class": "sktransfer.caching.store:FeatureStore",
+                "class": "sktransfer.store.feature_store:FeatureStore",
                 "state": {"path": "x", "memory_bytes": 1, "_folder": 2},
             },
             r"besides its own",

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from synthetic_series import draw_series
 from torch import Tensor, nn
 
-from sktransfer.backbones.recurrent import RecurrentNetwork, Shape, save_network
+from sktransfer.backbones.recurrent import save_network
+from sktransfer.sequences.recurrent import RecurrentNetwork, Shape
 
 N_FAMILIES, N_SIBLINGS, N_VARIANTS = 24, 2, 4
 LENGTHS = (24, 160)

@@ -16,6 +16,7 @@ labels included. `AdaptedClassifier` and `AdaptedRegressor` learn from rows with
 True
 """
 
+from sktransfer._validation import stack_domains
 from sktransfer.adaptation.alignment import CORAL, SubspaceAlignment
 from sktransfer.adaptation.boosting import TrAdaBoostClassifier, TrAdaBoostRegressor
 from sktransfer.adaptation.heterogeneous import CanonicalCorrelationMap, LinearGromovWasserstein
@@ -31,7 +32,6 @@ from sktransfer.adaptation.scaling import DomainStandardScaler
 from sktransfer.adaptation.transfer_components import TransferComponentAnalysis
 from sktransfer.adaptation.ulsif import ULSIF
 from sktransfer.adaptation.wide import stack_heterogeneous
-from sktransfer.domains import stack_domains
 
 __all__ = [
     "CORAL",

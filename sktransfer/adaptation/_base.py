@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, assert_all_finite, check_array, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer.domains import checked_domain, labelled_mask, source_mask
+from sktransfer._validation import checked_domain, labelled_mask, source_mask
 from sktransfer.exceptions import DomainWarning
 
 

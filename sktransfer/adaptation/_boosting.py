@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from sktransfer._validation import labelled_mask, source_mask
 from sktransfer.adaptation._base import checked_labels, checked_weights
 from sktransfer.adaptation._cloning import seeded_clone
-from sktransfer.domains import labelled_mask, source_mask
 from sktransfer.exceptions import DomainWarning
 
 _LEAST_ERROR = 1e-6

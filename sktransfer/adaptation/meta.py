@@ -20,10 +20,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from sktransfer._validation import labelled_mask, source_mask
 from sktransfer.adaptation._base import checked_labels, checked_weights, mask_of_some
 from sktransfer.adaptation.alignment import CORAL
 from sktransfer.adaptation.wide import WideMap
-from sktransfer.domains import labelled_mask, source_mask
 
 
 def _estimator_has(name: str) -> Any:

@@ -7,9 +7,9 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sktransfer._validation import checked_domain
 from sktransfer.adaptation._base import DomainMap, Pair
 from sktransfer.adaptation._maps import check_flag
-from sktransfer.domains import checked_domain
 
 
 class DomainStandardScaler(OneToOneFeatureMixin, DomainMap):

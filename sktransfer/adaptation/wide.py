@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sktransfer._validation import labelled_mask, source_mask, stack_domains
 from sktransfer.adaptation._base import DomainMap, Pair, _merged, checked_labels, mask_of_some
-from sktransfer.domains import labelled_mask, source_mask, stack_domains
 from sktransfer.exceptions import DomainWarning
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sktransfer.backbones.weights import fit_weights, read_weights
-from sktransfer.extraction.preprocessing import Preprocessing
+from sktransfer.images.preprocessing import Preprocessing
 
 OwnBackbone = nn.Module | Callable[[], nn.Module]
 

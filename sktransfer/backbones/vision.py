@@ -19,7 +19,7 @@ from sktransfer.backbones.entry import (
 )
 from sktransfer.backbones.weights import fit_weights
 from sktransfer.exceptions import WeightsNotFoundError
-from sktransfer.extraction.preprocessing import Preprocessing
+from sktransfer.images.preprocessing import Preprocessing
 
 
 def offline_names() -> list[str]:

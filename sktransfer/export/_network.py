@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.exceptions import ConversionError
-from sktransfer.extraction.hooks import Tap, drop_hooks, hooked
-from sktransfer.extraction.pooling import pool
-from sktransfer.extraction.staged import Read, StagedNetwork
 from sktransfer.features.image import PretrainedCNNFeatures
+from sktransfer.images.pooling import pool
+from sktransfer.images.staged import Read, StagedNetwork
+from sktransfer.networks.hooks import Tap, drop_hooks, hooked
 
 OPSET = 20
 """Version of ONNX's operators."""

@@ -9,22 +9,17 @@ import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import nn
 
+from sktransfer._validation import check_flag, check_options
 from sktransfer.backbones.custom import load_own
-from sktransfer.backbones.recurrent import (
-    EMBEDDING_SIZE,
-    KINDS,
-    SHIPPED,
-    RecurrentNetwork,
-    Shape,
-    load_recurrent,
-)
-from sktransfer.backbones.seeding import seeded
+from sktransfer.backbones.recurrent import SHIPPED, load_recurrent
 from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.features._shared import check_flag, check_options, check_shared
-from sktransfer.pretraining.strategy import resolve_pretraining
+from sktransfer.features._shared import check_shared
+from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import recurrent_part
 from sktransfer.sequences.pooling import POOLINGS
+from sktransfer.sequences.pretraining.strategy import resolve_pretraining
 from sktransfer.sequences.reading import Sequences
+from sktransfer.sequences.recurrent import EMBEDDING_SIZE, KINDS, RecurrentNetwork, Shape
 from sktransfer.sequences.views import KINDS as VIEW_KINDS
 from sktransfer.sequences.views import View, usual_views
 

@@ -2,36 +2,15 @@
 
 import numbers
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state, check_scalar
 
-from sktransfer.caching import FeatureStore
-from sktransfer.extraction.runner import resolve_device
 from sktransfer.finetuning.strategy import check_strategy
-
-SEEN = {"n_features_in_", "feature_names_in_"}
-"""What scikit-learn's validation notes of a table."""
-
-
-def check_options(estimator: Any, options_of: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a parameter that is not among its options."""
-    for name, options in options_of.items():
-        value = getattr(estimator, name)
-        if not isinstance(value, str) or value not in options:
-            raise ValueError(f"{name} must be one of {options}, got {value!r}")
-
-
-def check_flag(estimator: Any, name: str) -> None:
-    """Refuse a parameter that is neither True nor False."""
-    value = getattr(estimator, name)
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
+from sktransfer.store import FeatureStore
 
 
 def check_shared(estimator: Any) -> None:
@@ -61,12 +40,6 @@ def check_input_features(estimator: Any, input_features: Any) -> None:
         )
 
 
-def forget_table(estimator: Any) -> None:
-    """Drop what an earlier fit may have noted of a table."""
-    for name in SEEN & vars(estimator).keys():
-        delattr(estimator, name)
-
-
 @contextmanager
 def restored_on_error(estimator: Any, names: set[str]) -> Iterator[None]:
     """Give attributes back what they held, or did not, if the block fails."""
@@ -79,16 +52,3 @@ def restored_on_error(estimator: Any, names: set[str]) -> Iterator[None]:
         for name, value in before.items():
             setattr(estimator, name, value)
         raise
-
-
-def device_again(estimator: Any) -> torch.device:
-    """The device of an unpickled estimator: the one it was fitted on, or with a warning the CPU."""
-    try:
-        return resolve_device("auto" if estimator.device == "auto" else estimator.device_)
-    except ValueError:
-        warnings.warn(
-            f"the estimator was fitted on device={estimator.device_!r}, which this machine lacks; "
-            "using the CPU",
-            stacklevel=3,
-        )
-        return torch.device("cpu")

@@ -6,10 +6,11 @@ from typing import Any
 
 from sklearn.utils import check_scalar
 
+from sktransfer._validation import check_options
 from sktransfer.backbones.language import Recipe
-from sktransfer.extraction.engines import ENGINES
-from sktransfer.features._shared import check_options, check_shared
-from sktransfer.texts.network import POOLINGS, Trace
+from sktransfer.features._shared import check_shared
+from sktransfer.images.engines import ENGINES
+from sktransfer.texts.tracing import POOLINGS, Trace
 
 COMBINATIONS = ("concat", "mean", "sum")
 

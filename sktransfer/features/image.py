@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from sktransfer._validation import source_mask
 from sktransfer.backbones.custom import OwnBackbone
 from sktransfer.backbones.registry import (
     Backbone,
@@ -23,57 +24,44 @@ from sktransfer.backbones.registry import (
     shared_backbone,
 )
 from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.caching import FeatureStore
-from sktransfer.domains import source_mask
 from sktransfer.exceptions import ConversionError, ImageReadError
-from sktransfer.extraction.cached import Drawer, Extracted, extract_cached
-from sktransfer.extraction.engines import Engine, Network, resolve_engine, torch_engine
-from sktransfer.extraction.fingerprint import module_state, network_fingerprint
-from sktransfer.extraction.hooks import drop_hooks
-from sktransfer.extraction.openvino import openvino_engine
-from sktransfer.extraction.preprocessing import (
+from sktransfer.features._image_parameters import (
+    check_parameters,
+    resolve_layers,
+    resolve_preprocessing,
+)
+from sktransfer.features._shared import check_input_features, restored_on_error
+from sktransfer.features.base import FeatureTransformer, slices_of
+from sktransfer.features.dask import first_part, is_dask, refuse_dask, transform_lazily
+from sktransfer.features.layer_choice import choose_layer, is_auto
+from sktransfer.finetuning.buffers import roomy
+from sktransfer.finetuning.fitting import SEEN, forget_table, pass_on
+from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.finetuning.targets import weights_of
+from sktransfer.images.body import (
+    ImageBody,
+    TunableImages,
+    augmentation,
+    views_of,
+)
+from sktransfer.images.engines import Engine, Network, resolve_engine, torch_engine
+from sktransfer.images.openvino import openvino_engine
+from sktransfer.images.preprocessing import (
     Preprocessing,
     fitted,
     normalised,
     prepare,
     resized_size,
 )
-from sktransfer.extraction.reading import read_image
-from sktransfer.extraction.runner import (
-    FailedImage,
-    extract,
-    image_error,
-    read_all,
-    read_item,
-    resolve_device,
-)
-from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images
-from sktransfer.extraction.staged import Read, reads_of
-from sktransfer.features._base import FeatureTransformer, slices_of
-from sktransfer.features._dask import first_part, is_dask, refuse_dask, transform_lazily
-from sktransfer.features._image_tuning import (
-    ImageBody,
-    TunableImages,
-    augmentation,
-    roomy,
-    views_of,
-)
-from sktransfer.features._layer_choice import choose_layer, is_auto
-from sktransfer.features._parameters import (
-    check_parameters,
-    resolve_layers,
-    resolve_preprocessing,
-)
-from sktransfer.features._shared import (
-    SEEN,
-    check_input_features,
-    device_again,
-    forget_table,
-    restored_on_error,
-)
-from sktransfer.features._tuning import pass_on
-from sktransfer.finetuning.strategy import FineTune, is_frozen
-from sktransfer.finetuning.targets import weights_of
+from sktransfer.images.reading import read_image
+from sktransfer.images.runner import FailedImage, extract, image_error, read_all, read_item
+from sktransfer.images.sources import as_image_items, name_of, rows_to_images
+from sktransfer.images.staged import Read, reads_of
+from sktransfer.images.stored import Drawer, Extracted, extract_cached
+from sktransfer.networks.devices import device_again, resolve_device
+from sktransfer.networks.fingerprint import module_state, network_fingerprint
+from sktransfer.networks.hooks import drop_hooks
+from sktransfer.store import FeatureStore
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1

@@ -16,18 +16,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 from tqdm.auto import tqdm
 
+from sktransfer._validation import source_mask
 from sktransfer.backbones.custom import OwnBackbone, name_of_own
-from sktransfer.backbones.recurrent import RecurrentNetwork, Shape, save_network
+from sktransfer.backbones.recurrent import save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
-from sktransfer.caching import FeatureStore
-from sktransfer.domains import source_mask
-from sktransfer.extraction.cached import Drawer
-from sktransfer.extraction.fingerprint import network_fingerprint
-from sktransfer.extraction.hooks import drop_hooks
-from sktransfer.extraction.runner import resolve_device
-from sktransfer.features._base import FeatureTransformer
-from sktransfer.features._dask import is_dask, refuse_dask, transform_lazily
-from sktransfer.features._layer_choice import choose_layer, is_auto
 from sktransfer.features._sequence_parameters import (
     EVERY_LAYER,
     check_parameters,
@@ -36,20 +28,21 @@ from sktransfer.features._sequence_parameters import (
     resolve_poolings,
     resolve_views,
 )
-from sktransfer.features._sequence_tuning import SequenceBody, TunableSequences
-from sktransfer.features._shared import (
-    SEEN,
-    check_input_features,
-    device_again,
-    forget_table,
-    restored_on_error,
-)
-from sktransfer.features._tuning import pass_on
+from sktransfer.features._shared import check_input_features, restored_on_error
+from sktransfer.features.base import FeatureTransformer
+from sktransfer.features.dask import is_dask, refuse_dask, transform_lazily
+from sktransfer.features.layer_choice import choose_layer, is_auto
+from sktransfer.finetuning.fitting import SEEN, forget_table, pass_on
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import weights_of
-from sktransfer.pretraining.strategy import Pretraining, resolve_pretraining
-from sktransfer.pretraining.training import pretrain
+from sktransfer.images.stored import Drawer
+from sktransfer.networks.devices import device_again, resolve_device
+from sktransfer.networks.fingerprint import network_fingerprint
+from sktransfer.networks.hooks import drop_hooks
+from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
+from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
+from sktransfer.sequences.pretraining.training import pretrain
 from sktransfer.sequences.reading import (
     Sequences,
     Source,
@@ -60,6 +53,7 @@ from sktransfer.sequences.reading import (
     text_source,
     token_source,
 )
+from sktransfer.sequences.recurrent import RecurrentNetwork, Shape
 from sktransfer.sequences.stored import vectors_through
 from sktransfer.sequences.vectors import Plan, fit_thresholds, vectors_of, width_of
 from sktransfer.sequences.views import (
@@ -69,6 +63,7 @@ from sktransfer.sequences.views import (
     statistics,
     statistics_names,
 )
+from sktransfer.store import FeatureStore
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1

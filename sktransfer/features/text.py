@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
+from sktransfer._validation import source_mask
 from sktransfer.backbones.language import (
     Language,
     fingerprint_of,
@@ -22,33 +23,32 @@ from sktransfer.backbones.language import (
     shared_language,
 )
 from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.caching import FeatureStore
-from sktransfer.domains import source_mask
 from sktransfer.exceptions import ConversionError
-from sktransfer.extraction.cached import Drawer
-from sktransfer.extraction.engines import resolve_engine
-from sktransfer.extraction.fingerprint import module_state
-from sktransfer.extraction.hooks import drop_hooks
-from sktransfer.extraction.runner import resolve_device
-from sktransfer.features._base import FeatureTransformer, slices_of
-from sktransfer.features._dask import first_part, is_dask, refuse_dask, transform_lazily
-from sktransfer.features._layer_choice import choose_layer, is_auto
-from sktransfer.features._shared import check_input_features, device_again
+from sktransfer.features._shared import check_input_features
 from sktransfer.features._text_parameters import (
     check_parameters,
     resolve_layers,
     resolve_max_length,
     resolve_poolings,
 )
-from sktransfer.features._text_tuning import TextBody, TunableTexts
-from sktransfer.features._tuning import pass_on
+from sktransfer.features.base import FeatureTransformer, slices_of
+from sktransfer.features.dask import first_part, is_dask, refuse_dask, transform_lazily
+from sktransfer.features.layer_choice import choose_layer, is_auto
+from sktransfer.finetuning.fitting import pass_on
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import weights_of
-from sktransfer.texts.network import Engine, Read, Trace, torch_engine, trace_of
+from sktransfer.images.engines import resolve_engine
+from sktransfer.images.stored import Drawer
+from sktransfer.networks.devices import device_again, resolve_device
+from sktransfer.networks.fingerprint import module_state
+from sktransfer.networks.hooks import drop_hooks
+from sktransfer.store import FeatureStore
+from sktransfer.texts.body import TextBody, TunableTexts
 from sktransfer.texts.openvino import openvino_engine
 from sktransfer.texts.reading import FailedText, as_texts
 from sktransfer.texts.stored import Found, vectors_through
 from sktransfer.texts.tokens import limited
+from sktransfer.texts.tracing import Engine, Read, Trace, torch_engine, trace_of
 from sktransfer.texts.vectors import Plan, assembled, vectors_of
 
 # To be raised when the same parameters come to give other numbers.

@@ -10,7 +10,7 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
 
-from sktransfer.domains import source_mask
+from sktransfer._validation import source_mask
 
 TASKS = ("classification", "multilabel", "regression")
 

@@ -13,7 +13,6 @@ from skorch import NeuralNet
 from skorch.helper import predefined_split
 from torch import Tensor
 
-from sktransfer.backbones.seeding import seeded
 from sktransfer.finetuning.batches import Batches, Inputs, Rows
 from sktransfer.finetuning.net import (
     lasting_callbacks,
@@ -32,6 +31,7 @@ from sktransfer.finetuning.steps import (
 from sktransfer.finetuning.strategy import PLANNED, FineTune
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
+from sktransfer.networks.seeding import seeded
 
 _PROBE_ROWS = 5000
 """Rows that a head begins with: more cost minutes and hardly change the start."""

@@ -10,12 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sktransfer.exceptions import ImageReadError
-from sktransfer.extraction.pooling import Activation
-from sktransfer.extraction.runner import FailedImage, image_error, read_item
-from sktransfer.extraction.sources import name_of
-from sktransfer.extraction.tracing import Trace
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.finetuning.estimator import FineTuned
+from sktransfer.images.pooling import Activation
+from sktransfer.images.runner import FailedImage, image_error, read_item
+from sktransfer.images.sources import name_of
+from sktransfer.images.tracing import Trace
 
 
 def unwrapped(estimator: Any) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sktransfer.extraction.reading import read_image
-from sktransfer.extraction.sources import take
+from sktransfer.images.reading import read_image
+from sktransfer.images.sources import take
 
 _MAX_PIXELS = 89_478_485
 _GAP = 3.0

@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from sklearn.utils import check_scalar
 
-from sktransfer.extraction.hooks import Tap, hooked
-from sktransfer.extraction.preprocessing import normalised
-from sktransfer.extraction.tracing import Trace
+from sktransfer.images.preprocessing import normalised
+from sktransfer.images.tracing import Trace
 from sktransfer.inspection._maps import (
     as_maps,
     image_transformer,
@@ -20,6 +19,7 @@ from sktransfer.inspection._maps import (
     show_image,
 )
 from sktransfer.inspection._plotting import SEQUENTIAL, as_written, axes_grid, import_pyplot
+from sktransfer.networks.hooks import Tap, hooked
 
 
 class FeatureMapDisplay:

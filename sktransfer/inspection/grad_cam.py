@@ -10,11 +10,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_scalar, gen_batches
 from torch import Tensor
 
-from sktransfer.extraction.hooks import Tap, hooked
-from sktransfer.extraction.preprocessing import normalised
-from sktransfer.extraction.staged import StagedNetwork
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.finetuning.estimator import FineTuned
+from sktransfer.images.preprocessing import normalised
+from sktransfer.images.staged import StagedNetwork
 from sktransfer.inspection._maps import (
     as_maps,
     grey,
@@ -26,6 +25,7 @@ from sktransfer.inspection._maps import (
 )
 from sktransfer.inspection._plotting import as_written, axes_grid, import_pyplot, short_names
 from sktransfer.inspection._slopes import Head, head_of_steps, head_of_tuned
+from sktransfer.networks.hooks import Tap, hooked
 
 _AT_ONCE = 8
 """Images in one pass, whose activations are all kept for the way back."""

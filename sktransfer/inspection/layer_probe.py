@@ -391,7 +391,7 @@ def _name_of(scorer: Any) -> str:
 
 
 def _auto(features: np.ndarray, columns: dict[str, Any], y: np.ndarray, classes: bool) -> str:
-    from sktransfer.features._layer_choice import choose_layer  # torch, by now loaded
+    from sktransfer.features.layer_choice import choose_layer  # torch, by now loaded
 
     task = "classification" if classes else "regression"
     return choose_layer(features, columns, y, task=task)[0]

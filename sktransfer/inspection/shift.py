@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktransfer.domains import checked_domain
+from sktransfer._validation import checked_domain
 from sktransfer.inspection._features import features_of, project, readable_rows
 from sktransfer.inspection._plotting import (
     COLOURS,

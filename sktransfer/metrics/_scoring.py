@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import UNUSED, get_routing_for_object
 
-from sktransfer.domains import checked_domain, source_mask
+from sktransfer._validation import checked_domain, source_mask
 
 LOSSES = ("auto", "zero_one", "log", "squared", "absolute")
 

@@ -14,8 +14,8 @@ from sklearn.preprocessing import scale
 from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
-from sktransfer.caching import FeatureStore
 from sktransfer.metrics import h_score, logme, transrate
+from sktransfer.store import FeatureStore
 
 if TYPE_CHECKING:
     from sktransfer.features import PretrainedCNNFeatures

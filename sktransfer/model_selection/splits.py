@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import BaseCrossValidator, KFold
 from sklearn.utils import check_consistent_length, check_scalar
 
-from sktransfer.domains import checked_domain
+from sktransfer._validation import checked_domain
 
 _HELD_OUT = ("all", "source", "target")
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.recurrent import KINDS, RecurrentNetwork, single_layers
-from sktransfer.extraction.hooks import Tap, hooked
+from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, single_layers
 
 Layer = int | str
 

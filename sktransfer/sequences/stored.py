@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from sktransfer.extraction.cached import Drawer, warn_not_kept
+from sktransfer.images.stored import Drawer, warn_not_kept
 from sktransfer.sequences.encoding import Encoder
 from sktransfer.sequences.reading import Sequences
 from sktransfer.sequences.vectors import Plan, vectors_of, width_of

@@ -1,4 +1,4 @@
-"""Transformers compiled by OpenVINO, as `sktransfer.extraction.openvino` does it for images.
+"""Transformers compiled by OpenVINO, as `sktransfer.images.openvino` does it for images.
 
 A network is converted once per process with all its stages, of which a compiled net takes those
 that are wanted, and compared with torch on rows of several lengths before it is believed.
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.backbones.language import quiet
 from sktransfer.exceptions import ConversionError
-from sktransfer.extraction.compiling import check_alike, compile_part, remembered, shorten
-from sktransfer.extraction.hooks import drop_hooks
-from sktransfer.texts.network import POOLINGS, Engine, Read, TextNetwork, probe, trace_of
+from sktransfer.networks.compiling import check_alike, compile_part, remembered, shorten
+from sktransfer.networks.hooks import drop_hooks
+from sktransfer.texts.tracing import POOLINGS, Engine, Read, TextNetwork, probe, trace_of
+from sktransfer.texts.transformers import quiet
 
 _N_CONVERTED = 2
 _N_COMPILED = 8

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sktransfer.caching.claims import Claims
-from sktransfer.extraction.cached import Drawer, warn_not_kept
-from sktransfer.texts.network import POOLINGS, Engine, Read, Trace
+from sktransfer.images.stored import Drawer, warn_not_kept
+from sktransfer.store.claims import Claims
+from sktransfer.texts.tracing import POOLINGS, Engine, Read, Trace
 from sktransfer.texts.vectors import Plan, in_lots, vectors_of
 
 _LOT = 256

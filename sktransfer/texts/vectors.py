@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sktransfer.texts.network import Engine, Read
 from sktransfer.texts.tokens import Tokens, batches, tokenise
+from sktransfer.texts.tracing import Engine, Read
 
 _ROWS_ON_CPU = 4
 """Rows of 128 tokens that a CPU takes at once: more leave its caches; see

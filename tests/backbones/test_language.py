@@ -16,7 +16,7 @@ from sktransfer.backbones.language import (
 )
 from sktransfer.backbones.weights import file_sha256
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
-from tests.languages import TEXTS, write_language
+from tests.helpers.languages import TEXTS, write_language
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -73,7 +73,7 @@ def test_a_limit_of_positions_counts_from_where_the_network_does(tmp_path):
 def test_a_folder_with_a_head_for_another_task_gives_its_encoder(tmp_path, folder):
     from transformers import AutoConfig, BertForMaskedLM
 
-    from tests.languages import save
+    from tests.helpers.languages import save
 
     torch.manual_seed(0)
     whole = BertForMaskedLM(AutoConfig.from_pretrained(folder)).eval()

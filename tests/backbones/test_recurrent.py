@@ -7,15 +7,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sktransfer.backbones.recurrent import (
-    KINDS,
-    SHIPPED,
-    RecurrentNetwork,
-    Shape,
-    load_recurrent,
-    save_network,
-)
+from sktransfer.backbones.recurrent import SHIPPED, load_recurrent, save_network
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
+from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, Shape
 
 
 @pytest.mark.parametrize("kind", KINDS)

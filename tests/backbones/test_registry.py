@@ -11,7 +11,7 @@ from torch import nn
 from sktransfer import describe_backbone, list_backbones, load_backbone
 from sktransfer.backbones.registry import shared_backbone
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
-from tests.networks import GreyCNN, SmallCNN
+from tests.helpers.networks import GreyCNN, SmallCNN
 
 
 def test_list_starts_with_the_backbones_that_come_with_pip():

@@ -16,7 +16,7 @@ from sktransfer.backbones.weights import (
     read_weights,
 )
 from sktransfer.exceptions import WeightsMismatchError
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 
 def same(a, b):

@@ -28,14 +28,14 @@ from sktransfer import (
     RNNSequenceFeatures,
 )
 from sktransfer.exceptions import ImageReadError
-from tests.languages import TEXTS, write_language
-from tests.networks import SmallCNN
+from tests.helpers.languages import TEXTS, write_language
+from tests.helpers.networks import SmallCNN
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 bags = pytest.importorskip("dask.bag")
 
-PROCESSES = str(Path(__file__).parents[1] / "processes")
+PROCESSES = str(Path(__file__).parents[1] / "helpers" / "processes")
 
 
 def small(**params):

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from sktransfer import PretrainedCNNFeatures
 from sktransfer.exceptions import ImageReadError, WeightsMismatchError
-from tests.networks import GreyCNN, SmallCNN
+from tests.helpers.networks import GreyCNN, SmallCNN
 
 
 def small(**params) -> PretrainedCNNFeatures:

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sktransfer import PretrainedCNNFeatures, load_backbone
 from sktransfer.exceptions import WeightsMismatchError
-from tests.networks import Projected, SmallCNN
+from tests.helpers.networks import Projected, SmallCNN
 
 
 def lite(**params) -> PretrainedCNNFeatures:

@@ -4,7 +4,7 @@ import pytest
 from sklearn.utils import estimator_checks as checks
 
 from sktransfer import PretrainedCNNFeatures
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 # `check_estimator` runs these only for scikit-learn's own estimators.
 LEFT_OUT = [

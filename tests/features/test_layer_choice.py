@@ -13,9 +13,9 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils import estimator_checks as checks
 
 from sktransfer import FineTune, FineTunedClassifier, PretrainedCNNFeatures, RNNSequenceFeatures
-from sktransfer.features._layer_choice import choose_layer
+from sktransfer.features.layer_choice import choose_layer
 from sktransfer.persistence import load, save
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 DIGITS = load_digits()
 IMAGES, LABELS = DIGITS.images[:200] / 16, DIGITS.target[:200]

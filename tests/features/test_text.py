@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sktransfer import PretrainedTextFeatures
 from sktransfer.exceptions import ConversionError
 from sktransfer.features import text as text_module
-from tests.languages import LABELS, TEXTS, states_by_hand, write_language, write_recipe
+from tests.helpers.languages import LABELS, TEXTS, states_by_hand, write_language, write_recipe
 
 
 @pytest.fixture(scope="module")

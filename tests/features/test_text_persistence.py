@@ -14,7 +14,7 @@ from sktransfer import FineTune, PretrainedTextFeatures
 from sktransfer.backbones import language
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.persistence import load, save
-from tests.languages import LABELS, TEXTS, write_language
+from tests.helpers.languages import LABELS, TEXTS, write_language
 
 
 @pytest.fixture

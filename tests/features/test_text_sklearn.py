@@ -24,7 +24,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
 from sktransfer import FineTune, PretrainedTextFeatures
-from tests.languages import LABELS, TEXTS, write_language
+from tests.helpers.languages import LABELS, TEXTS, write_language
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from sktransfer import (
     PretrainedCNNFeatures,
     RNNSequenceFeatures,
 )
-from tests.networks import SmallCNN, TwoStages
+from tests.helpers.networks import SmallCNN, TwoStages
 
 FEW = FineTune("all", epochs=2, batch_size=32)
 

@@ -11,7 +11,7 @@ from sktransfer import (
     RNNSequenceFeatures,
 )
 from tests.features.test_image_sklearn import LEFT_OUT
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 # Rows are drawn in batches: a weight of 2 and a row twice give other batches. scikit-learn's
 # own networks and gradient boosting are excused from this check for the same reason.

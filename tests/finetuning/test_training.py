@@ -17,7 +17,7 @@ from sktransfer.finetuning.alignment import coral_loss, mmd_loss
 from sktransfer.finetuning.batches import ArrayInputs, Batches, Rows
 from sktransfer.finetuning.penalties import relational_penalty
 from sktransfer.finetuning.targets import encode_targets
-from tests.networks import TwoStages
+from tests.helpers.networks import TwoStages
 
 
 def images_of(network=TwoStages, **parameters):

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sktransfer import FineTunedClassifier, PretrainedCNNFeatures
 from sktransfer.exceptions import ImageReadError
 from sktransfer.inspection import FeatureMapDisplay
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 matplotlib.use("Agg")
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, PretrainedCNNFeatures
 from sktransfer.backbones.registry import shared_backbone
-from sktransfer.extraction.fingerprint import module_state
-from sktransfer.extraction.pooling import Activation
+from sktransfer.images.pooling import Activation
 from sktransfer.inspection import GradCAMDisplay
 from sktransfer.inspection._maps import as_maps, grid_of
 from sktransfer.inspection._slopes import head_of_steps
-from tests.networks import ChannelsLast, InPlace
+from sktransfer.networks.fingerprint import module_state
+from tests.helpers.networks import ChannelsLast, InPlace
 
 matplotlib.use("Agg")
 

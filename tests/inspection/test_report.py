@@ -40,7 +40,7 @@ from sktransfer import (
 from sktransfer.adaptation import CORAL, AdaptedClassifier
 from sktransfer.inspection import TransferReport
 from sktransfer.metrics import diagnose_shift
-from tests.networks import SmallCNN
+from tests.helpers.networks import SmallCNN
 
 SCRIPT = "<script>alert(1)</script>"
 QUOTES = "\"'><img src=x onerror=alert(2)>"

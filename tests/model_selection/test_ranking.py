@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 from sktransfer import FeatureStore, PretrainedCNNFeatures
 from sktransfer.metrics import h_score, logme, transrate
 from sktransfer.model_selection import BackboneRanking, RankedBackbone, rank_backbones
-from tests.networks import GreyCNN, SmallCNN
+from tests.helpers.networks import GreyCNN, SmallCNN
 
 SMALL = PretrainedCNNFeatures(image_size=32, engine="torch", random_state=0)
 

@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 
-from sktransfer.caching import FeatureStore
-from sktransfer.domains import checked_domain
-from sktransfer.extraction.runner import FailedImage
+from sktransfer._validation import checked_domain
+from sktransfer.images.runner import FailedImage
 from sktransfer.inspection._plotting import short_names
 from sktransfer.inspection.report import scores as numbers
 from sktransfer.inspection.report.blocks import Name
@@ -33,6 +32,7 @@ from sktransfer.inspection.report.protocol import (
 )
 from sktransfer.inspection.report.samples import Content, read_rows, samples_of
 from sktransfer.inspection.report.text import plain
+from sktransfer.store import FeatureStore
 
 _LONGEST_NAME = 32
 """Characters of a class's name that fit into a table."""

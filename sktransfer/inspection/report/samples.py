@@ -14,14 +14,14 @@ from scipy import sparse
 from sklearn.utils import _safe_indexing
 
 from sktransfer.exceptions import ImageReadError
-from sktransfer.extraction.reading import read_image
-from sktransfer.extraction.runner import FailedImage
-from sktransfer.extraction.sources import as_image_items, name_of, rows_to_images, take
 from sktransfer.features import (
     PretrainedCNNFeatures,
     PretrainedTextFeatures,
     RNNSequenceFeatures,
 )
+from sktransfer.images.reading import read_image
+from sktransfer.images.runner import FailedImage
+from sktransfer.images.sources import as_image_items, name_of, rows_to_images, take
 from sktransfer.sequences.reading import is_text, series_source, token_source
 
 _AHEAD = 256

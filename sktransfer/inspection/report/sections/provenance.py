@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sktransfer.backbones import describe_backbone
-from sktransfer.backbones.language import DEFAULT
+from sktransfer.backbones.language_files import DEFAULT
 from sktransfer.features import PretrainedTextFeatures, RNNSequenceFeatures
 from sktransfer.inspection.report.blocks import (
     Block,

@@ -1,0 +1,92 @@
+"""A feature store from the shell: ``python -m sktransfer cache info | prune | verify``."""
+
+import argparse
+import json
+import re
+import sys
+import warnings
+from datetime import UTC, datetime
+from typing import Any
+
+from sktransfer.cli.printing import one_line, printable
+
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status: 1 if `verify` found damage."""
+    from sktransfer.store import FeatureStore  # NumPy, which `--help` does without
+
+    store = FeatureStore(options.directory)
+    if not store.exists():
+        raise ValueError(f"{options.directory} holds no feature store; give the folder of cache=")
+    if options.action == "info":
+        info = store.info()
+        print(json.dumps(info, indent=2) if options.json else _table(info))
+        return 0
+    if options.action == "prune":
+        if options.max_bytes is None and options.older_than is None:
+            raise ValueError("prune needs --max-bytes or --older-than")
+        removed = store.prune(max_bytes=options.max_bytes, older_than=options.older_than)
+        n_bytes = store.info()["bytes"]
+        if options.json:
+            print(json.dumps({"removed": removed, "bytes": n_bytes}))
+        else:
+            print(f"{removed} vectors removed, {_size(n_bytes)} left")
+        return 0
+    print(f"verifying {printable(options.directory)} ...", file=sys.stderr)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checked, removed = store.verify()
+    rebuilt = [str(warning.message) for warning in caught]
+    if options.json:
+        print(json.dumps({"checked": checked, "removed": removed, "rebuilt": rebuilt}))
+    else:
+        print(
+            *map(one_line, rebuilt),
+            f"{checked} vectors checked, {removed} damaged and removed",
+            sep="\n",
+        )
+    return 1 if removed or rebuilt else 0
+
+
+def _table(info: dict[str, Any]) -> str:
+    lines = [
+        f"{printable(info['path'])}: {_size(info['bytes'])}, {info['samples']} samples, "
+        f"{info['vectors']} vectors"
+    ]
+    for group in info["namespaces"]:
+        last = group["last_stored"]
+        when = "-" if last is None else datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d")
+        lines.append(
+            f"  {group['namespace'][:8]}  {printable(group['description'])}: "
+            f"{group['samples']} samples, {_size(group['vector_bytes'])}, "
+            f"{group['n_forward']} forward, last {when}"
+        )
+    return "\n".join(lines)
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def size(text: str) -> int:
+    """Bytes from "500000", "20k", "1.5G"."""
+    return int(_number(text, r"([kmgt]?)b?", _BYTES, "a size such as 500M or 20GB"))
+
+
+def age(text: str) -> float:
+    """Seconds from "90s", "12h", "30d", "8w"."""
+    return _number(text, r"([smhdw])", _SECONDS, "an age such as 12h, 30d or 8w")
+
+
+def _number(text: str, unit: str, factors: dict[str, int], expected: str) -> float:
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*{unit}", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
+    return float(match[1]) * factors[match[2]]

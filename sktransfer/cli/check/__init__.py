@@ -1,0 +1,73 @@
+"""Are a folder of images and this installation fit for use? ``python -m sktransfer check``."""
+
+import argparse
+import json
+from typing import Any
+
+from sktransfer.cli.check.findings import Finding, counted
+from sktransfer.cli.printing import one_line, printable
+
+_SHOWN = 5
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status: 1 if there are findings."""
+    findings: list[Finding] = []
+    report: dict[str, Any] = {}
+    if options.directory is not None:
+        from sktransfer.datasets import list_images
+
+        paths, labels = (found.tolist() for found in list_images(options.directory))
+        # Only now that there is something to read, for it brings torch.
+        from sktransfer.cli.check.folder import folder_summary, image_findings, inspect_folder
+
+        facts = inspect_folder(
+            paths, labels, max_pixels=options.max_pixels, verbose=not options.quiet
+        )
+        findings += image_findings(facts, min_images=options.min_images)
+        report["folder"] = folder_summary(options.directory, facts)
+    from sktransfer.cli.check.installation import inspect_installation
+
+    report["installation"], more = inspect_installation()
+    findings += more
+    if options.json:
+        listed = [finding._asdict() for finding in findings]
+        print(json.dumps({**report, "findings": listed}, indent=2, allow_nan=False))
+    else:
+        _print(report, findings)
+    return 1 if findings else 0
+
+
+def _print(report: dict[str, Any], findings: list[Finding]) -> None:
+    if "folder" in report:
+        folder = report["folder"]
+        width, height = folder["width"], folder["height"]
+        print(
+            f"{printable(folder['directory'])}: {folder['files']} files, "
+            f"{folder['unreadable']} unreadable, {len(folder['classes'])} classes"
+        )
+        if width:
+            sizes = (f"{width[q]} x {height[q]} {q}" for q in ("min", "median", "max"))
+            print(f"  width x height: {', '.join(sizes)}")
+            print(f"  modes: {', '.join(f'{mode} {n}' for mode, n in folder['modes'].items())}")
+    here = report["installation"]
+    packages = here["packages"]
+    named = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "pillow", "openvino")
+    print(f"sktransfer {packages['sktransfer']}, Python {here['python']}, {here['platform']}")
+    print("  " + ", ".join(f"{name} {packages.get(name) or '-'}" for name in named))
+    missing = [name for name, version in packages.items() if version is None]
+    print(f"  not installed: {', '.join(missing) or 'nothing'}")
+    print(
+        f"  device {here['device']}, {here['threads']} threads, engine {here['engine']}; "
+        + ", ".join(f"{engine} works ({d:.0e} off)" for engine, d in here["engines"].items())
+    )
+    words = {True: "intact", False: "DAMAGED", None: "no checksum published"}
+    for weights in here["weights"]:
+        print(f"  weights of {weights['backbone']}: {words[weights['intact']]}")
+    print(f"{counted(findings, 'finding')}{'' if findings else ': fit for use'}")
+    for kind, message, items in findings:
+        print(f"{kind}: {one_line(message)}")
+        for item in items[:_SHOWN]:
+            print(f"    {printable(item)}")
+        if len(items) > _SHOWN:
+            print(f"    and {len(items) - _SHOWN} more; --json lists them all")

@@ -1,0 +1,168 @@
+"""What is broken or odd in a folder of images."""
+
+import hashlib
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from sktransfer.cli.check.findings import Finding, counted
+from sktransfer.exceptions import ImageReadError
+from sktransfer.images.reading import FORMATS, read_image
+from sktransfer.images.runner import read_item
+
+# A picture whose pixels deviate less from their mean, on a scale of 0 to 1, shows nothing.
+_BLANK = 0.01
+
+# How many classes a message names.
+_NAMED = 5
+
+
+class ImageFacts(NamedTuple):
+    """What reading a file told of it.
+
+    Parameters
+    ----------
+    path, label : str
+    error : str
+        Why it cannot be read, or empty; if it says something the rest is blank.
+    size : tuple of int
+        Width and height.
+    mode : str
+        Pillow's, of the file.
+    pixels : str
+        Hash of the pixels, as a network would get them.
+    deviation : float
+        Standard deviation of the pixels, which lie between 0 and 1.
+    """
+
+    path: str
+    label: str
+    error: str
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    pixels: str = ""
+    deviation: float = 0.0
+
+
+def inspect_folder(
+    paths: list[str], labels: list[str], *, max_pixels: int, verbose: bool
+) -> list[ImageFacts]:
+    """Read every image of a folder, in threads, and keep what is worth knowing of it."""
+
+    def look(index: int) -> ImageFacts:
+        return _facts(paths, index, labels[index], max_pixels)
+
+    pool = ThreadPoolExecutor(joblib.cpu_count())
+    try:
+        with warnings.catch_warnings():
+            # Pillow's threshold for suspicious sizes is that of max_pixels, which is a finding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            looked = pool.map(look, range(len(paths)))
+            return list(
+                tqdm(looked, total=len(paths), desc="reading", unit="img", disable=not verbose)
+            )
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt need not wait for all of them
+
+
+def _facts(paths: list[str], index: int, label: str, max_pixels: int) -> ImageFacts:
+    size, mode = (0, 0), ""
+
+    def read(item: Any) -> np.ndarray:
+        nonlocal size, mode
+        image = read_image(item, channels="last", value_range=None, max_pixels=max_pixels)
+        with Image.open(item, formats=FORMATS) as header:  # as the file has them
+            size, mode = header.size, header.mode
+        return np.asarray(image)
+
+    pixels = read_item(paths, index, read)
+    if isinstance(pixels, ImageReadError):
+        return ImageFacts(paths[index], label, " ".join(str(pixels).split()))
+    content = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
+    content.update(pixels.tobytes())
+    scale = 255 if pixels.dtype == np.uint8 else 1
+    deviation = float(pixels.std(dtype=np.float64)) / scale
+    return ImageFacts(paths[index], label, "", size, mode, content.hexdigest(), deviation)
+
+
+def image_findings(facts: list[ImageFacts], *, min_images: int) -> list[Finding]:
+    """What is broken or odd in a folder of images."""
+    findings = [
+        Finding("unreadable", f"{counted(paths, 'file')} cannot be read: {error}", paths)
+        for error, paths in _grouped((f.error, f.path) for f in facts if f.error).items()
+    ]
+    sound = [f for f in facts if not f.error]
+    blank = [f.path for f in sound if f.deviation < _BLANK]
+    if blank:
+        findings.append(Finding("blank", f"{counted(blank, 'image')} of nearly one colour", blank))
+    classes: dict[str, set[str]] = defaultdict(set)
+    for f in sound:
+        classes[f.pixels].add(f.label)
+    for pixels, paths in _grouped((f.pixels, f.path) for f in sound).items():
+        labels = sorted(classes[pixels])
+        if len(labels) > 1:
+            text = f"one picture in {len(labels)} classes ({', '.join(map(repr, labels))})"
+            findings.append(Finding("contradiction", text, paths))
+        elif len(paths) > 1:
+            text = f"one picture {len(paths)} times; training and test rows may share it"
+            findings.append(Finding("duplicate", text, paths))
+    return findings + _class_findings(sound, min_images)
+
+
+def _class_findings(sound: list[ImageFacts], min_images: int) -> list[Finding]:
+    by_class = _grouped((f.label, f.path) for f in sound)
+    findings = []
+    if "" in by_class and len(by_class) > 1:
+        loose = by_class.pop("")
+        text = f"{counted(loose, 'file')} beside the subfolders; they have no class"
+        findings.append(Finding("loose-files", text, loose))
+    if len(by_class) < 2:
+        return findings
+    few = [label for label, paths in by_class.items() if len(paths) < min_images]
+    if few:
+        text = f"fewer than {min_images} readable images in {counted(few, 'class', 'classes')}"
+        findings.append(Finding("few-images", text, few))
+    modes = {label: {f.mode for f in sound if f.label == label} for label in by_class}
+    apart = [a for a in modes if any(modes[a].isdisjoint(modes[b]) for b in modes)]
+    if apart:
+        text = (
+            "no colour mode in common with some other class ("
+            + ", ".join(f"{label!r}: {'/'.join(sorted(modes[label]))}" for label in apart[:_NAMED])
+            + "); a classifier may learn the file format instead of what it shows"
+        )
+        findings.append(Finding("mode-tells-class", text, apart))
+    return findings
+
+
+def folder_summary(directory: str, facts: list[ImageFacts]) -> dict[str, Any]:
+    """Counts and sizes, ready for JSON."""
+    sound = [f for f in facts if not f.error]
+    widths, heights = (
+        [int(q) for q in np.percentile([f.size[axis] for f in sound], [0, 50, 100])]
+        if sound
+        else []
+        for axis in (0, 1)
+    )
+    return {
+        "directory": directory,
+        "files": len(facts),
+        "unreadable": len(facts) - len(sound),
+        "classes": dict(Counter(f.label for f in sound)),
+        "modes": dict(Counter(f.mode for f in sound)),
+        "width": dict(zip(("min", "median", "max"), widths, strict=False)),
+        "height": dict(zip(("min", "median", "max"), heights, strict=False)),
+    }
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return dict(groups)

@@ -1,0 +1,101 @@
+"""What the parameters of the image transformer may be, and what they come to with a network."""
+
+import dataclasses
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_scalar
+
+from sktransfer._validation import check_flag, check_options
+from sktransfer.features._shared import check_shared
+from sktransfer.images.engines import ENGINES
+from sktransfer.images.pooling import POOLINGS
+from sktransfer.images.preprocessing import Preprocessing
+from sktransfer.images.tracing import Trace
+
+_OPTIONS = {
+    "pooling": POOLINGS,
+    "resize": ("crop", "squash"),
+    "channels": ("last", "first"),
+    "engine": ENGINES,
+    "precision": ("float32", "bfloat16"),
+    "on_error": ("raise", "nan"),
+}
+
+
+def check_parameters(estimator: Any) -> None:
+    """Refuse, by name, a parameter that no network could make sense of."""
+    check_options(estimator, _OPTIONS)
+    check_shared(estimator)
+    check_flag(estimator, "fast_decode")
+    check_scalar(estimator.max_pixels, "max_pixels", numbers.Integral, min_val=1)
+    if estimator.value_range is not None:
+        low, high = _numbers("value_range", estimator.value_range, (2,))
+        if not low < high:
+            raise ValueError(
+                "value_range must be (black, white) with black < white, got "
+                f"{estimator.value_range!r}"
+            )
+    if estimator.image_shape is not None:
+        shape = _numbers("image_shape", estimator.image_shape, (2, 3), numbers.Integral)
+        if any(side != -1 and side < 1 for side in shape):
+            raise ValueError(
+                "image_shape must hold positive integers, or one -1 to be inferred, got "
+                f"{estimator.image_shape!r}"
+            )
+
+
+def resolve_preprocessing(estimator: Any, own: Preprocessing) -> Preprocessing:
+    """The backbone's preprocessing, with what the parameters say instead."""
+    size = own.size
+    if estimator.image_size is not None:
+        sides: Any = estimator.image_size
+        if isinstance(sides, numbers.Real):
+            sides = (sides, sides)
+        height, width = _numbers("image_size", sides, (2,), numbers.Integral)
+        if height < 1 or width < 1:
+            raise ValueError(f"image_size must be positive, got {estimator.image_size!r}")
+        size = (int(height), int(width))
+    statistics: dict[str, Any] = {}
+    for name in ("mean", "std"):
+        value = getattr(estimator, name)
+        if value is not None:
+            value = (value,) if isinstance(value, numbers.Real) else value
+            statistics[name] = _numbers(name, value, (1, own.in_channels))
+    if any(value <= 0 for value in statistics.get("std", ())):
+        raise ValueError(f"std must be positive, got {estimator.std!r}")
+    return dataclasses.replace(own, size=size, resize=estimator.resize, **statistics)
+
+
+def resolve_layers(wanted: Any, pooling: str, trace: Trace) -> tuple[str, ...]:
+    """Names of the layers that `layer` asks for."""
+    asked = wanted if isinstance(wanted, tuple | list) else (wanted,)
+    if not asked:
+        raise ValueError("layer must name at least one layer, got an empty tuple")
+    for layer in asked:
+        if isinstance(layer, bool) or not isinstance(layer, str | numbers.Integral):
+            raise ValueError(
+                f"layer must be a name, a stage number or a tuple of these, got {layer!r}"
+            )
+    resolved = tuple(trace.resolve(layer) for layer in asked)
+    if len(set(resolved)) < len(resolved):
+        raise ValueError(f"layer={wanted!r} asks for the same layer twice: {resolved}")
+    if pooling == "cls":
+        for name in resolved:
+            trace.activations[name].check_class_token(name)
+    return resolved
+
+
+def _numbers(
+    name: str, value: Any, lengths: tuple[int, ...], kind: Any = numbers.Real
+) -> tuple[Any, ...]:
+    """A tuple of one of the given lengths, of finite numbers."""
+    values: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else ()
+    good = [isinstance(v, kind) and not isinstance(v, bool) and np.isfinite(v) for v in values]
+    if len(values) not in lengths or not all(good):
+        expected = " or ".join(str(length) for length in dict.fromkeys(lengths))
+        what = "integers" if kind is numbers.Integral else "finite numbers"
+        raise ValueError(f"{name} must hold {expected} {what}, got {value!r}")
+    return values

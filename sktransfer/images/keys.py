@@ -1,0 +1,135 @@
+"""Keys under which images are stored: hashes of their content, never of their name or place."""
+
+import hashlib
+import os
+import stat
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from sktransfer.images.reading import LOADING, ORIENTATION, tensor_to_array
+
+# A file changed twice within its time stamp's resolution would look unchanged.
+_SETTLED_SECONDS = 2.0
+_N_REMEMBERED_FILES = 1_000_000
+
+FileState = tuple[int, int, int, int]
+
+
+class Sample(NamedTuple):
+    """An item's key, and for a file its state before it was hashed."""
+
+    key: bytes
+    state: FileState | None
+
+
+def sample_of(item: Any, max_pixels: int) -> Sample | None:
+    """SHA-256 of what an item of X holds; None if it is missing or cannot be read.
+
+    Parameters
+    ----------
+    item : str, os.PathLike, PIL.Image.Image, tensor or array-like
+        A file counts by its bytes, an image by its mode, size, pixels, palette,
+        transparency and orientation, an array by its dtype, shape and values.
+    max_pixels : int
+        Larger Pillow images are not decoded.
+    """
+    try:
+        if isinstance(item, str | os.PathLike):
+            return _file(Path(item))
+        if isinstance(item, Image.Image):
+            if item.width * item.height > max_pixels:
+                return None
+            return Sample(_image_key(item), None)
+        array = tensor_to_array(item) if hasattr(item, "detach") else np.asarray(item)
+    except Exception:  # reading it will tell what is wrong
+        return None
+    if array.dtype.kind not in "buif" or array.ndim == 0:
+        return None
+    key = _sha256(("array", array.dtype.str, array.shape), np.ascontiguousarray(array))
+    return Sample(key, None)
+
+
+def file_state(path: str | os.PathLike[str]) -> FileState | None:
+    """What changes when a file does; None if there is no such file, or it is empty or none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+_MAX_ROW_BYTES = 64_000_000
+_ROWS: dict[tuple[str, tuple[int, ...]], dict[bytes, Sample]] = {}
+
+_FILES: OrderedDict[str, Sample] = OrderedDict()
+
+
+def _file(path: Path) -> Sample | None:
+    """Hash a file, or remember its hash as long as its inode, size and times stay the same."""
+    state = file_state(path)
+    if state is None:
+        return None
+    name = os.path.abspath(path)
+    known = _FILES.get(name)
+    if known is not None and known.state == state:
+        return known
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    sample = Sample(hashlib.sha256(b"file" + digest.digest()).digest(), state)
+    if time.time() - state[3] / 1e9 > _SETTLED_SECONDS and file_state(path) == state:
+        _FILES[name] = sample
+        if len(_FILES) > _N_REMEMBERED_FILES:
+            _FILES.popitem(last=False)
+    return sample
+
+
+def _image_key(image: Image.Image) -> bytes:
+    with LOADING:  # of the file it was opened from
+        image.load()
+    pixels = image.tobytes()
+    palette = image.palette.tobytes() if image.palette is not None else b""
+    kind = (
+        "image",
+        image.mode,
+        image.size,
+        image.getexif().get(ORIENTATION),
+        image.info.get("transparency"),
+        image.palette.mode if image.palette is not None else None,
+        hashlib.sha256(palette).hexdigest(),
+    )
+    return _sha256(kind, pixels)
+
+
+def samples_of_rows(array: np.ndarray) -> list[Sample]:
+    """`sample_of` each row of an array of small images, remembered by their bytes.
+
+    A search asks for the same images hundreds of times, in other arrays each time; looking
+    up the bytes of a small one is several times faster than hashing them.
+    """
+    known = _ROWS.setdefault((array.dtype.str, array.shape[1:]), {})
+    rows = np.ascontiguousarray(array).reshape(len(array), -1)
+    n_bytes = rows.shape[1] * rows.itemsize
+    values: list[bytes] = rows.view(f"V{n_bytes}").ravel().tolist()
+    samples = []
+    for i, value in enumerate(values):
+        sample = known.get(value)
+        if sample is None:
+            if len(known) * n_bytes > _MAX_ROW_BYTES:
+                known.clear()
+            kind = ("array", array.dtype.str, array.shape[1:])
+            sample = known[value] = Sample(_sha256(kind, values[i]), None)
+        samples.append(sample)
+    return samples
+
+
+def _sha256(kind: tuple[Any, ...], data: Any) -> bytes:
+    digest = hashlib.sha256(repr(kind).encode())
+    digest.update(data)
+    return digest.digest()

@@ -1,0 +1,130 @@
+"""X, in any of its accepted forms, as a sequence of single images.
+
+Nothing is decoded here: paths stay paths until their batch is due.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sktransfer.images.reading import tensor_to_array
+
+_KINDS = (
+    "an array of shape (n, height, width) or (n, height, width, channels), a sequence of paths, "
+    "PIL images or arrays, or a dataset with len() and indexing"
+)
+
+
+def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
+    """Check the outer form of X and return something with ``len`` and ``[i]``.
+
+    Parameters
+    ----------
+    X : array, sequence of images or paths, Series, one-column DataFrame, tensor or Dataset
+        Everything but 2-D rows of pixels, which `rows_to_images` handles.
+    channels : {"last", "first"}
+        Where a 4-D array keeps its channels.
+    in_channels : int
+        What the backbone takes; tells a plausible channel axis from a wrong one.
+
+    Raises
+    ------
+    TypeError
+        X is a single path or image, or cannot be indexed.
+    ValueError
+        X is empty, or its shape is not one of images.
+    """
+    if isinstance(X, str | bytes | os.PathLike):
+        raise TypeError(
+            f"X must be a sequence of images, got the single path {X!r}; pass [path], or all files "
+            "of a folder from sktransfer.datasets.list_images"
+        )
+    if isinstance(X, Image.Image):
+        raise TypeError("X must be a sequence of images, got a single PIL image; pass [image]")
+    items: Sequence[Any] = _indexable(X)
+    dtype = getattr(items, "dtype", None)
+    if dtype is not None and np.dtype(dtype).kind not in "OUT":
+        _check_array(items, channels, in_channels)
+    if len(items) == 0:
+        raise ValueError(
+            "Found array with 0 sample(s) while a minimum of 1 is required: X is empty"
+        )
+    return items
+
+
+def rows_to_images(X: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+    """Reshape rows of pixels of shape (n, n_pixels) to (n, *image_shape)."""
+    try:
+        return X.reshape(len(X), *image_shape)
+    except ValueError as error:
+        raise ValueError(
+            f"image_shape={image_shape!r} does not match rows of {X.shape[1]} values; "
+            "it must be (height, width) or (height, width, channels) of one image"
+        ) from error
+
+
+def take(items: Sequence[Any], index: int) -> Any:
+    """Fetch one item; of a dataset's ``(image, target)`` pairs, the image.
+
+    Called by one thread only, as datasets need not be thread-safe.
+    """
+    item = items[index]
+    return item[0] if isinstance(item, tuple) and item else item
+
+
+def name_of(items: Sequence[Any], index: int) -> str | None:
+    """Path of an item, if it has one."""
+    if not isinstance(items, list | np.ndarray):  # a dataset may work hard for an item
+        return None
+    item = take(items, index)
+    return os.fspath(item) if isinstance(item, str | os.PathLike) else None
+
+
+def _indexable(X: Any) -> Any:
+    if hasattr(X, "detach"):
+        return tensor_to_array(X)
+    if hasattr(X, "columns") and len(X.shape) == 2:  # pandas or polars DataFrame
+        if X.shape[1] != 1:
+            raise ValueError(
+                f"X is a table of {X.shape[1]} columns; pass the one column that holds the images, "
+                "or image_shape=(height, width) if each row holds the pixels of one image"
+            )
+        X = X[X.columns[0]]
+    if hasattr(X, "to_list"):  # pandas or polars Series
+        return X.to_list()
+    if isinstance(X, np.ndarray):
+        return X.ravel() if X.dtype.kind in "OUT" and X.ndim == 2 and X.shape[1] == 1 else X
+    if isinstance(X, list | tuple):
+        return list(X)
+    if hasattr(X, "__len__") and hasattr(X, "__getitem__"):  # also h5py and zarr, row by row
+        return X
+    if hasattr(X, "__array__"):
+        return np.asarray(X)
+    raise TypeError(f"X must be {_KINDS}; got {type(X).__name__}")
+
+
+def _check_array(X: Any, channels: str, in_channels: int) -> None:
+    if X.ndim == 2:
+        raise ValueError(
+            f"X has shape {X.shape}: rows of pixels need image_shape=(height, width) or "
+            "(height, width, channels)"
+        )
+    if X.ndim not in (3, 4):
+        raise ValueError(f"X must be {_KINDS}; got shape {X.shape}")
+    if X.ndim == 3 and X.shape[2] in (3, 4) and X.shape[1] > 4:
+        raise ValueError(
+            f"X has shape {X.shape}, which looks like one colour image; pass X[None] for a batch "
+            "of one"
+        )
+    if X.ndim == 4:
+        axis = 1 if channels == "first" else 3
+        plausible = {1, 3, 4, in_channels}
+        if X.shape[axis] not in plausible:
+            other = "first" if channels == "last" else "last"
+            raise ValueError(
+                f"X has shape {X.shape}, so {X.shape[axis]} channels with channels={channels!r}; "
+                f"pass channels={other!r} if they are on the other side"
+            )

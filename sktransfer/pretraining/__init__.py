@@ -1,5 +1,0 @@
-"""Learning features from unlabelled sequences of one's own."""
-
-from sktransfer.pretraining.strategy import Pretraining
-
-__all__ = ["Pretraining"]

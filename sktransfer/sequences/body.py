@@ -1,0 +1,222 @@
+"""The sequence network as fine-tuning needs it: views as batches, and states pooled softly."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sktransfer.finetuning.batches import ArrayInputs, Inputs
+from sktransfer.finetuning.network import Body
+from sktransfer.finetuning.strategy import FineTune
+from sktransfer.finetuning.unfreezing import Stages
+from sktransfer.sequences.encoding import Encoder, recurrent_part
+from sktransfer.sequences.reading import Sequences
+from sktransfer.sequences.recurrent import RecurrentNetwork
+from sktransfer.sequences.soft_pooling import soft_pool
+from sktransfer.sequences.vectors import Plan, Rows, rows_of
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Steps (n, groups, time[, channels]), lengths (n, groups) and statistics (n, n_statistics)."""
+
+
+class SequenceBody(Body):
+    """A network for sequences, with the poolings that make features of its states.
+
+    Parameters
+    ----------
+    module : nn.Module
+        It is trained in place.
+    layers : tuple of int or str
+        Those that are read; of a recurrent network the last alone.
+    poolings : tuple of str
+    thresholds : list of ndarray of shape (n_groups, n_thresholds, units), one per layer
+    projection : ndarray of shape (n_features_out, n_features) or None
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: tuple[int | str, ...],
+        poolings: tuple[str, ...],
+        thresholds: Sequence[np.ndarray],
+        projection: np.ndarray | None,
+    ) -> None:
+        super().__init__()
+        rnn = recurrent_part(module)
+        if rnn is not None and layers != (rnn.num_layers - 1,):
+            raise ValueError(
+                f"fine-tuning a recurrent network reads its last layer; set layer=-1, got {layers}"
+            )
+        self.module = module
+        self.layers = layers
+        self.poolings = poolings
+        self.stages = stages_of(module)
+        self.begin = "steps"
+        """Or "features", which are already there."""
+        self._n_thresholds = len(thresholds)
+        for number, values in enumerate(thresholds):
+            self.register_buffer(f"thresholds_{number}", torch.from_numpy(values))
+        components = None if projection is None else torch.from_numpy(projection).float()
+        self.projection: Tensor | None
+        self.register_buffer("projection", components)
+
+    def forward(self, batch: Batch | Tensor) -> Tensor:
+        """Features, in the columns of `RNNSequenceFeatures.transform`."""
+        if self.begin == "features":
+            assert isinstance(batch, Tensor)
+            return batch
+        steps, lengths, statistics = batch
+        n, n_groups = lengths.shape
+        by_time = steps.flatten(0, 1).transpose(0, 1)
+        vectors = self._vectors(by_time, lengths.flatten(), n_groups)
+        features = torch.cat([vectors.reshape(n, -1), statistics], 1)
+        return features if self.projection is None else features @ self.projection.T
+
+    def _vectors(self, steps: Tensor, lengths: Tensor, n_groups: int) -> Tensor:
+        """A vector per row, (rows, width)."""
+        groups = torch.arange(len(lengths), device=lengths.device) % n_groups
+        if recurrent_part(self.module) is not None:
+            return self._pooled([self._recurrent(steps, lengths)], lengths, groups)
+        # Other modules run on rows of equal length only.
+        parts, order = [], []
+        for length in torch.unique(lengths):
+            rows = torch.nonzero(lengths == length)[:, 0]
+            states = Encoder(self.module, self.layers, "float32")(
+                steps[: int(length), rows], lengths[rows]
+            )
+            parts.append(self._pooled(states, lengths[rows], groups[rows]))
+            order.append(rows)
+        return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+    def _recurrent(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        rnn = recurrent_part(self.module)
+        assert rnn is not None
+        if isinstance(self.module, RecurrentNetwork):
+            steps = self.module.embed(steps)
+        if not rnn.bidirectional:  # padding at the end changes no state before it
+            steps = steps.transpose(0, 1) if rnn.batch_first else steps
+            states: Tensor = rnn(steps)[0]
+            return states.transpose(0, 1) if rnn.batch_first else states
+        packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(rnn(packed)[0], total_length=len(steps))[0]
+
+    def _pooled(self, layers: list[Tensor], lengths: Tensor, groups: Tensor) -> Tensor:
+        pooled = []
+        for number, states in enumerate(layers):
+            thresholds: Tensor = getattr(self, f"thresholds_{number}")
+            attention = getattr(self.module, "attention", None)
+            learned = isinstance(self.module, RecurrentNetwork) and attention is not None
+            # A module that strides, or puts out a vector, has states of its own number.
+            full = torch.full_like(lengths, len(states))
+            inside = lengths if len(states) == lengths.max() else full
+            pooled += soft_pool(
+                states,
+                inside,
+                self.poolings,
+                thresholds=thresholds[groups].transpose(0, 1),
+                scores=attention(states)[:, :, 0] if learned and attention is not None else None,
+            )
+        return torch.cat(pooled, 1)
+
+
+class SequenceInputs:
+    """The views of all sequences, and what they lose.
+
+    Parameters
+    ----------
+    rows : Rows
+    n_groups : int
+        Rows of a sequence.
+    statistics : ndarray of shape (n, n_statistics), float32
+    """
+
+    mixable = False
+
+    def __init__(self, rows: Rows, n_groups: int, statistics: np.ndarray) -> None:
+        self.rows = rows
+        self.n_groups = n_groups
+        self.statistics = statistics
+
+    def __len__(self) -> int:
+        return len(self.statistics)
+
+    def batch(self, rows: np.ndarray, *, training: bool) -> Batch:
+        """Padded by repeating the last step."""
+        every = rows[:, None] * self.n_groups + np.arange(self.n_groups)
+        lengths = self.rows.lengths[every]
+        within = np.minimum(np.arange(lengths.max()), lengths[:, :, None] - 1)
+        steps = self.rows.steps[torch.from_numpy(self.rows.starts[every][:, :, None] + within)]
+        return steps, torch.from_numpy(lengths), torch.from_numpy(self.statistics[rows])
+
+
+class TunableSequences:
+    """Sequences and their network, for `sktransfer.finetuning.training.tune`.
+
+    Parameters
+    ----------
+    body : SequenceBody
+    device : torch.device
+    sequences : callable
+        Reads them all.
+    plan : Plan
+    statistics : callable
+        What the views of some sequences lose, (n, n_statistics).
+    features : callable
+        Features of all of them from the network as it is.
+    n : int
+    """
+
+    def __init__(
+        self,
+        body: SequenceBody,
+        device: torch.device,
+        sequences: Callable[[], Sequences],
+        plan: Plan,
+        statistics: Callable[[Sequences], np.ndarray],
+        features: Callable[[], np.ndarray],
+        n: int,
+    ) -> None:
+        self.body = body
+        self.device = device
+        self._sequences = sequences
+        self._plan = plan
+        self._statistics = statistics
+        self._features = features
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def inputs(self, trained: tuple[str, ...], strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        """Features if the network is left alone, else the views of the sequences."""
+        if strategy.augment is not None:
+            raise ValueError("augment changes images, and X holds sequences; set augment=None")
+        readable = np.ones(self._n, dtype=bool)
+        if not trained and strategy.cache_trunk:
+            self.body.begin = "features"
+            values = self._features()
+            return ArrayInputs(values, values.shape[1:]), readable
+        self.body.begin = "steps"
+        sequences = self._sequences()
+        rows = rows_of(sequences, self._plan)
+        statistics = self._statistics(sequences).astype(np.float32)
+        return SequenceInputs(rows, self._plan.n_groups, statistics), readable
+
+
+def stages_of(module: nn.Module) -> Stages:
+    """The layers of a recurrent network, or of other modules each that has weights."""
+    names = [name for name, _ in module.named_parameters()]
+    rnn = recurrent_part(module)
+    if rnn is None:
+        owners = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        of = {name: owners.index(name.rpartition(".")[0]) for name in names}
+        return Stages(tuple(owners), of)
+    prefix = "rnn." if isinstance(module, RecurrentNetwork) else ""
+    deepest = rnn.num_layers - 1
+    of = {}
+    for name in names:
+        layer = re.search(r"_l(\d+)(_reverse)?$", name)
+        of[name] = int(layer[1]) if layer else 0 if name.startswith("embedding.") else deepest
+    return Stages(tuple(f"{prefix}layer{number}" for number in range(deepest + 1)), of)

@@ -1,0 +1,297 @@
+"""PretrainedCNNFeatures with a store: the same features, in one pass."""
+
+import importlib
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
+from numpy.testing import assert_array_equal
+from PIL import Image
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import FeatureStore, PretrainedCNNFeatures
+from sktransfer.exceptions import ConversionError, ImageReadError
+from tests.helpers.networks import SmallCNN, Unconvertible
+
+PROCESSES = str(Path(__file__).parents[1] / "helpers" / "processes")
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """The class of a network that logs how many images it sees, here and in other processes."""
+    monkeypatch.syspath_prepend(PROCESSES)
+    monkeypatch.setenv("PYTHONPATH", PROCESSES)
+    monkeypatch.setenv("COUNTED_LOG", str(tmp_path / "log"))
+    get_reusable_executor().shutdown()  # older workers have another environment
+    yield importlib.import_module("counted").Counted
+    get_reusable_executor().shutdown()
+
+
+def lite(cache, **params):
+    return PretrainedCNNFeatures(image_size=32, cache=cache, **params)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("pooling", ["max", "avg+max", "gem"])
+def test_features_are_those_computed_without_a_store(engine, pooling, digits, tmp_path):
+    images = digits[0][:30]
+    params = {"layer": ("blocks.2", "penultimate", "blocks.1.0.bn2"), "pooling": pooling}
+    plain = lite(None, engine=engine, **params).fit(images)
+    expected = plain.transform(images)
+    stored = lite(tmp_path, engine=engine, **params).fit(images)
+    for _ in range(2):
+        found = stored.transform(images)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    assert (stored.n_forward_, plain.n_forward_) == (30, 30)
+    assert_array_equal(stored.get_feature_names_out(), plain.get_feature_names_out())
+
+
+def test_a_search_sends_each_image_through_the_network_exactly_once(digits, tmp_path, counted):
+    images, labels = digits[0][:120], digits[1][:120]
+    log = tmp_path / "log"
+    pipeline = make_pipeline(
+        PretrainedCNNFeatures(counted, cache=tmp_path / "store", random_state=0, engine="torch"),
+        GaussianNB(),
+    )
+    grid = {
+        "pretrainedcnnfeatures__layer": ["first", "second", "penultimate"],
+        "pretrainedcnnfeatures__pooling": ["avg", "max"],
+        "gaussiannb": [GaussianNB(), LogisticRegression()],
+    }
+    search = GridSearchCV(pipeline, grid, cv=5).fit(images, labels)
+    assert counted.images_seen(log) == 120
+    assert search.best_estimator_[0].n_forward_ == 0
+    cold = GridSearchCV(pipeline.set_params(pretrainedcnnfeatures__cache=None), grid, cv=5)
+    expected = cold.fit(images, labels).cv_results_["mean_test_score"]
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], expected)
+
+
+def test_two_processes_share_one_pass_and_a_third_needs_none(digits, tmp_path, counted):
+    images, labels = digits[0][:200], digits[1][:200]
+    log = tmp_path / "log"
+    features = PretrainedCNNFeatures(
+        counted, cache=tmp_path / "store", random_state=0, engine="torch", batch_size=8
+    )
+    grid = {"pretrainedcnnfeatures__layer": ["first", "second"]}
+    search = GridSearchCV(make_pipeline(features, GaussianNB()), grid, cv=5, n_jobs=2)
+    with parallel_config("loky"):
+        search.fit(images, labels)
+    assert 200 <= counted.images_seen(log) <= 204
+    log.unlink()
+    run = (
+        "import pickle, sys; from sktransfer import PretrainedCNNFeatures\n"
+        "estimator, images = pickle.load(sys.stdin.buffer)\n"
+        "estimator.fit(images).transform(images); print(estimator.n_forward_)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", run],
+        input=pickle.dumps((features.set_params(layer="second", pooling="max"), images)),
+        capture_output=True,
+        check=True,
+    )
+    assert printed.stdout.strip() == b"0"
+    assert counted.images_seen(log) == 0
+
+
+SLOW_WORKER = """
+import pickle, sys
+estimator, images = pickle.load(sys.stdin.buffer)
+estimator.fit(images)
+print("ready", flush=True)
+estimator.transform(images)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_samples_of_a_worker_killed_in_mid_claim_are_taken_over(
+    digits, tmp_path, counted, monkeypatch
+):
+    images = digits[0][:40]
+    log = tmp_path / "log"
+    monkeypatch.setenv("COUNTED_SECONDS", "60")  # it hangs in its first pass
+    estimator = PretrainedCNNFeatures(
+        counted, cache=tmp_path / "store", random_state=0, engine="torch", batch_size=20
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WORKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    worker.stdin.write(pickle.dumps((estimator, images)))
+    worker.stdin.close()
+    worker.stdout.readline()
+    deadline = time.time() + 60
+    while not log.exists() and time.time() < deadline:
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    assert list((tmp_path / "store" / "claims").glob("owner-*.lock"))
+    log.unlink()
+    monkeypatch.delenv("COUNTED_SECONDS")
+    started = time.perf_counter()
+    found = estimator.fit(images).transform(images)
+    assert time.perf_counter() - started < 30
+    assert counted.images_seen(log) == 40
+    assert_array_equal(found, estimator.set_params(cache=None).transform(images))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 40},
+        {"mean": 0.1},
+        {"resize": "squash"},
+        {"value_range": (0, 2)},
+        {"precision": "bfloat16"},
+        {"engine": "torch"},
+        {"fast_decode": True},
+        {"backbone": SmallCNN, "layer": "conv", "random_state": 0},
+        {"weights": "random", "random_state": 0},
+    ],
+)
+def test_whatever_decides_the_features_decides_where_they_are_found(change, digits, tmp_path):
+    images = digits[0][:5]
+    lite(tmp_path, layer="blocks.1").fit_transform(images)
+    changed = lite(tmp_path, layer="blocks.1").set_params(**change).fit(images)
+    found = changed.transform(images)
+    assert changed.n_forward_ == 5
+    np.testing.assert_allclose(
+        found, changed.set_params(cache=None).transform(images), atol=1e-5 * np.abs(found).max()
+    )
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 2}, {"layer": 3, "pooling": "max"}])
+def test_what_does_not_decide_them_does_not_matter(change, digits, tmp_path):
+    images = digits[0][:5]
+    lite(tmp_path, layer="blocks.1").fit_transform(images)
+    changed = clone(lite(FeatureStore(tmp_path), layer="blocks.1")).set_params(**change)
+    changed.fit(images).transform(images[::-1])
+    assert changed.n_forward_ == 0
+
+
+def test_files_pictures_and_rows_are_all_found_again(colour, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(len(colour))]
+    for path, image in zip(paths, colour, strict=True):
+        Image.fromarray(image).save(path)
+    pictures = [Image.fromarray(image) for image in colour]
+    for X in (paths, pictures, colour, [*colour]):
+        estimator = PretrainedCNNFeatures(SmallCNN, random_state=0, cache=tmp_path / "store")
+        first = estimator.fit(X).transform(X)
+        assert_array_equal(first, estimator.transform(X))
+        assert estimator.n_forward_ in (0, 6)  # a list of the same arrays was seen before
+    rows = PretrainedCNNFeatures(
+        SmallCNN, image_shape=(10, 12, 3), random_state=0, cache=tmp_path / "store"
+    )
+    flat = colour.reshape(6, -1)
+    assert_array_equal(rows.fit(flat).transform(flat), rows.transform(flat))
+    assert rows.n_forward_ in (0, 6)
+
+
+def test_broken_files_are_reported_every_time_and_cost_nothing_else(colour, tmp_path):
+    Image.fromarray(colour[0]).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    X = [tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "absent.png"]
+    estimator = PretrainedCNNFeatures(
+        SmallCNN, random_state=0, cache=tmp_path / "store", on_error="nan"
+    ).fit(X)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="2 of 3 images could not be read"):
+            found = estimator.transform(X)
+        assert np.isnan(found).all(1).tolist() == [False, True, True]
+        assert [failure.path for failure in estimator.errors_] == [str(X[1]), str(X[2])]
+    assert estimator.n_forward_ == 1
+    with pytest.raises(ImageReadError, match=r"X\[1\].*bad\.png"):
+        estimator.set_params(on_error="raise").transform(X)
+
+
+def test_a_pickled_estimator_uses_its_store(digits, tmp_path):
+    images = digits[0][:5]
+    estimator = lite(tmp_path, layer="blocks.1")
+    expected = estimator.fit_transform(images)
+    revived = pickle.loads(pickle.dumps(estimator))
+    assert_array_equal(revived.transform(images), expected)
+    assert revived.n_forward_ == estimator.n_forward_ == 5
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_network_that_was_changed_after_fit_gives_its_new_features(engine, colour, tmp_path):
+    for cache in (None, tmp_path):
+        estimator = PretrainedCNNFeatures(
+            SmallCNN, layer="conv", random_state=0, cache=cache, engine=engine
+        )
+        before = estimator.fit(colour).transform(colour)
+        estimator.module_.conv.weight.mul_(2)
+        estimator.module_.conv.bias.mul_(2)
+        np.testing.assert_allclose(estimator.transform(colour), 2 * before, rtol=1e-4, atol=1e-6)
+        again = PretrainedCNNFeatures(
+            SmallCNN, layer="conv", random_state=0, cache=cache, engine=engine
+        )
+        np.testing.assert_allclose(again.fit(colour).transform(colour), before, atol=1e-6)
+
+
+def test_what_openvino_cannot_run_torch_does_with_a_warning(colour, tmp_path):
+    expected = PretrainedCNNFeatures(Unconvertible, engine="torch", random_state=0).fit_transform(
+        colour
+    )
+    for cache in (None, tmp_path):
+        estimator = PretrainedCNNFeatures(Unconvertible, random_state=0, cache=cache).fit(colour)
+        assert estimator.engine_ == "openvino"
+        with pytest.warns(UserWarning, match="OpenVINO cannot run Unconvertible, so torch does"):
+            found = estimator.transform(colour)
+        assert_array_equal(found, expected)
+        assert estimator.engine_ == "torch"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            estimator.transform(colour)
+    warm = PretrainedCNNFeatures(Unconvertible, random_state=0, cache=tmp_path, engine="torch")
+    assert warm.fit(colour).transform(colour).shape == expected.shape
+    assert warm.n_forward_ == 0  # the fallback stored under what really computed it
+    asked = PretrainedCNNFeatures(Unconvertible, random_state=0, engine="openvino").fit(colour)
+    with pytest.raises(ConversionError, match=r"set engine='auto' or 'torch'"):
+        asked.transform(colour)
+
+
+def test_an_estimator_from_a_machine_with_openvino_works_without(colour, monkeypatch):
+    estimator = PretrainedCNNFeatures(SmallCNN, random_state=0)
+    expected = estimator.fit_transform(colour)
+    data = pickle.dumps(estimator)
+    monkeypatch.setattr("sktransfer.images.engines.find_spec", lambda name: None)
+    revived = pickle.loads(data)
+    assert revived.engine_ == "torch"
+    np.testing.assert_allclose(revived.transform(colour), expected, atol=1e-5)
+
+
+def test_fast_decode_reads_large_photographs_smaller_and_nearly_the_same(photos, tmp_path):
+    big = photos[1].resize((2560, 1708))
+    path, turned = tmp_path / "big.jpg", tmp_path / "turned.jpg"
+    big.save(path, quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    big.transpose(Image.Transpose.ROTATE_90).save(turned, quality=95, exif=exif)
+    slow = PretrainedCNNFeatures().fit([path]).transform([path, turned])
+    fast = PretrainedCNNFeatures(fast_decode=True).fit([path]).transform([path, turned])
+    cosine = (slow * fast).sum(1) / np.linalg.norm(slow, axis=1) / np.linalg.norm(fast, axis=1)
+    assert (cosine > 0.99).all()
+    assert not np.array_equal(slow, fast)
+    np.testing.assert_allclose(fast[0], fast[1], atol=0.1 * fast.max())
+
+
+def test_the_number_of_forwarded_images_starts_anew_with_fit(colour):
+    estimator = PretrainedCNNFeatures(SmallCNN, random_state=0, engine="torch")
+    estimator.fit(colour).transform(colour)
+    estimator.transform(colour[:2])
+    assert estimator.n_forward_ == 8
+    assert estimator.fit(colour).n_forward_ == 0
