@@ -57,11 +57,12 @@ from sktransfer.images.reading import read_image
 from sktransfer.images.runner import FailedImage, extract, image_error, read_all, read_item
 from sktransfer.images.sources import as_image_items, name_of, rows_to_images
 from sktransfer.images.staged import Read, reads_of
-from sktransfer.images.stored import Drawer, Extracted, extract_cached
+from sktransfer.images.stored import Extracted, extract_cached
 from sktransfer.networks.devices import device_again, resolve_device
 from sktransfer.networks.fingerprint import module_state, network_fingerprint
 from sktransfer.networks.hooks import drop_hooks
 from sktransfer.store import FeatureStore
+from sktransfer.store.session import StoreSession
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
@@ -670,7 +671,7 @@ class PretrainedCNNFeatures(FeatureTransformer):
             features, failed = extract(engine, items, n_features=width, **how)
             return Extracted(features, failed, len(items) - len(failed))
         return extract_cached(
-            self._drawer(self.cache),
+            self._session(self.cache),
             self._engine,
             items,
             trace=trace,
@@ -686,8 +687,8 @@ class PretrainedCNNFeatures(FeatureTransformer):
             return openvino_engine(network, reads, self.precision)
         return torch_engine(network, reads, torch.device(self.device_), self.precision)
 
-    def _drawer(self, cache: str | Path | FeatureStore) -> Drawer:
-        """Where the store keeps the features of this network under these parameters."""
+    def _session(self, cache: str | Path | FeatureStore) -> StoreSession:
+        """The store, for the features of this network under these parameters."""
         decided_by = (
             _FORMAT,
             self._fingerprint,
@@ -701,9 +702,9 @@ class PretrainedCNNFeatures(FeatureTransformer):
             self.precision,
         )
         height, width = self.image_size_
-        return Drawer(
-            cache if isinstance(cache, FeatureStore) else FeatureStore(cache),
-            hashlib.sha256(repr(decided_by).encode()).hexdigest(),
+        return StoreSession(
+            cache,
+            decided_by,
             f"{self._backbone.info.name}, {height} x {width}, {self.engine_}, {self.precision}",
         )
 

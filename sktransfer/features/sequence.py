@@ -35,7 +35,6 @@ from sktransfer.features.layer_choice import choose_layer, is_auto
 from sktransfer.finetuning.fitting import SEEN, forget_table, pass_on
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import weights_of
-from sktransfer.images.stored import Drawer
 from sktransfer.networks.devices import device_again, resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.hooks import drop_hooks
@@ -64,6 +63,7 @@ from sktransfer.sequences.views import (
     statistics_names,
 )
 from sktransfer.store import FeatureStore
+from sktransfer.store.session import StoreSession
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
@@ -509,7 +509,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         encoder = Encoder(self.module_.eval(), self.layer_, self.precision)
         thresholds = [torch.from_numpy(t).to(encoder.device) for t in self._thresholds]
         out = np.empty((len(source), self._n_features), dtype=np.float32)
-        drawer = self._drawer()
+        session = self._session()
         with tqdm(
             total=len(source) * self._plan.n_groups,
             desc=type(self).__name__,
@@ -518,7 +518,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         ) as bar:
             for start, window in _windows(source, self._plan):
                 rows = out[start : start + len(window)]
-                self._transform(window, encoder, thresholds, drawer, rows, bar.update)
+                self._transform(window, encoder, thresholds, session, rows, bar.update)
         finite = np.isfinite(out).all(axis=1)
         if not finite.all():
             raise ValueError(
@@ -632,7 +632,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         sequences: Sequences,
         encoder: Encoder,
         thresholds: list[torch.Tensor],
-        drawer: Drawer | None,
+        session: StoreSession | None,
         out: np.ndarray,
         advance: Callable[[int], object],
     ) -> None:
@@ -641,11 +641,11 @@ class RNNSequenceFeatures(FeatureTransformer):
         width = n_groups * width_of(self.pooling_, thresholds)
         vectors = out[:, :width].reshape(len(sequences), n_groups, -1)  # a view
         how = (encoder, sequences, self._plan, self.pooling_, thresholds, vectors, advance)
-        if drawer is None:
+        if session is None:
             vectors_of(*how)
             self._forwarded[0] += len(sequences)
         else:
-            self._forwarded[0] += vectors_through(drawer, *how)
+            self._forwarded[0] += vectors_through(session, *how)
         if self._with_stats:
             out[:, width:] = statistics(sequences, self._plan.scales[1])
 
@@ -664,8 +664,8 @@ class RNNSequenceFeatures(FeatureTransformer):
                             names += [f"{start}_{unit}" for unit in range(n_units)]
         return names + (statistics_names(self.n_channels_) if self._with_stats else [])
 
-    def _drawer(self) -> Drawer | None:
-        """Where the store keeps the vectors of this network."""
+    def _session(self) -> StoreSession | None:
+        """The store, for the vectors of this network."""
         # What a tuned network gives nobody will ask for again: the next fold tunes another.
         if self.cache is None or self._is_tuned:
             return None
@@ -681,9 +681,9 @@ class RNNSequenceFeatures(FeatureTransformer):
             self.precision,
         )
         name = self.backbone if isinstance(self.backbone, str) else name_of_own(self.backbone)
-        return Drawer(
-            self.cache if isinstance(self.cache, FeatureStore) else FeatureStore(self.cache),
-            hashlib.sha256(repr(decided_by).encode()).hexdigest(),
+        return StoreSession(
+            self.cache,
+            decided_by,
             f"{name} on sequences, {self.precision}",
         )
 

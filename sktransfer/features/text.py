@@ -38,11 +38,11 @@ from sktransfer.finetuning.fitting import pass_on
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import weights_of
 from sktransfer.images.engines import resolve_engine
-from sktransfer.images.stored import Drawer
 from sktransfer.networks.devices import device_again, resolve_device
 from sktransfer.networks.fingerprint import module_state
 from sktransfer.networks.hooks import drop_hooks
 from sktransfer.store import FeatureStore
+from sktransfer.store.session import StoreSession
 from sktransfer.texts.body import TextBody, TunableTexts
 from sktransfer.texts.openvino import openvino_engine
 from sktransfer.texts.reading import FailedText, as_texts
@@ -590,9 +590,9 @@ class PretrainedTextFeatures(FeatureTransformer):
                 engine = self._engine(self._reads)
                 matrices, n_tokens = vectors_of(engine, self._reads, self._plan, texts, bar.update)
                 return Found(matrices, n_tokens, len(texts))
-            drawer = self._drawer(self.cache)
+            session = self._session(self.cache)
             how = (self._trace, self._reads, self._plan, texts, bar.update)
-            return vectors_through(drawer, self._engine, *how)
+            return vectors_through(session, self._engine, *how)
 
     def _engine(self, reads: tuple[Read, ...]) -> Engine:
         if self.engine_ == "openvino":
@@ -600,8 +600,8 @@ class PretrainedTextFeatures(FeatureTransformer):
             return openvino_engine(self.module_, self._fingerprint, reads, self.precision, limit)
         return torch_engine(self.module_, reads, torch.device(self.device_), self.precision)
 
-    def _drawer(self, cache: str | Path | FeatureStore) -> Drawer:
-        """Where the store keeps the features of this network under these parameters."""
+    def _session(self, cache: str | Path | FeatureStore) -> StoreSession:
+        """The store, for the features of this network under these parameters."""
         decided_by = (
             _FORMAT,
             self._fingerprint,
@@ -611,9 +611,9 @@ class PretrainedTextFeatures(FeatureTransformer):
             torch.device(self.device_).type,
             self.precision,
         )
-        return Drawer(
-            cache if isinstance(cache, FeatureStore) else FeatureStore(cache),
-            hashlib.sha256(repr(decided_by).encode()).hexdigest(),
+        return StoreSession(
+            cache,
+            decided_by,
             f"{self._language.name}, {self.max_length_} tokens, {self.engine_}, {self.precision}",
         )
 

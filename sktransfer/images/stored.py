@@ -1,15 +1,12 @@
-"""Features through a store: look up what is there, compute the rest once, for all who want it.
+"""Features of images through a store.
 
 One pass through the network answers more than what was asked: it stores average and
 maximum of every stage, so that the next layer or pooling of a search is found.
 """
 
-import sqlite3
-import time
-import uuid
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import joblib
@@ -17,12 +14,19 @@ import numpy as np
 
 from sktransfer.images.engines import Engine
 from sktransfer.images.keys import Sample, file_state, sample_of, samples_of_rows
-from sktransfer.images.runner import FailedImage, blank_rows, fetch, progress_bar, stream
+from sktransfer.images.runner import (
+    FailedImage,
+    blank_rows,
+    fetch,
+    image_error,
+    progress_bar,
+    stream,
+)
 from sktransfer.images.sources import name_of
 from sktransfer.images.staged import Read, usual_reads
 from sktransfer.images.tracing import Trace
-from sktransfer.store import FeatureStore
-from sktransfer.store.claims import Claims
+from sktransfer.store.read_through import Computation, Computed, read_through
+from sktransfer.store.session import Block, StoreSession
 
 _WINDOW = 4096
 """Images looked up at once: files are hashed shortly before they are decoded, while the
@@ -31,40 +35,8 @@ operating system still holds them."""
 _DATASET_WINDOW = 256
 """The same for datasets, whose items are fetched once and held meanwhile."""
 
-_COMMIT_SECONDS = 1.0
-"""Time between writes, and about the work that one worker claims at once."""
-
-_POLL_SECONDS = (0.05, 0.5)
-"""First and longest wait for samples that others are computing."""
-
 _LARGE = 16_384
 """Bytes from which hashing an array costs more than handing it to a thread."""
-
-
-class Drawer(NamedTuple):
-    """Where in a store a network's vectors lie.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    namespace : str
-        Hash of all that decides the vectors but the sample.
-    description : str
-        For people.
-    """
-
-    store: FeatureStore
-    namespace: str
-    description: str
-
-
-def warn_not_kept(store: FeatureStore, what: str, error: Exception) -> None:
-    """Say that features are right but not stored; `what` could not be done with the store."""
-    warnings.warn(
-        f"{store!r} cannot be {what} ({error}); the features are right, but they are not kept. "
-        "Check the folder's permissions, free space and other users",
-        stacklevel=3,
-    )
 
 
 class Extracted(NamedTuple):
@@ -76,7 +48,7 @@ class Extracted(NamedTuple):
 
 
 def extract_cached(
-    drawer: Drawer,
+    session: StoreSession,
     engine_for: Callable[[tuple[Read, ...]], Engine],
     items: Sequence[Any],
     read: Callable[[Any], np.ndarray],
@@ -93,7 +65,7 @@ def extract_cached(
 
     Parameters
     ----------
-    drawer : Drawer
+    session : StoreSession
     engine_for : callable
         Makes the engine for some reads; called only if something is missing.
     items, read, batch_size, on_error, progress, out
@@ -104,315 +76,115 @@ def extract_cached(
     max_pixels : int
         Larger Pillow images are not decoded.
     """
-    run = _Run(drawer, engine_for, items, read, trace, reads, batch_size, max_pixels, on_error, out)
-    window = _WINDOW if isinstance(items, list | np.ndarray) else _DATASET_WINDOW
+    features = blank_rows(len(items), sum(read.width(trace) for read in reads), out)
+    failed: list[FailedImage] = []
+    n_forward = 0
+    size = _WINDOW if isinstance(items, list | np.ndarray) else _DATASET_WINDOW
     with progress_bar(len(items), progress) as bar:
-        for start in range(0, len(items), window):
-            run.window(range(start, min(start + window, len(items))), bar.update)
-    run.failed.sort()
-    return Extracted(run.features, run.failed, run.n_forward)
+        for start in range(0, len(items), size):
+            rows = range(start, min(start + size, len(items)))
+            some = features[rows.start : rows.stop]
+            images = _Images(
+                items, rows, read, engine_for, trace, reads, max_pixels, on_error, some
+            )
+            n_forward += read_through(
+                session, images.keys, images, batch_size=batch_size, advance=bar.update
+            )
+            failed += images.failed
+    return Extracted(features, sorted(failed), n_forward)
 
 
-class _Block(NamedTuple):
-    """What is stored as one vector: an average and its maximum, or a single read."""
+@dataclass
+class _Images(Computation):
+    """The images at some rows of X, numbered from the first of them."""
 
+    all_items: Sequence[Any]
+    rows: range
+    read: Callable[[Any], np.ndarray]
+    engine_for: Callable[[tuple[Read, ...]], Engine]
+    trace: Trace
     reads: tuple[Read, ...]
+    max_pixels: int
+    on_error: str
+    features: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.items: Any
+        if isinstance(self.all_items, list | np.ndarray):
+            self.items = self.all_items[self.rows.start : self.rows.stop]
+        else:  # a dataset may give another answer the second time, and work hard for each
+            self.items = [fetch(self.all_items, row) for row in self.rows]
+        self.samples = _samples_of(self.items, self.max_pixels)
+        wanted = dict(_block_of(read, self.trace) for read in self.reads)
+        usual = dict(_block_of(read, self.trace) for read in usual_reads(self.trace))
+        self.wanted, self.usual = tuple(wanted), tuple(usual)
+        self.reads_in = usual | wanted
+        self.failed: list[FailedImage] = []
 
     @property
-    def name(self) -> str:
-        return f"{self.reads[0].layer}/{'+'.join(read.pooling for read in self.reads)}"
+    def keys(self) -> list[bytes | None]:
+        """None for what is broken, or of a kind that reading will refuse."""
+        return [None if sample is None else sample.key for sample in self.samples]
 
+    def run(self, blocks: tuple[Block, ...], batches: Iterator[list[int]]) -> Iterator[Computed]:
+        """Read ahead of the network."""
+        engine = self.engine_for(tuple(read for block in blocks for read in self.reads_in[block]))
+        for batch in stream(engine, self.items, self.read, batches):
+            columns = iter(batch.matrices)
+            vectors = {
+                block.name: np.concatenate([next(columns) for _ in self.reads_in[block]], axis=1)
+                for block in blocks
+                if batch.good
+            }
+            failed = [failure.index for failure in batch.failed]
+            yield Computed(batch.good, vectors, dict(zip(failed, batch.reasons, strict=True)))
 
-def _block_of(read: Read) -> _Block:
-    if read.pooling in ("avg", "max"):
-        return _Block((Read(read.layer, "avg"), Read(read.layer, "max")))
-    return _Block((read,))
-
-
-class _Run:
-    """The state of one `extract_cached`."""
-
-    def __init__(
-        self,
-        drawer: Drawer,
-        engine_for: Callable[[tuple[Read, ...]], Engine],
-        items: Sequence[Any],
-        read: Callable[[Any], np.ndarray],
-        trace: Trace,
-        reads: tuple[Read, ...],
-        batch_size: int,
-        max_pixels: int,
-        on_error: str,
-        out: np.ndarray | None,
-    ) -> None:
-        self.store, self.namespace, self.description = drawer
-        self.engine_for = engine_for
-        self.all_items = items
-        self.items: Any = items
-        self.read = read
-        self.trace = trace
-        self.reads = reads
-        self.batch_size = batch_size
-        self.max_pixels = max_pixels
-        self.on_error = on_error
-        self.blocks = tuple(dict.fromkeys(map(_block_of, reads)))
-        self.usual = tuple(dict.fromkeys(map(_block_of, usual_reads(trace))))
-        n_features = sum(read.width(trace) for read in reads)
-        self.features = blank_rows(len(items), n_features, out)
-        self.failed: list[FailedImage] = []
-        self.n_forward = 0
-        self.usable = True
-        self.samples: dict[int, Sample | None] = {}
-        self.own_keys = uuid.uuid4().bytes
-
-    # --- lookup ---------------------------------------------------------------------------
-
-    def window(self, indices: range, advance: Callable[[int], Any]) -> None:
-        """Fill the rows of some items."""
-        if not isinstance(self.all_items, list | np.ndarray):
-            # A dataset may give another answer the second time, and work hard for each.
-            self.items = {index: fetch(self.all_items, index) for index in indices}
-        samples = _samples_of(self.items, indices, self.max_pixels)
-        vectors, found = self.find([None if sample is None else sample.key for sample in samples])
-        here = np.flatnonzero(found)
-        self._fill(indices.start + here, here, vectors)
-        advance(len(here))
-        if found.all():  # the way of nearly all transforms of a search
-            return
-        self.samples = dict(zip(indices, samples, strict=True))
-        missing: dict[bytes, list[int]] = {}
-        for index, sample, done in zip(indices, samples, found, strict=True):
-            if not done:
-                # An item without a key is broken, or of a kind that reading will refuse.
-                # Nobody else has it.
-                own = self.own_keys + index.to_bytes(8, "big")
-                missing.setdefault(own if sample is None else sample.key, []).append(index)
-        self._compute(missing, advance)
-
-    def _look_up(self, missing: dict[bytes, list[int]], advance: Callable[[int], Any]) -> None:
-        """Fill rows that others have stored meanwhile, and take them off `missing`."""
-        keys = list(missing)
-        vectors, found = self.find(keys)
-        here = np.flatnonzero(found)
-        positions = [missing.pop(keys[row]) for row in here]
-        self._fill_all(positions, {block: matrix[here] for block, matrix in vectors.items()})
-        advance(sum(map(len, positions)))
-
-    def find(self, keys: Sequence[bytes | None]) -> tuple[dict[_Block, np.ndarray], np.ndarray]:
-        """What is wanted of the samples, and for which of them all of it is stored."""
-        found = np.ones(len(keys), dtype=bool)
-        vectors: dict[_Block, np.ndarray] = {}
-        for block in self.blocks:
-            vectors[block], stored = self._get(block, keys)
-            found &= stored
-        return vectors, found
-
-    def _get(self, block: _Block, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
-        width = sum(read.width(self.trace) for read in block.reads)
-        if self.usable:
-            try:
-                return self.store.get(self.namespace, block.name, keys, width)
-            except (OSError, sqlite3.Error) as error:
-                self.give_up("read", error)
-        nothing = np.full((len(keys), width), np.nan, dtype=np.float32)
-        return nothing, np.zeros(len(keys), dtype=bool)
-
-    def give_up(self, what: str, error: Exception) -> None:
-        """Go on without the store: a search should not end because a disk is full."""
-        self.usable = False
-        warn_not_kept(self.store, what, error)
-
-    def _fill_all(self, positions: list[list[int]], vectors: dict[_Block, np.ndarray]) -> None:
-        """Write what is wanted of each sample into all its rows."""
-        rows = np.array([row for rows in positions for row in rows], dtype=np.intp)
-        of = np.repeat(np.arange(len(positions)), [len(rows) for rows in positions])
-        self._fill(rows, of, vectors)
-
-    def _fill(self, rows: np.ndarray, of: np.ndarray, vectors: dict[_Block, np.ndarray]) -> None:
+    def fill(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> None:
+        """Write the features, one read beside the other."""
         column = 0
         for read in self.reads:
-            block = _block_of(read)
-            before = block.reads[: block.reads.index(read)]
-            start = sum(other.width(self.trace) for other in before)
+            block, reads = _block_of(read, self.trace)
+            start = sum(other.width(self.trace) for other in reads[: reads.index(read)])
             width = read.width(self.trace)
-            wanted = vectors[block][:, start : start + width]
-            self.features[rows, column : column + width] = wanted[of]
+            wanted = vectors[block.name][:, start : start + width]
+            self.features[rows, column : column + width] = wanted
             column += width
 
-    # --- computation ----------------------------------------------------------------------
+    def is_unchanged(self, index: int) -> bool:
+        """Whether a file is as it was when it was hashed."""
+        sample = self.samples[index]
+        if sample is None or sample.state is None:
+            return True
+        return sample.state == file_state(fetch(self.items, index))
 
-    def _compute(self, missing: dict[bytes, list[int]], advance: Callable[[int], Any]) -> None:
-        """Compute what is missing, sharing the work with whoever else is at it."""
-        blocks = self._blocks_to_compute(list(missing))
-        engine = self.engine_for(tuple(read for block in blocks for read in block.reads))
-        scope = f"{self.namespace}:{'|'.join(block.name for block in blocks)}"
-        wait = _POLL_SECONDS[0]
-        with self.store.claims() as claims:
-            while missing:
-                lot = _Lot(self, claims, scope, blocks, missing, advance)
-                lot.run(engine)
-                if not missing:
-                    break
-                # The others hold the rest, or did when they were claimed.
-                self._look_up(missing, advance)
-                if lot.any_claimed:
-                    wait = _POLL_SECONDS[0]
-                else:
-                    time.sleep(wait)
-                    wait = min(2 * wait, _POLL_SECONDS[1])
-
-    def _blocks_to_compute(self, keys: list[bytes]) -> tuple[_Block, ...]:
-        """The usual blocks and those asked for; the latter alone once the usual are there."""
-        special = tuple(block for block in self.blocks if block not in self.usual)
-        if special and self.usual and self._get(self.usual[-1], keys)[1].all():
-            return self.blocks
-        return self.usual + special
+    def fail(self, rows: list[int], error: Exception) -> None:
+        """Raise for the first image, or note them all."""
+        failed = [
+            FailedImage(row, name_of(self.all_items, row), str(error))
+            for row in (self.rows[row] for row in rows)
+        ]
+        if self.on_error == "raise":
+            raise image_error(failed[0]) from error
+        self.failed += failed
 
 
-class _Lot:
-    """Batches of claimed samples on their way through the network and into the store."""
-
-    def __init__(
-        self,
-        run: _Run,
-        claims: Claims,
-        scope: str,
-        blocks: tuple[_Block, ...],
-        missing: dict[bytes, list[int]],
-        advance: Callable[[int], Any],
-    ) -> None:
-        self.parent = run
-        self.claims = claims
-        self.scope = scope
-        self.blocks = blocks
-        self.missing = missing
-        self.advance = advance
-        self.any_claimed = False
-        self.claimed: dict[int, bytes] = {}  # the key of the sample at an index
-        self.pending: list[tuple[list[int], list[np.ndarray]]] = []
-        self.started = self.committed = time.perf_counter()
-        self.n_done = 0
-
-    def run(self, engine: Engine) -> None:
-        run = self.parent
-        try:
-            for batch in stream(engine, run.items, run.read, self._batches()):
-                run.n_forward += len(batch.good)
-                self.n_done += len(batch.good) + len(batch.failed)
-                self.pending.append((batch.good, batch.matrices))
-                self._settle_failures(batch.failed)
-                batch.check(run.on_error)
-                if time.perf_counter() - self.committed > _COMMIT_SECONDS:
-                    self._commit()
-        finally:  # what was computed is kept even if the run ends here
-            self._commit()
-            self.claims.release(self.scope, list(self.claimed.values()))
-
-    def _batches(self) -> Iterator[list[int]]:
-        """Claim samples as they are needed; ends when nobody has left any."""
-        run = self.parent
-        tried: set[bytes] = set()
-        while True:
-            rate = self.n_done / (time.perf_counter() - self.started)
-            limit = max(run.batch_size, int(rate * _COMMIT_SECONDS))
-            left = [key for key in self.missing if key not in tried]
-            keys = self.claims.take(self.scope, left, limit) if run.usable else left[:limit]
-            if not keys:
-                return
-            self.any_claimed = True
-            tried.update(keys)
-            # Someone may have stored them between our lookup and our claim.
-            _, stored = run.find(keys)
-            there = [key for key, done in zip(keys, stored, strict=True) if done]
-            if there:
-                self.claims.release(self.scope, there)
-            indices = []
-            for key, done in zip(keys, stored, strict=True):
-                if not done:
-                    index = self.missing[key][0]
-                    self.claimed[index] = key
-                    indices.append(index)
-            for start in range(0, len(indices), run.batch_size):
-                yield indices[start : start + run.batch_size]
-
-    def _settle_failures(self, failed: Sequence[FailedImage]) -> None:
-        """Note a failure for every copy of the sample; failures are never stored."""
-        keys = [self.claimed.pop(failure.index) for failure in failed]
-        if keys:
-            self.claims.release(self.scope, keys)
-        for failure, key in zip(failed, keys, strict=True):
-            positions = self.missing.pop(key)
-            self.parent.failed += [
-                failure._replace(index=index, path=name_of(self.parent.all_items, index))
-                for index in positions
-            ]
-            self.advance(len(positions))
-
-    def _commit(self) -> None:
-        """Store what was computed since the last time, and fill its rows."""
-        self.committed = time.perf_counter()
-        batches = [(good, matrices) for good, matrices in self.pending if good]
-        self.pending = []
-        if not batches:
-            return
-        run = self.parent
-        indices = [index for good, _ in batches for index in good]
-        columns = iter(
-            np.concatenate(parts) for parts in zip(*(m for _, m in batches), strict=True)
-        )
-        vectors = {
-            block: np.concatenate([next(columns) for _ in block.reads], axis=1)
-            for block in self.blocks
-        }
-        keys = [self.claimed.pop(index) for index in indices]
-        same = [self._is_unchanged(index) for index in indices]
-        self._store(
-            [key for key, keep in zip(keys, same, strict=True) if keep],
-            {block.name: matrix[same] for block, matrix in vectors.items()},
-        )
-        self.claims.release(self.scope, keys)
-        positions = []
-        for key, index, keep in zip(keys, indices, same, strict=True):
-            places = self.missing.pop(key)
-            if not keep and len(places) > 1:  # its copies still hold what they held
-                self.missing[key] = [place for place in places if place != index]
-                places = [index]
-            positions.append(places)
-        run._fill_all(positions, vectors)
-        self.advance(sum(map(len, positions)))
-
-    def _is_unchanged(self, index: int) -> bool:
-        """Whether an item still holds what its key was made from."""
-        sample = self.parent.samples[index]
-        if sample is None:
-            return False
-        return sample.state is None or sample.state == file_state(self.parent.items[index])
-
-    def _store(self, keys: list[bytes], blocks: dict[str, np.ndarray]) -> None:
-        run = self.parent
-        if not run.usable or not keys:
-            return
-        try:
-            run.store.put(
-                run.namespace,
-                keys,
-                blocks,
-                description=run.description,
-                n_forward=len(keys),
-            )
-        except (OSError, sqlite3.Error) as error:
-            run.give_up("written", error)
+def _block_of(read: Read, trace: Trace) -> tuple[Block, tuple[Read, ...]]:
+    """Where a read is stored, and all reads there: an average and its maximum go together."""
+    poolings = ("avg", "max") if read.pooling in ("avg", "max") else (read.pooling,)
+    reads = tuple(Read(read.layer, pooling) for pooling in poolings)
+    name = f"{read.layer}/{'+'.join(poolings)}"
+    return Block(name, sum(each.width(trace) for each in reads)), reads
 
 
-def _samples_of(items: Any, indices: range, max_pixels: int) -> list[Sample | None]:
+def _samples_of(items: Any, max_pixels: int) -> list[Sample | None]:
     """Hash items: in threads if they are large."""
     if isinstance(items, np.ndarray) and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
-        return list(samples_of_rows(items[indices.start : indices.stop]))
+        return list(samples_of_rows(items))
 
     def sample(index: int) -> Sample | None:
         return sample_of(fetch(items, index), max_pixels)
 
-    if getattr(items[indices[0]], "nbytes", _LARGE) < _LARGE:
-        return list(map(sample, indices))
+    if getattr(items[0], "nbytes", _LARGE) < _LARGE:
+        return [sample(index) for index in range(len(items))]
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return list(pool.map(sample, indices))
+        return list(pool.map(sample, range(len(items))))

@@ -1,4 +1,4 @@
-"""Vectors through a feature store: look up what is there, compute the rest, and keep it.
+"""Vectors of sequences through a store.
 
 What is kept of a sequence and a view does not depend on what was asked for: all poolings that
 need no fitting are one vector, found again by any search over poolings; shares above
@@ -6,23 +6,26 @@ thresholds, which are learned from the training data, are another.
 """
 
 import hashlib
-import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from sktransfer.images.stored import Drawer, warn_not_kept
 from sktransfer.sequences.encoding import Encoder
 from sktransfer.sequences.reading import Sequences
 from sktransfer.sequences.vectors import Plan, vectors_of, width_of
+from sktransfer.store.read_through import Computation, Computed, read_through
+from sktransfer.store.session import Block, StoreSession
 
 _UNFITTED = ("last", "mean", "max", "min", "std")
 
+_BATCH_ROWS = 1024
+"""Rows of the network that are claimed and computed together, sorted by length."""
+
 
 def vectors_through(
-    drawer: Drawer,
+    session: StoreSession,
     encoder: Encoder,
     sequences: Sequences,
     plan: Plan,
@@ -38,130 +41,97 @@ def vectors_through(
     int
         Sequences that went through the network.
     """
-    keys = [_key(sequences, index) for index in range(len(sequences))]
+    order = np.argsort(-sequences.lengths, kind="stable")  # the longest first
+    keys = [_key(sequences, index) for index in order]
     per_view = plan.n_groups // len(plan.views)
-    computed = np.zeros(len(sequences), dtype=bool)
+    batch_size = max(1, max(_BATCH_ROWS, plan.batch_size) // per_view)
+    computed: set[int] = set()  # a sequence counts once, whatever the views
     for number, view in enumerate(plan.views):
-        of_view = [t[number * per_view : (number + 1) * per_view] for t in thresholds]
+        groups = slice(number * per_view, (number + 1) * per_view)
+        of_view = [t[groups] for t in thresholds]
         one = replace(plan, views=(view,))
-        block = _Blocks(drawer, encoder, one, poolings, of_view)
-        vectors, missing = block.get(keys)
-        rows = np.flatnonzero(missing)
-        progress((len(sequences) - len(rows)) * per_view)
-        if len(rows):
-            vectors[rows] = block.compute(sequences.take(rows), [keys[r] for r in rows], progress)
-            computed[rows] = True
-        out[:, number * per_view : (number + 1) * per_view] = vectors
-    return int(computed.sum())
+        states = _View(encoder, sequences, order, one, poolings, of_view, out[:, groups])
+        read_through(
+            session,
+            keys,
+            states,
+            batch_size=batch_size,
+            advance=lambda n: progress(n * per_view),
+        )
+        computed |= states.computed
+    return len(computed)
 
 
-class _Blocks:
-    """What is stored of one view: a vector of unfitted poolings, and one of shares."""
+@dataclass
+class _View(Computation):
+    """One view of some sequences, numbered in some order."""
 
-    def __init__(
-        self,
-        drawer: Drawer,
-        encoder: Encoder,
-        plan: Plan,
-        poolings: Sequence[str],
-        thresholds: Sequence[Tensor],
-    ) -> None:
-        self.drawer, self.encoder, self.plan = drawer, encoder, plan
-        self.poolings = tuple(poolings)
-        self.thresholds = thresholds
-        self.units = [t.shape[2] for t in thresholds]
-        self.stored: dict[str, tuple[str, ...]] = {"states": _UNFITTED}
-        if "attention" in poolings:
-            self.stored["attention"] = ("attention",)
-        if "ppv" in poolings:
-            self.stored["ppv"] = ("ppv",)
-        view = plan.views[0]
-        scale = plan.scales[view.factor]
+    encoder: Encoder
+    sequences: Sequences
+    order: np.ndarray
+    plan: Plan
+    poolings: Sequence[str]
+    thresholds: Sequence[Tensor]
+    out: np.ndarray
+
+    def __post_init__(self) -> None:
+        (view,) = self.plan.views
+        scale = self.plan.scales[view.factor]
         fitted = _digest(scale.mean, scale.std) if view.kind == "g" else ""
         if view.kind == "dg":
             fitted = _digest(scale.difference_std)
-        above = _digest(*(t.cpu().numpy() for t in thresholds))
-        self.names = {
-            name: f"{view} {fitted}/{name}{above if name == 'ppv' else ''}" for name in self.stored
-        }
+        above = _digest(*(t.cpu().numpy() for t in self.thresholds))
+        self.poolings_in: dict[Block, tuple[str, ...]] = {}
+        for name, stored in (
+            ("states", _UNFITTED),
+            ("attention", ("attention",)),
+            (f"ppv{above}", ("ppv",)),
+        ):
+            width = self.plan.n_groups * width_of(stored, self.thresholds)
+            self.poolings_in[Block(f"{view} {fitted}/{name}", width)] = stored
+        self.usual = tuple(self.poolings_in)[:1]
+        self.wanted = tuple(
+            block for block, stored in self.poolings_in.items() if set(stored) & set(self.poolings)
+        )
+        self.computed: set[int] = set()
 
-    def get(self, keys: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """What is wanted of each sequence, and which of them are not all there."""
-        found_parts = {}
-        missing = np.zeros(len(keys), dtype=bool)
-        for name, poolings in self.stored.items():
-            if not set(poolings) & set(self.poolings):
-                continue
-            width = self.plan.n_groups * sum(self._widths(poolings))
-            try:
-                found_parts[name], found = self.drawer.store.get(
-                    self.drawer.namespace, self.names[name], keys, width
-                )
-            except (OSError, sqlite3.Error) as error:
-                warn_not_kept(self.drawer.store, "read", error)
-                found_parts[name] = np.zeros((len(keys), width), dtype=np.float32)
-                found = np.zeros(len(keys), dtype=bool)
-            missing |= ~found
-        return self._wanted(found_parts), missing
+    def run(self, blocks: tuple[Block, ...], batches: Iterator[list[int]]) -> Iterator[Computed]:
+        """Let the network read each batch, and pool its states in all ways at once."""
+        every = [pooling for block in blocks for pooling in self.poolings_in[block]]
+        places = _places(every, self.thresholds)
+        for batch in batches:
+            shape = (len(batch), self.plan.n_groups, width_of(every, self.thresholds))
+            states = np.empty(shape, dtype=np.float32)
+            some = self.sequences.take(self.order[batch])
+            vectors_of(self.encoder, some, self.plan, every, self.thresholds, states)
+            vectors = {}
+            for block in blocks:
+                inside = _places(self.poolings_in[block], self.thresholds)
+                parts = [states[:, :, places[place]] for place in inside]
+                vectors[block.name] = np.concatenate(parts, axis=2).reshape(len(batch), -1)
+            self.computed.update(batch)
+            yield Computed(batch, vectors, {})
 
-    def compute(
-        self, sequences: Sequences, keys: list[bytes], progress: Callable[[int], object]
-    ) -> np.ndarray:
-        """Run the network, keep all that is usually asked for, and give what is wanted."""
-        every = [pooling for poolings in self.stored.values() for pooling in poolings]
-        shape = (len(keys), self.plan.n_groups, width_of(every, self.thresholds))
-        vectors = np.empty(shape, dtype=np.float32)
-        vectors_of(self.encoder, sequences, self.plan, every, self.thresholds, vectors, progress)
-        # vectors_of orders columns by layer, then pooling; blocks are by name first.
-        parts: dict[str, np.ndarray] = {}
-        for name, poolings in self.stored.items():
-            columns = self._columns(every, poolings)
-            parts[name] = np.ascontiguousarray(vectors[:, :, columns]).reshape(len(keys), -1)
-        try:
-            self.drawer.store.put(
-                self.drawer.namespace,
-                keys,
-                {self.names[name]: part for name, part in parts.items()},
-                description=self.drawer.description,
-                n_forward=len(keys),
-            )
-        except (OSError, sqlite3.Error) as error:
-            warn_not_kept(self.drawer.store, "written", error)
-        return self._wanted(parts)
+    def fill(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> None:
+        """Write the features by layer and pooling, in the order asked for."""
+        asked = _places(self.poolings, self.thresholds)
+        for block in self.wanted:
+            states = vectors[block.name].reshape(len(rows), self.plan.n_groups, -1)
+            for place, columns in _places(self.poolings_in[block], self.thresholds).items():
+                if place in asked:
+                    self.out[self.order[rows], :, asked[place]] = states[:, :, columns]
 
-    def _wanted(self, parts: dict[str, np.ndarray]) -> np.ndarray:
-        """Columns by layer and pooling as asked for, out of blocks by layer and pooling."""
-        pieces = []
-        for layer in range(len(self.units)):
-            for pooling in self.poolings:
-                name = next(n for n, poolings in self.stored.items() if pooling in poolings)
-                poolings = self.stored[name]
-                part = parts[name]
-                part = part.reshape(len(part), self.plan.n_groups, -1)
-                start = sum(self._widths(poolings, range(layer)))
-                start += sum(self._width(p, layer) for p in poolings[: poolings.index(pooling)])
-                pieces.append(part[:, :, start : start + self._width(pooling, layer)])
-        return np.concatenate(pieces, axis=2)
 
-    def _columns(self, every: list[str], some: Sequence[str]) -> np.ndarray:
-        """Where in vectors of `every` pooling those of `some` lie, by layer and pooling."""
-        columns = []
-        start = 0
-        for layer in range(len(self.units)):
-            for pooling in every:
-                width = self._width(pooling, layer)
-                if pooling in some:
-                    columns.append(np.arange(start, start + width))
-                start += width
-        return np.concatenate(columns)
-
-    def _width(self, pooling: str, layer: int) -> int:
-        many = self.thresholds[layer].shape[1] if pooling == "ppv" else 1
-        return many * self.units[layer]
-
-    def _widths(self, poolings: Sequence[str], layers: Sequence[int] | None = None) -> list[int]:
-        chosen = range(len(self.units)) if layers is None else layers
-        return [self._width(pooling, layer) for layer in chosen for pooling in poolings]
+def _places(poolings: Sequence[str], thresholds: Sequence[Tensor]) -> dict[tuple[int, str], slice]:
+    """Where each layer and pooling lies in the vector of one group."""
+    places = {}
+    start = 0
+    for layer in range(len(thresholds)):
+        for pooling in poolings:
+            width = width_of([pooling], thresholds[layer : layer + 1])
+            places[layer, pooling] = slice(start, start + width)
+            start += width
+    return places
 
 
 def _key(sequences: Sequences, index: int) -> bytes:

@@ -1,5 +1,7 @@
 """RNNSequenceFeatures with a feature store: what is found again, and what must not be."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -9,6 +11,8 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sktransfer import FeatureStore, Pretraining, RNNSequenceFeatures
+from sktransfer.features import sequence
+from sktransfer.sequences import stored
 
 RNG = np.random.RandomState(0)
 X = [RNG.normal(size=(n, 2)).cumsum(0) for n in RNG.randint(1, 40, 30)]
@@ -131,9 +135,41 @@ def test_attention_is_stored_beside_the_others(store, tmp_path):
     assert features.n_forward_ == 0
 
 
-def test_a_store_that_cannot_be_written_costs_a_warning_only(tmp_path):
+def test_two_workers_share_one_pass(store):
+    pipeline = make_pipeline(cached(store, views="z+d", pooling="mean"), RidgeClassifier())
+    grid = {"rnnsequencefeatures__pooling": ["mean", "max", "last", "std"]}
+    GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(X, np.arange(30) % 2)
+    assert sum(space["n_forward"] for space in store.info()["namespaces"]) == 2 * 30
+
+
+def test_threads_at_the_same_sequences_compute_each_once(store, monkeypatch):
+    monkeypatch.setattr(stored, "_BATCH_ROWS", 4)
+    how = {"views": "z+d", "pooling": "mean", "batch_size": 2}
+    expected = cached(None, **how).fit_transform(X)
+    workers = [cached(store, **how).fit(X) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda worker: worker.transform(X), workers))
+    for features in found:
+        assert_allclose(features, expected, atol=1e-6)
+    assert sum(space["n_forward"] for space in store.info()["namespaces"]) == 2 * 30
+
+
+def test_equal_sequences_are_computed_once(store):
+    features = cached(store).fit(X)
+    found = features.transform([X[0], X[1], X[0]])
+    assert_array_equal(found[0], found[2])
+    assert features.n_forward_ == 2
+
+
+def test_a_store_that_cannot_be_written_costs_one_warning_for_all_views(tmp_path, monkeypatch):
+    monkeypatch.setattr(sequence, "_WINDOW_STEPS", 100)
     (tmp_path / "file").write_text("no folder")
     features = cached(tmp_path / "file").fit(X)
-    with pytest.warns(UserWarning, match="cannot be (read|written).*the features are right"):
+    assert len(features.views_) > 1
+    with pytest.warns(
+        UserWarning, match="cannot be (read|written).*the features are right"
+    ) as some:
         found = features.transform(X)
+    assert len(some) == 1
+    assert features.n_forward_ == 30
     assert_allclose(found, cached(None).fit_transform(X), atol=1e-6)

@@ -1,5 +1,7 @@
 """PretrainedTextFeatures with a feature store: what is found again, and what must not be."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -151,19 +153,18 @@ def test_two_workers_share_the_work(store, cached):
 
 def test_what_another_has_claimed_is_waited_for_and_taken_over(store, cached, monkeypatch):
     """A worker that died leaves claims; its lock is free, and so are they."""
-    monkeypatch.setattr(stored, "_LOT", 2)
+    monkeypatch.setattr(stored, "_BATCH", 2)
     features = cached(store).fit(TEXTS)
     assert_allclose(features.transform(TEXTS), cached(None).fit(TEXTS).transform(TEXTS), atol=1e-6)
     assert features.n_forward_ == len(TEXTS)
     keys = [stored.key_of(text) for text in OTHERS]
-    scope = f"{features._drawer(store).namespace}:" + "|".join(features.stages_)
+    blocks = ["tokens", *(f"{stage}/mean+cls+max" for stage in features.stages_)]
+    scope = f"{features._session(store).namespace}:{'|'.join(blocks)}"
     with store.claims() as claims:
         assert claims.take(scope, keys, 9) == keys
         naps = []
         # The other's work is done while we sleep.
-        monkeypatch.setattr(
-            stored.time, "sleep", lambda s: (naps.append(s), claims.release(scope, keys))
-        )
+        monkeypatch.setattr(time, "sleep", lambda s: (naps.append(s), claims.release(scope, keys)))
         features.transform(OTHERS)
     assert naps == [0.05]
     assert features.n_forward_ == len(TEXTS) + len(OTHERS)

@@ -1,7 +1,5 @@
 """The store between a sequence of items and an engine."""
 
-import threading
-import time
 import warnings
 
 import numpy as np
@@ -11,8 +9,9 @@ from sktransfer import FeatureStore
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images import stored
 from sktransfer.images.staged import Read, usual_reads
-from sktransfer.images.stored import Drawer, extract_cached
+from sktransfer.images.stored import extract_cached
 from sktransfer.images.tracing import trace_network
+from sktransfer.store.session import StoreSession
 from tests.helpers.networks import InPlace
 
 TRACE = trace_network(InPlace().eval(), (8, 8), 3)
@@ -21,8 +20,7 @@ TRACE = trace_network(InPlace().eval(), (8, 8), 3)
 class Work:
     """Extractions of items that are numbers; an engine that counts and repeats the number."""
 
-    def __init__(self, folder, reads=None, seconds=0.0, **params):
-        self.seconds = seconds
+    def __init__(self, folder, reads=None, **params):
         self.store = FeatureStore(folder)
         self.reads = reads or usual_reads(TRACE)[:1]
         self.params = {"batch_size": 4, "max_pixels": 100, **params}
@@ -33,7 +31,6 @@ class Work:
         self.asked.append(reads)
 
         def engine(pixels):
-            time.sleep(self.seconds)
             numbers = pixels.mean((1, 2, 3))
             self.forwarded += numbers.tolist()
             return [
@@ -49,10 +46,10 @@ class Work:
         return np.full((2, 2, 1), item[0], dtype=np.float32)
 
     def __call__(self, numbers, namespace="n"):
-        drawer = Drawer(self.store, namespace, "a network")
+        session = StoreSession(self.store, (namespace,), "a network")
         items = [np.array([number], dtype=np.int64) for number in numbers]
         return extract_cached(
-            drawer, self.engine_for, items, self.read, trace=TRACE, reads=self.reads, **self.params
+            session, self.engine_for, items, self.read, trace=TRACE, reads=self.reads, **self.params
         )
 
 
@@ -101,43 +98,11 @@ def test_an_unusual_read_costs_a_pass_of_its_own_without_the_usual_ones(tmp_path
     assert work([1]).n_forward == 0
 
 
-def test_failures_are_rows_of_nan_for_every_copy_and_never_stored(tmp_path):
-    work = Work(tmp_path, on_error="nan")
-    for _ in range(2):
-        found = work([1, -1, 2, -1])
-        assert np.isnan(found.features[:, 0]).tolist() == [False, True, False, True]
-        assert [failure.index for failure in found.failed] == [1, 3]
-    assert work.store.info()["samples"] == 2
-
-
 def test_what_was_computed_before_an_error_is_kept(tmp_path):
     with pytest.raises(ImageReadError, match=r"X\[9\] is not usable: negative"):
         Work(tmp_path)([*range(9), -1, *range(10, 20)])
     work = Work(tmp_path)
     assert work(range(8)).n_forward == 0
-
-
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored, "_COMMIT_SECONDS", 0.0)
-    work = Work(tmp_path)
-    engine_for = work.engine_for
-
-    def interrupted(reads):
-        engine = engine_for(reads)
-
-        def run(pixels):
-            if len(work.forwarded) >= 12:
-                raise KeyboardInterrupt
-            return engine(pixels)
-
-        return run
-
-    work.engine_for = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        work(range(30))
-    again = Work(tmp_path)
-    assert again(range(30)).n_forward == 30 - 12
-    assert not list((tmp_path / "claims").glob("owner-*"))
 
 
 def test_windows_and_batches_do_not_show(tmp_path, monkeypatch):
@@ -146,52 +111,23 @@ def test_windows_and_batches_do_not_show(tmp_path, monkeypatch):
     numbers = np.random.RandomState(0).randint(0, 40, 60)
     assert work(numbers).features[:, 0].tolist() == numbers.tolist()
     assert len(work.forwarded) == len(set(numbers.tolist()))
+    numbers[[3, 30, 33]] = -1
+    found = Work(tmp_path, on_error="nan")(numbers)
+    assert [failure.index for failure in found.failed] == [3, 30, 33]
+    assert np.flatnonzero(np.isnan(found.features[:, 0])).tolist() == [3, 30, 33]
+    with pytest.raises(ImageReadError, match=r"X\[30\] is not usable"):
+        Work(tmp_path)(np.abs(numbers) * np.where(np.arange(60) == 30, -1, 1))
 
 
-def test_workers_at_the_same_samples_compute_each_once(tmp_path):
-    # Slow enough that none can claim all of them before the others have begun.
-    works = [Work(tmp_path, seconds=0.01) for _ in range(3)]
-    found = {}
-    barrier = threading.Barrier(3)
-
-    def run(i):
-        order = np.roll(np.arange(300), 100 * i) if i < 2 else np.arange(300)
-        barrier.wait()
-        found[i] = works[i](order).features[:, 0].tolist() == order.tolist()
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == {0: True, 1: True, 2: True}
-    assert sorted(n for work in works for n in work.forwarded) == list(range(300))
-    assert all(work.forwarded for work in works)  # they shared the work
-
-
-def test_a_damaged_row_is_computed_again(tmp_path):
-    work = Work(tmp_path)
-    work(range(10))
-    file = work.store._database.file
-    data = bytearray(file.read_bytes())
-    pattern = np.full(4, 7, "f4").tobytes()
-    where = data.index(pattern)
-    data[where] ^= 1
-    file.write_bytes(data)
-    forget(work)
-    again = work(range(10))
-    assert again.features[:, 0].tolist() == list(range(10))
-    assert again.n_forward == 1
-    assert work.store.verify()[1] == 0
-
-
-def test_a_store_that_cannot_be_written_costs_a_warning_not_the_run(tmp_path):
+def test_a_store_that_cannot_be_written_warns_once_for_all_windows(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "_WINDOW", 7)
     (tmp_path / "file").touch()
     work = Work(tmp_path / "file" / "store")
-    with pytest.warns(UserWarning, match="cannot be written"):
-        found = work(range(10))
-    assert found.features[:, 0].tolist() == list(range(10))
-    assert found.n_forward == 10
+    with pytest.warns(UserWarning, match="cannot be written") as caught:
+        found = work(range(30))
+    assert len(caught) == 1
+    assert found.features[:, 0].tolist() == list(range(30))
+    assert found.n_forward == 30
 
 
 def test_a_file_that_changes_meanwhile_is_not_stored_under_its_old_content(tmp_path):
@@ -203,9 +139,9 @@ def test_a_file_that_changes_meanwhile_is_not_stored_under_its_old_content(tmp_p
         path.write_bytes(b"new content")
         return np.full((2, 2, 1), 9, dtype=np.float32)
 
-    drawer = Drawer(work.store, "n", "")
+    session = StoreSession(work.store, ("n",), "")
     params = {"trace": TRACE, "reads": work.reads, "batch_size": 2, "max_pixels": 100}
-    found = extract_cached(drawer, work.engine_for, [str(path)], read, **params)
+    found = extract_cached(session, work.engine_for, [str(path)], read, **params)
     assert found.features[0, 0] == 9
     assert work.store.info()["vectors"] == 0
 
@@ -222,9 +158,9 @@ def test_a_file_that_changes_before_its_turn_is_not_either(tmp_path):
             paths[19].write_bytes(b"new content")
         return np.full((2, 2, 1), len(paths[int(path.rpartition("/")[2])].read_bytes()), "f4")
 
-    drawer = Drawer(work.store, "n", "")
+    session = StoreSession(work.store, ("n",), "")
     params = {"trace": TRACE, "reads": work.reads, "batch_size": 2, "max_pixels": 100}
-    extract_cached(drawer, work.engine_for, [str(path) for path in paths], read, **params)
+    extract_cached(session, work.engine_for, [str(path) for path in paths], read, **params)
     assert work.store.info()["samples"] == 19
 
 
@@ -241,7 +177,9 @@ def test_copies_of_a_file_that_changes_keep_their_own_features(tmp_path):
 
     params = {"trace": TRACE, "reads": work.reads, **work.params}
     items = [str(path) for path in paths]
-    found = extract_cached(Drawer(work.store, "n", ""), work.engine_for, items, read, **params)
+    found = extract_cached(
+        StoreSession(work.store, ("n",), ""), work.engine_for, items, read, **params
+    )
     assert found.features[:, 0].tolist() == [11, 3, 3]
     assert found.n_forward == 2
 
@@ -259,21 +197,12 @@ def test_a_dataset_is_asked_once_for_each_item(tmp_path):
 
     work = Work(tmp_path)
     dataset = Fickle()
-    drawer = Drawer(work.store, "n", "")
+    session = StoreSession(work.store, ("n",), "")
     params = {"trace": TRACE, "reads": work.reads, **work.params}
-    first = extract_cached(drawer, work.engine_for, dataset, work.read, **params)
+    first = extract_cached(session, work.engine_for, dataset, work.read, **params)
     assert dataset.asked == 30
     assert first.features[:, 0].tolist() == list(range(1, 31))
     assert work(range(1, 31)).features[:, 0].tolist() == list(range(1, 31))
-
-
-def test_a_store_that_cannot_be_read_costs_a_warning_not_the_run(tmp_path):
-    (tmp_path / "features-v1-0001.sqlite3").mkdir()
-    (tmp_path / "features-v1-0001 (copy).sqlite3").touch()
-    work = Work(tmp_path)
-    with pytest.warns(UserWarning, match="cannot be read"):
-        found = work(range(10))
-    assert found.features[:, 0].tolist() == list(range(10))
 
 
 def test_copies_of_a_broken_item_are_reported_under_their_own_paths(tmp_path):
@@ -286,7 +215,9 @@ def test_copies_of_a_broken_item_are_reported_under_their_own_paths(tmp_path):
     work = Work(tmp_path / "store", on_error="nan")
     items = [str(tmp_path / name) for name in "ab"]
     params = {"trace": TRACE, "reads": work.reads, **work.params}
-    found = extract_cached(Drawer(work.store, "n", ""), work.engine_for, items, read, **params)
+    found = extract_cached(
+        StoreSession(work.store, ("n",), ""), work.engine_for, items, read, **params
+    )
     assert [failure.path for failure in found.failed] == items
 
 
