@@ -702,11 +702,10 @@ class PretrainedCNNFeatures(FeatureTransformer):
             self.precision,
         )
         height, width = self.image_size_
-        return StoreSession(
-            cache,
-            decided_by,
-            f"{self._backbone.info.name}, {height} x {width}, {self.engine_}, {self.precision}",
+        description = (
+            f"{self._backbone.info.name}, {height} x {width}, {self.engine_}, {self.precision}"
         )
+        return StoreSession(cache, decided_by, description)
 
     @property
     def feature_slices_(self) -> dict[str, slice]:

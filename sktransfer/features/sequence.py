@@ -681,11 +681,7 @@ class RNNSequenceFeatures(FeatureTransformer):
             self.precision,
         )
         name = self.backbone if isinstance(self.backbone, str) else name_of_own(self.backbone)
-        return StoreSession(
-            self.cache,
-            decided_by,
-            f"{name} on sequences, {self.precision}",
-        )
+        return StoreSession(self.cache, decided_by, f"{name} on sequences, {self.precision}")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_thresholds")

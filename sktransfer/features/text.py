@@ -611,11 +611,10 @@ class PretrainedTextFeatures(FeatureTransformer):
             torch.device(self.device_).type,
             self.precision,
         )
-        return StoreSession(
-            cache,
-            decided_by,
-            f"{self._language.name}, {self.max_length_} tokens, {self.engine_}, {self.precision}",
+        description = (
+            f"{self._language.name}, {self.max_length_} tokens, {self.engine_}, {self.precision}"
         )
+        return StoreSession(cache, decided_by, description)
 
     @property
     def feature_slices_(self) -> dict[str, slice]:

@@ -45,19 +45,17 @@ def vectors_through(
     keys = [_key(sequences, index) for index in order]
     per_view = plan.n_groups // len(plan.views)
     batch_size = max(1, max(_BATCH_ROWS, plan.batch_size) // per_view)
+
+    def rows_done(n_sequences: int) -> None:
+        progress(n_sequences * per_view)
+
     computed: set[int] = set()  # a sequence counts once, whatever the views
     for number, view in enumerate(plan.views):
         groups = slice(number * per_view, (number + 1) * per_view)
         of_view = [t[groups] for t in thresholds]
         one = replace(plan, views=(view,))
         states = _View(encoder, sequences, order, one, poolings, of_view, out[:, groups])
-        read_through(
-            session,
-            keys,
-            states,
-            batch_size=batch_size,
-            advance=lambda n: progress(n * per_view),
-        )
+        read_through(session, keys, states, batch_size=batch_size, advance=rows_done)
         computed |= states.computed
     return len(computed)
 
@@ -82,11 +80,8 @@ class _View(Computation):
             fitted = _digest(scale.difference_std)
         above = _digest(*(t.cpu().numpy() for t in self.thresholds))
         self.poolings_in: dict[Block, tuple[str, ...]] = {}
-        for name, stored in (
-            ("states", _UNFITTED),
-            ("attention", ("attention",)),
-            (f"ppv{above}", ("ppv",)),
-        ):
+        own = (("attention", ("attention",)), (f"ppv{above}", ("ppv",)))
+        for name, stored in (("states", _UNFITTED), *own):
             width = self.plan.n_groups * width_of(stored, self.thresholds)
             self.poolings_in[Block(f"{view} {fitted}/{name}", width)] = stored
         self.usual = tuple(self.poolings_in)[:1]

@@ -9,6 +9,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -73,14 +74,7 @@ class Computation(ABC):
         return True
 
     def fail(self, rows: list[int], error: Exception) -> None:
-        """Note that a sample could not be computed, or raise.
-
-        Parameters
-        ----------
-        rows : list of int
-            All that hold the sample; the first is the one that was tried.
-        error : Exception
-        """
+        """Note, or raise, why all rows of a sample failed, of which the first was tried."""
         raise error
 
 
@@ -123,40 +117,36 @@ def read_through(
         here = np.flatnonzero(found)
         computation.fill(here, {name: matrix[here] for name, matrix in vectors.items()})
         advance(len(here))
-    missing = _Missing(session, keys, np.flatnonzero(~found), computation, batch_size, advance)
-    return missing.compute()
+    rows = np.flatnonzero(~found).tolist()
+    return _Missing(session, keys, rows, computation, batch_size, advance).compute()
 
 
+@dataclass
 class _Missing:
     """The samples that are still to be computed, by this worker or by others."""
 
-    def __init__(
-        self,
-        session: StoreSession,
-        keys: Sequence[bytes | None],
-        rows: np.ndarray,
-        computation: Computation,
-        batch_size: int,
-        advance: Callable[[int], object],
-    ) -> None:
-        self.session = session
-        self.computation = computation
-        self.batch_size = batch_size
-        self.advance = advance
+    session: StoreSession
+    keys: Sequence[bytes | None]
+    rows: list[int]
+    computation: Computation
+    batch_size: int
+    advance: Callable[[int], object]
+
+    def __post_init__(self) -> None:
         self.without_key: set[bytes] = set()
         self.rows_of: dict[bytes, list[int]] = {}
-        for row in rows.tolist():
-            key = keys[row]
+        for row in self.rows:
+            key = self.keys[row]
             if key is None:
                 key = uuid.uuid4().bytes
                 self.without_key.add(key)
             self.rows_of.setdefault(key, []).append(row)
         self.blocks = self._blocks_to_compute()
-        self.scope = f"{session.namespace}:{'|'.join(block.name for block in self.blocks)}"
+        self.scope = f"{self.session.namespace}:{'|'.join(block.name for block in self.blocks)}"
         self.claimed: dict[int, bytes] = {}  # the key of the sample at an index
         self.pending: list[Computed] = []  # computed, but not yet stored
         self.committed = time.perf_counter()
-        self.n_finished = self.n_computed = 0
+        self.n_computed = self.n_failed = 0
 
     def _blocks_to_compute(self) -> tuple[Block, ...]:
         """The usual blocks and those asked for; the latter alone once the usual are there."""
@@ -192,7 +182,7 @@ class _Missing:
             for computed in self.computation.run(self.blocks, chain([first], batches)):
                 self.pending.append(computed)
                 self.n_computed += len(computed.done)
-                self.n_finished += len(computed.done) + len(computed.failed)
+                self.n_failed += len(computed.failed)
                 self._settle_failures(computed.failed, claims)
                 if time.perf_counter() - self.committed > _COMMIT_SECONDS:
                     self._commit(claims)
@@ -205,11 +195,12 @@ class _Missing:
     def _claimed_batches(self, claims: Claims) -> Iterator[list[int]]:
         """Claim samples as they are needed; ends when nobody has left any."""
         tried: set[bytes] = set()
-        started, n_before = time.perf_counter(), self.n_finished
+        started, n_before = time.perf_counter(), self.n_computed + self.n_failed
         while True:
             seconds = time.perf_counter() - started
-            per_second = (self.n_finished - n_before) / seconds if seconds else 0.0
-            limit = max(self.batch_size, int(per_second * _COMMIT_SECONDS))
+            n_done = self.n_computed + self.n_failed - n_before
+            in_time = int(n_done / seconds * _COMMIT_SECONDS) if seconds else 0
+            limit = max(self.batch_size, in_time)
             left = [key for key in self.rows_of if key not in tried]
             works = self.session.works
             keys = claims.take(self.scope, left, limit) if works else left[:limit]
@@ -229,9 +220,9 @@ class _Missing:
         """Fill the rows of the samples that are stored by now; the others' keys come back."""
         vectors, found = self.session.find(self.computation.wanted, keys)
         if found.any():
-            rows = [self.rows_of.pop(key) for key, here in zip(keys, found, strict=True) if here]
+            rows = [self.rows_of.pop(keys[i]) for i in np.flatnonzero(found)]
             self._fill(rows, {name: matrix[found] for name, matrix in vectors.items()})
-        return [key for key, here in zip(keys, found, strict=True) if not here]
+        return [keys[i] for i in np.flatnonzero(~found)]
 
     def _settle_failures(self, failed: Mapping[int, Exception], claims: Claims) -> None:
         """Failures are not stored: the file may be whole again tomorrow."""
