@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, paired timing, where results go, on what they were made."""
+"""Options, paired timing, and results with the description of the machine, for all benchmarks."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ Seconds = dict[str, list[float]]
 
 
 def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
-    """The options that all measurements of speed have."""
+    """Add the options of all measurements of speed."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,14 +36,14 @@ def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that a call takes, and what it returns."""
+    """Duration of a call in seconds, and its result."""
     started = time.perf_counter()
     result = work()
     return time.perf_counter() - started, result
 
 
 def cpu_of_others() -> float:
-    """CPU seconds that other processes, and other guests of the host, have had so far."""
+    """CPU seconds used so far by other processes and other guests of the host."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     except OSError:  # not Linux: nobody is seen
@@ -55,7 +55,7 @@ def cpu_of_others() -> float:
 
 
 def timed_watching(work: Callable[[], Any]) -> tuple[float, Any, float]:
-    """Seconds that a call takes, what it returns, and the share of the machine others had."""
+    """Duration of a call in seconds, its result, and the share of the machine that others used."""
     before = cpu_of_others()
     seconds, result = timed(work)
     share = (cpu_of_others() - before) / seconds / (os.cpu_count() or 1)
@@ -63,7 +63,7 @@ def timed_watching(work: Callable[[], Any]) -> tuple[float, Any, float]:
 
 
 def timed_quietly(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds that a call takes, and the share of the machine that others had meanwhile.
+    """Duration of a call in seconds, and the share of the machine that others used meanwhile.
 
     Where others had more than a tenth it is tried again, and the least disturbed of three
     counts. Pairing does not help against that: a library that splits its work evenly
@@ -100,7 +100,7 @@ def interleaved(
 
 
 def disturbance(others: Sequence[float]) -> dict[str, float]:
-    """What others had of the machine, in short."""
+    """The share of the machine that others used, as text."""
     return {"median": statistics.median(others), "most": max(others)}
 
 
@@ -110,7 +110,7 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
-    """How many times longer one takes: ratio of the medians, and median of the paired ratios."""
+    """Ratios of two contestants: that of their medians, and the median of the paired ratios."""
     paired = [a / b for a, b in zip(slower, faster, strict=False)]
     return {
         "of_medians": statistics.median(slower) / statistics.median(faster),
@@ -121,7 +121,7 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
 
 
 def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
-    """Run a script's hidden part in a process of its own; it prints one line of JSON last."""
+    """Run an internal command of a script in a new process, which prints JSON as its last line."""
     command = [sys.executable, script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -130,7 +130,7 @@ def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
 
 
 def write_result(name: str, result: dict[str, Any]) -> None:
-    """Write ``results/<name>.json`` with the machine's and the libraries' description."""
+    """Write ``results/<name>.json`` with a description of the machine and the libraries."""
     RESULTS.mkdir(exist_ok=True)
     machine = {
         "cores": joblib.cpu_count(),

@@ -1,6 +1,6 @@
-"""A small network that notes each image it is given, in a file, from whatever process.
+"""A small network that records the images it gets in a file, in any process.
 
-It stands in a module of its own because worker processes must be able to import it.
+It has its own module because worker processes must be able to import it.
 """
 
 import itertools
@@ -14,7 +14,7 @@ COUNT_FILE = "SKTRANSFER_BENCHMARK_COUNT"
 
 
 class CountingCNN(nn.Module):
-    """Four convolutions, and no batch norm: its folding would be tried on images of noise."""
+    """Four convolutions without batch norm, whose folding would be checked on images of noise."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ METHODS: dict[str, Any] = {
 
 
 def adapted(method: Any, head: Any) -> Any:
-    """An estimator from a method: what classifies by itself, or the head behind a map or weights.
+    """An estimator for a method: the method if it classifies, else a head with the map or weights.
 
     It is fitted to both domains, and predicts for the target.
     """

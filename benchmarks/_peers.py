@@ -1,6 +1,6 @@
-"""Other ways to get the same features, as their documentation has one use them.
+"""Peers that compute the same features, used as their documentation recommends.
 
-Their constructors download weights, so they are given ours: the same network in their hands.
+Their constructors download weights, so they get our copy of the network instead.
 Each maker takes a plain copy of the network and returns a function from a list of images
 to a matrix. With ``transform=None`` the images are preprocessed tensors already.
 """
@@ -24,7 +24,7 @@ HEADS = {"efficientnet_lite0": "classifier", "resnet50": "fc"}
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """A copy as networks come: in torch's default memory layout."""
+    """A copy of a network in torch's default memory layout."""
     return copy.deepcopy(module).to(memory_format=torch.contiguous_format).eval()
 
 
@@ -42,7 +42,7 @@ def eager_loop(
     batch_size: int,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Extractor:
-    """The loop that one would write: inference mode, the classifier taken off."""
+    """A plain loop: inference mode, and the network without its classifier."""
     network = plain(module).to(memory_format=memory_format)
     setattr(network, HEADS[name], nn.Identity())
 
@@ -58,7 +58,7 @@ def eager_loop(
 
 
 def thingsvision_loop(module: nn.Module, name: str, transform: Transform) -> Extractor:
-    """What thingsvision's extraction does: a hook keeps a clone, and the whole network runs."""
+    """The extraction of thingsvision: a hook keeps a clone, and the whole network runs."""
     network = plain(module)
     kept: dict[str, torch.Tensor] = {}
 

@@ -1,7 +1,7 @@
-"""skada, the peer in transfer between domains, behind the interface that our estimators have.
+"""Adapters that give skada, a peer in domain adaptation, the interface of our estimators.
 
-Importing it turns scikit-learn's metadata routing on for the whole process; here it is on only
-while skada works.
+Importing skada enables scikit-learn's metadata routing for the whole process; here it is enabled
+only while skada runs.
 """
 
 import importlib
@@ -27,7 +27,7 @@ skada = imported()
 
 
 class Pipeline:
-    """A pipeline of skada as its users make it: an adapter, and an SVC behind it.
+    """A pipeline as users of skada write it: an adapter and an SVC.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Pipeline:
 def weights_or_rows(
     adapter: Any, X: np.ndarray, y: np.ndarray, sample_domain: np.ndarray
 ) -> np.ndarray:
-    """What an adapter makes of both domains: their mapped rows, or the weights of all rows."""
+    """The output of an adapter for both domains: mapped rows, or weights of all rows."""
     y = np.where(sample_domain > 0, y, -1)
     made = clone(adapter).fit_transform(X, y, sample_domain=sample_domain)
     return made[1]["sample_weight"] if isinstance(made, tuple) else made

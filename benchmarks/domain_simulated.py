@@ -1,4 +1,4 @@
-"""SKADA-Bench's simulated shifts: accuracy of every method, published, ours and skada's.
+"""Measure accuracies under SKADA-Bench's simulated shifts: ours, skada's and the published ones.
 
 Four shifts between two domains in two features, with the data, splits and head (an SVC) of the
 benchmark: 5 seeds, for each 5 splits that hold out a fifth of both domains; accuracy on the target
@@ -6,12 +6,13 @@ rows that were held out.
 
 In the published rows a setting of each method was chosen in every split, by accuracy on *labelled*
 target rows of five inner splits (their "supervised scorer"; here --inner, two by default). That
-is a choice that nobody without labels could make. Ours are shown
+choice is impossible without labels. Ours are shown
 
     default         with their defaults
-    by labels       with a setting chosen just so, from the published grid as far as ours have it
-    without labels  with one chosen from the same grid by CircularValidationScorer, which sees no
-                    label of the target; there are published rows without labels, too, but each of
+    by labels       with a setting chosen in the same way, from the published grid as far as ours
+                    have it
+    without labels  with one chosen from the same grid by CircularValidationScorer, which uses no
+                    target label; there are published rows without labels, too, but each of
                     these by the scorer that was best for the method over all their data sets
 
 and skada's, which run in the same loop, with their defaults, and by labels from the published grid

@@ -1,20 +1,20 @@
-"""How fast the methods between domains are, beside skada, and how they grow.
+"""Measure the speed of methods between domains, beside skada, and its growth with the rows.
 
     python domain_speed.py speed     every method that skada has, too, at 2,000 + 2,000 rows
     python domain_speed.py growth    KMM, TCA and MMD at 2,000 to 20,000 rows of each domain
 
-Rows are of 20 features, Gaussian, with another mean and scale in the target. What is timed of a map
-is fitting it and mapping the rows it was fitted on; of a method that weighs rows, fitting it, which
-gives the weights. Both get the same parameters. One thread by default.
+Rows have 20 Gaussian features, with another mean and scale in the target. The time of a map
+includes fitting it and mapping the same rows; that of a method that weights rows includes fitting
+it, which gives the weights. Both packages get the same parameters. The default is one thread.
 
-Where the two do not compute the same thing the name says so. TCA is approximated by ours beyond
+If the two do not compute the same thing, the name says so. TCA is approximated by ours beyond
 1,000 rows (by default), so that it is measured with the full matrix as well. For KMM skada takes
 steps of Frank and Wolfe's method and for KLIEP small steps of gradient ascent, both until one of
-them gains little or 1,000 are done; ours goes on to the optimum. So what both reach is told, too:
-of KMM its objective, which is to be low, and of KLIEP the mean logarithm of the ratio over the
-target, which is to be high.
+them gains little or 1,000 are done; ours continues to the optimum. So the results report what both
+reach: the objective of KMM, which should be low, and the mean logarithm of the ratio of KLIEP over
+the target, which should be high.
 
-For growth each size runs in a process of its own, whose highest memory is measured.
+For growth each size runs in its own process, whose peak memory is measured.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def ours(method: Any, X: np.ndarray, y: np.ndarray, sample_domain: np.ndarray) -
 
 
 def objective(name: str, method: Any, data: tuple[np.ndarray, ...]) -> float | None:
-    """What a solver reached, where the two stop at different points."""
+    """The objective that a solver reached, if the two stop at different points."""
     X, _, sample_domain = data
     source, target = X[sample_domain > 0], X[sample_domain < 0]
     if name not in ("KMM", "KLIEP"):
@@ -130,7 +130,7 @@ def objective(name: str, method: Any, data: tuple[np.ndarray, ...]) -> float | N
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
-    """Every method, ours and skada's in turns."""
+    """Measure every method, ours and skada's in turns."""
     from _skada import weights_or_rows
 
     data = domains(options.n)

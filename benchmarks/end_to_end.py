@@ -1,12 +1,12 @@
-"""From a folder of JPEGs to features: images per second with reading and decoding.
+"""Measure images per second from a folder of JPEGs to features.
 
-efficientnet_lite0 at 224 pixels, on photographs of 500 x 375 and of 12 megapixels (enlarged
-crops with noise, quality 90). Ours with either engine, with and without fast_decode, into
-an empty feature store and from a full one (in a fresh process, so that nothing is
-remembered but what is on disk). Beside it the plain timm loop with a torch DataLoader, batches
-of 32, without and with two worker processes, and embetter's ImageLoader and TimmEncoder, set to
-evaluation mode. All read files that are in the operating system's cache. Interleaved rounds,
-medians; the fresh processes run after the rounds.
+The network is efficientnet_lite0 at 224 pixels, on photographs of 500 x 375 and of 12 megapixels
+(enlarged crops with noise, quality 90). Ours with either engine, with and without fast_decode, into
+an empty feature store and from a full one (in a fresh process, so that nothing is remembered but
+what is on disk). Beside it the plain timm loop with a torch DataLoader, batches of 32, without and
+with two worker processes, and embetter's ImageLoader and TimmEncoder, set to evaluation mode. All
+read files that are in the operating system's cache. Interleaved rounds, medians; the fresh
+processes run after the rounds.
 
 For fast_decode also: how far pixels and features are from those of the full decoding.
 """
@@ -66,7 +66,7 @@ def into_empty_store(features: PretrainedCNNFeatures, paths: list[Path]) -> np.n
 
 
 def contestants(paths: list[Path]) -> dict[str, Callable[[], np.ndarray]]:
-    """All ways but the one that needs a process of its own."""
+    """All contestants but the one that needs its own process."""
     made: dict[str, Callable[[], np.ndarray]] = {}
     for engine in ("openvino", "torch"):
         for fast in (False, True):
@@ -92,8 +92,8 @@ def fast_decode_differences(paths: list[Path]) -> dict[str, float]:
     pixels, matrices = [], []
     for fast in (False, True):
         features = PretrainedCNNFeatures(fast_decode=fast).fit(paths)
-        read = features._reader(features._preprocessing)
-        scale = 255 * np.asarray(features._preprocessing.std, np.float32)
+        read = features._reader(features.fitted_.preprocessing)
+        scale = 255 * np.asarray(features.fitted_.preprocessing.std, np.float32)
         pixels.append(np.stack([read(path) * scale for path in paths]))
         matrices.append(features.transform(paths))
     full, fast_features = matrices

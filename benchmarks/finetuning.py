@@ -1,4 +1,4 @@
-"""Fine-tuning on Fashion-MNIST, ours and others': accuracy, seconds and memory.
+"""Compare fine-tuning on Fashion-MNIST with peers: accuracy, seconds and memory.
 
     python finetuning.py compare      ours and the peers at several numbers of labels
     python finetuning.py imbalance    five of the classes at 1:20, with and without a remedy
@@ -7,19 +7,19 @@
 
 The network is EfficientNet-Lite0 at 32 pixels, with the weights that sktransfer has. The peers:
 
-    hand-written    the loop in torch that one would write: channels-last, the whole network in
-                    every epoch; what is frozen has no gradient and stays in evaluation mode
+    hand-written    a plain loop in torch: channels-last, the whole network in every epoch; frozen
+                    parts have no gradient and stay in evaluation mode
     skorch          NeuralNetClassifier and its Freezer, float32 arrays in torch's own layout;
-                    frozen batch norm goes on collecting statistics, as Freezer leaves it alone
+                    frozen batch norm still updates its statistics, which Freezer does not prevent
     frozen          features by an eager loop, StandardScaler and LogisticRegression
     pixels          the same head on the raw pixels, and an SVC with C=10
 
-All get raw images, and what they do to them is part of their time; so is making the network, but
-not reading its weights. Optimizer (AdamW), learning rate, cosine schedule, epochs and batch size
+All get raw images. Their time includes preprocessing and making the network, but not reading its
+weights. Optimizer (AdamW), learning rate, cosine schedule, epochs and batch size
 are the same for all. Contestants take turns in every round, which has a subset and a seed of its
 own; each case runs in a fresh process, whose highest memory is measured.
 
-The data are those of Debian's package dataset-fashion-mnist; with --data they may lie elsewhere.
+The data are those of Debian's package dataset-fashion-mnist; --data names another folder.
 """
 
 import argparse
@@ -86,7 +86,7 @@ REMEDIES: dict[str, dict[str, str]] = {
 
 
 class Model(Protocol):
-    """What is measured: labels for images."""
+    """A fitted classifier of images."""
 
     def predict(self, X: np.ndarray) -> np.ndarray: ...
 
@@ -114,7 +114,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def subset(X: np.ndarray, y: np.ndarray, size: int | None, seed: int) -> tuple[Any, Any]:
-    """So many images, of each class alike; None or all of them leaves their order."""
+    """A number of images, equally many of each class; None or all keeps their order."""
     if size is None or size >= len(y):
         return X, y
     X, _, y, _ = train_test_split(X, y, train_size=size, stratify=y, random_state=seed)
@@ -348,12 +348,12 @@ def ours(
 
 
 def learning_rate(unfreeze: str | int, case: dict[str, Any]) -> float:
-    """The one asked for, or what suits the part of the network that is trained."""
+    """The rate of the case, or one that suits the trained part of the network."""
     return case["learning_rate"] or (HEAD_LEARNING_RATE if unfreeze == "head" else LEARNING_RATE)
 
 
 def like_peers(unfreeze: str | int, case: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """What FineTune is given so that it does as many epochs on as many images as the peers.
+    """Parameters with which FineTune runs as many epochs on as many images as the peers.
 
     Its head begins as a linear model, and needs no higher rate when it is alone.
     """
@@ -373,7 +373,7 @@ def peak_bytes() -> int:
 
 
 def fitting(case: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], Model]:
-    """What fits the contestant of a case, with all that may be loaded before."""
+    """The function that fits the contestant of a case, with everything loaded beforehand."""
     who, weights, seed = case["contestant"], case["weights"], case["seed"]
     if who == "ours":
         how = {"strategy": case["strategy"], "features": case.get("features", {})}
@@ -449,7 +449,7 @@ def searching(case: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], Model]
 
 
 def described(strategy: Any, case: dict[str, Any]) -> Any:
-    """A strategy with the epochs of a case; otherwise as it comes."""
+    """A strategy with the epochs of a case and otherwise its defaults."""
     return {**strategy, "epochs": case["epochs"]} if isinstance(strategy, dict) else strategy
 
 
@@ -462,7 +462,7 @@ def epochs_for(labels: int) -> int:
 
 
 def base(options: argparse.Namespace, labels: int, seed: int) -> dict[str, Any]:
-    """What all cases of a size and a round have in common."""
+    """Settings that all cases of a size and a round share."""
     return {
         "data": str(options.data),
         "test": options.test,
@@ -494,7 +494,7 @@ def compared(same: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def remedied(same: dict[str, Any], unfreeze: str | int) -> dict[str, dict[str, Any]]:
-    """Ours with each remedy for imbalance, and the peers with what they have."""
+    """Ours with each remedy for imbalance, and the peers with their own."""
     cases = {
         f"ours, {remedy}": {
             **same, "contestant": "ours", "strategy": like_peers(unfreeze, same, **more)
@@ -516,7 +516,7 @@ def all_images(same: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def searched(same: dict[str, Any], folds: int) -> dict[str, dict[str, Any]]:
-    """The search, and what it is compared with."""
+    """The search and its baselines."""
     scratch = {**same, "weights": "random"}
     strategy = like_peers("all", scratch)
     return {
@@ -527,7 +527,7 @@ def searched(same: dict[str, Any], folds: int) -> dict[str, dict[str, Any]]:
 
 
 def cases_of(options: argparse.Namespace, labels: int, seed: int) -> dict[str, dict[str, Any]]:
-    """What a command measures, by name."""
+    """The cases of a command, by name."""
     same = base(options, labels, seed)
     if options.command == "compare":
         cases = compared(same)

@@ -1,4 +1,4 @@
-"""What a grid search costs with a feature store, beside other ways to run the same search.
+"""Measure the cost of a grid search with a feature store and in other ways.
 
 The search: 4 layers x 2 poolings x 4 heads x 5 folds on scikit-learn's 1,797 digits,
 Pipeline(features, StandardScaler, PCA(30), head), without refit. The contestants:
@@ -12,8 +12,8 @@ Pipeline(features, StandardScaler, PCA(30), head), without refit. The contestant
     two workers   n_jobs=2 and a fresh store; the workers start and load the network anew
 
 Rounds are interleaved; `memory` and `neither` take part in the first ones only, if at all, as
-they are slow. The network is loaded and compiled before. Passes per image are what the store
-has counted. A check that does not trust it follows: the searches once more with a small
+they are slow. The network is loaded and compiled before. The store counts the passes per image. An
+independent check follows: the searches once more with a small
 network that itself counts the images it is given (by torch, as a compiled net runs no
 Python).
 
@@ -75,7 +75,7 @@ class Search:
         self.heads, self.layers, self.poolings = (
             HEADS[:n_values],
             layers[-n_values:],
-            ["avg", "max"],
+            ["mean", "max"],
         )
         self.how: dict[str, Any] = {"image_size": options.image_size, "engine": options.engine}
         if counting:

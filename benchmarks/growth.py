@@ -1,11 +1,11 @@
-"""How time and memory grow with the number of images: 1,000, 10,000 and 100,000 of them.
+"""Measure the growth of time and memory with 1,000, 10,000 and 100,000 images.
 
 The images are scikit-learn's digits with their number written into four pixels, so that all
-differ; a sequence makes each when it is asked for. efficientnet_lite0 at 32 pixels, layer
-blocks.3, once without a store and once with a fresh one, each size in a process of its own.
+differ; a sequence makes each on access. efficientnet_lite0 at 32 pixels, layer
+blocks.3, once without a store and once with a fresh one, each size in its own process.
 Without a store the network ends at blocks.3; with one it runs to its end and all stages are
 stored, so that the two lines' slopes differ by more than the writing. Least squares give
-seconds and bytes per image, and what is there before the first.
+seconds and bytes per image, and the constant parts.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What ``import sktransfer`` costs beyond ``import sklearn``, in fresh interpreters.
+"""Measure the time of ``import sktransfer`` beyond ``import sklearn``, in fresh interpreters.
 
 Interleaved rounds, medians. Target: less than 0.1 s.
 """

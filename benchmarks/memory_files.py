@@ -1,6 +1,6 @@
-"""Peak memory of extracting from 2,000 and from 20,000 image files.
+"""Measure the peak memory of extraction from 2,000 and from 20,000 image files.
 
-Each size runs in a process of its own, so that the operating system's peak counts
+Each size runs in its own process, so that the operating system's peak counts
 one run. The files are noise over a gradient, made here, 320 x 240 JPEGs. Target:
 at most 300 MB more for ten times the files.
 """
@@ -21,7 +21,7 @@ from PIL import Image
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Write `count` different photographs-like JPEGs."""
+    """Write `count` different JPEGs that resemble photographs."""
     y, x = np.mgrid[0:240, 0:320]
     base = np.stack([y, x * 0.7, (x + y) * 0.4], axis=2)
 

@@ -1,10 +1,10 @@
-"""How much of this machine's arithmetic a network's pass uses: resnet50 beside matrix products.
+"""Measure the share of peak arithmetic that resnet50 reaches, relative to matrix products.
 
 The peak is the best rate of float32 matrix products at several sizes, by torch (MKL) or NumPy
 (OpenBLAS): which of the two is faster depends on the maker of the CPU. resnet50 (random
 weights, 224 pixels, no classifier) is counted by torch's own counter, two operations per
-multiplication and addition; folding batch norm or laying pixels out otherwise changes
-nothing in that number. Rounds are interleaved, and each round's rates are divided by that
+multiplication and addition; folding batch norm or another memory layout does not change
+that number. Rounds are interleaved, and each round's rates are divided by that
 round's peak, so that a slow moment of the machine slows both.
 """
 
@@ -45,7 +45,9 @@ def contestants(pixels: np.ndarray) -> tuple[dict[str, Callable[[], Any]], float
         features = PretrainedCNNFeatures(
             "resnet50", weights="random", random_state=0, engine=engine, image_size=224
         ).fit(np.zeros((1, 224, 224, 3), np.uint8))
-        made[f"ours, {engine}"] = partial(features._engine(features._reads), pixels)
+        made[f"ours, {engine}"] = partial(
+            features._engine(features.fitted_, features.fitted_.reads), pixels
+        )
     images = list(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
     for size in (8, 32):
         loop = eager_loop(features.module_, "resnet50", None, size)

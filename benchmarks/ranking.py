@@ -1,15 +1,15 @@
-"""Do transferability metrics rank networks and layers as heads trained on them do?
+"""Compare transferability metrics of networks and layers with accuracies of trained heads.
 
     python ranking.py measured     EfficientNet-Lite0, 1 and 2, all their layers, three data sets
     python ranking.py published    the tables of tllib, correlations computed again
 
-Agreement is the weighted Kendall tau of scores and accuracies, as tllib has it. Measured: the
+Agreement is the weighted Kendall tau of scores and accuracies, as in tllib. Measured: the
 candidates are all layers of three networks at 32 pixels, 24 in all, given to `rank_backbones` with
 one feature store and each metric; the labelled images are drawn by a seed, and all others test
 StandardScaler and LogisticRegression, trained on the same labelled ones. "Lost" is how much less
-accurate the candidate with the highest score is than the best of all. Beside the metrics stand two
-that are none: the number of features, and the three-fold accuracy of the head itself, which the
-metrics are to save. Seconds are of scoring all candidates once, their features given.
+accurate the candidate with the highest score is than the best of all. Two other
+scores are shown: the number of features, and the three-fold accuracy of the head itself, which the
+metrics should replace. Seconds are of scoring all candidates once, their features given.
 
 Published: accuracies after fine-tuning ten networks and the scores of four metrics, in the eight
 tables of tllib's examples/model_selection/README.md (github.com/thuml/Transfer-Learning-Library,

@@ -1,21 +1,21 @@
-"""Accuracy and transform time on time series classification, ours and others'.
+"""Compare accuracy and transform time on time series classification with peers.
 
-The eight data sets that aeon carries (no download), in their official splits, or with --folder
-any others as NAME_TRAIN.ts and NAME_TEST.ts. The methods:
+The data sets are the eight that come with aeon (no download), in their official splits, or with
+--folder any others as NAME_TRAIN.ts and NAME_TEST.ts. The methods:
 
-    default               RNNSequenceFeatures as it comes
+    default               RNNSequenceFeatures with its defaults
     random                the same with weights="random"
     ordinary GRU          an untrained torch.nn.GRU of 128 units, torch's initialisation, last state
     MiniRocket            aeon's
-    default + MiniRocket  features of both side by side
+    default + MiniRocket  features of both, concatenated
     Catch22               aeon's
     1-NN                  Euclidean, on normalised series
     1-NN DTW              aeon's, only with --dtw, as it is slow
 
 The head of all features is StandardScaler and RidgeClassifierCV, as MiniRocket's authors
 recommend. Methods with a seed run with several; accuracies are their means, with the standard
-deviation. Seconds are of transforming the test set (of 1-NN, of predicting it), interleaved
-rounds after a warm-up, in which numba compiles; medians. All have the same number of threads.
+deviation. Seconds are medians of transforming the test set (for 1-NN, of predicting it) in
+interleaved rounds after a warm-up, in which numba compiles. All have the same number of threads.
 """
 
 import argparse
@@ -149,20 +149,20 @@ def transformers(
         views="z",
         pooling="last",
         append_stats=False,
-        channels_first=True,
+        channels="first",
         random_state=seed,
     )
     rockets = {
         f"{PEER}, {how}": (MiniRocket(n_jobs=threads, random_state=seed), same.series)
         for how, same in equal.items()
     }
-    random = RNNSequenceFeatures(weights="random", channels_first=True, random_state=seed)
+    random = RNNSequenceFeatures(weights="random", channels="first", random_state=seed)
     # With mean and standard deviation, as aeon's own Catch22Classifier has it.
     catch22 = Catch22(catch24=True, replace_nans=True, n_jobs=threads)
     # It takes unequal lengths, but no NaN.
     given = next(iter(equal.values())) if len(equal) == 1 else without_gaps(data)
     return {
-        OURS: (RNNSequenceFeatures(channels_first=True), data.series),
+        OURS: (RNNSequenceFeatures(channels="first"), data.series),
         "random": (random, data.series),
         "ordinary GRU": (ordinary, data.series),
         **rockets,

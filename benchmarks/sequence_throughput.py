@@ -1,17 +1,18 @@
-"""Series per second of unequal lengths, ours and others', on a CPU.
+"""Compare series per second for unequal lengths with peers, on a CPU.
 
-Random walks of 16 to 1,024 steps, uniform in the logarithm, in random order. All contestants
-run the default LSTM on the same view ("z", each series normalised) with the same pooling (mean):
+The series are random walks of 16 to 1,024 steps, uniform in the logarithm, in random order. All
+contestants run the default LSTM on the same view ("z", each series normalised) with the same
+pooling (mean):
 
     ours                RNNSequenceFeatures.transform, from raw series
     padded batches      batches in the order given, padded to their longest; masked mean
     packed batches      the same with pack_padded_sequence(enforce_sorted=False)
-    one by one          a series at a time; what all features are compared with
+    one by one          a series at a time, the reference for all features
     ours, bfloat16      precision="bfloat16"
     ours, GRU           another network, of as many units with random weights
 
-The loops get their series normalised, as tensors: that is not part of their time, as it is of
-ours. Interleaved rounds, medians; ratios are medians of the rounds' own ratios.
+The loops get normalised series as tensors; this is not part of their time, but of ours. Interleaved
+rounds, medians; ratios are medians of the rounds' own ratios.
 """
 
 import argparse

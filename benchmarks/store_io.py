@@ -1,11 +1,11 @@
-"""How fast the feature store writes and reads, and what it adds to the vectors on disk.
+"""Measure the speed of the feature store, and its size relative to the vectors.
 
 Written in batches: vectors of 1,280 floats, and whole rows as one pass through
 efficientnet_lite0 stores them (15 reads, average and maximum of a stage in one vector).
 Read in random order, all keys in one call: in a fresh process with the file out of the
 operating system's cache, in a fresh process with the file in it, and from memory. Beside it,
-for the vectors of 1,280: a .npy file per sample, which waits for no disk and so may lose what
-it wrote, and a SQLite table written in the plainest way, one commit per row, and read one
+for the vectors of 1,280: a .npy file per sample, which does not wait for the disk and so may lose
+data, and a SQLite table written in the simplest way, one commit per row, and read one
 key at a time.
 """
 
@@ -33,7 +33,7 @@ NAMESPACE = "n" * 64
 
 
 def key_of(number: int) -> bytes:
-    """As long as a real key, and as much in disorder."""
+    """A key as long as a real one, and as random."""
     return np.random.default_rng(number).bytes(32)
 
 

@@ -1,9 +1,9 @@
-"""Kill writers of a feature store at random moments, and look at what they leave.
+"""Kill writers of a feature store at random moments, and check the store.
 
 Each round starts three processes that claim samples, store their vectors and read them
 back, and kills them with SIGKILL one after another at random moments. Then every vector
-found must be right, what was committed must still be there, the next write must not wait
-for a lock, and in every tenth round a byte of the file is flipped, found and mended.
+found must be right, committed vectors must still be there, the next write must not wait
+for a lock, and in every tenth round a byte of the file is flipped, found and repaired.
 
     python store_kill.py --rounds 200
 """
@@ -25,7 +25,7 @@ KEYS = [i.to_bytes(32, "big") for i in range(N)]
 
 
 def vectors(numbers):
-    """What a writer must store for these samples."""
+    """The vectors that a writer must store for these samples."""
     return np.stack([np.random.RandomState(i).randn(WIDTH) for i in numbers]).astype("f4")
 
 

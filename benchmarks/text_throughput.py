@@ -1,6 +1,7 @@
-"""Texts per second of a sentence encoder on a CPU, ours and sentence-transformers'.
+"""Compare texts per second of a sentence encoder with sentence-transformers, on a CPU.
 
-all-MiniLM-L6-v2 with its own weights, mean pooling, rows of length 1, on two kinds of texts:
+The network is all-MiniLM-L6-v2 with its own weights, mean pooling, rows of length 1, on two kinds
+of texts:
 
     summaries    first sentences of SciPy's documentation, about 14 tokens each
     docstrings   whole entries of it, most of them longer than the model's 256 tokens and cut there
@@ -13,8 +14,8 @@ all-MiniLM-L6-v2 with its own weights, mean pooling, rows of length 1, on two ki
 
 All are given raw texts, without duplicates, and the same threads. Interleaved rounds, medians;
 ratios are medians of the rounds' own ratios. Every float32 output is compared with
-sentence-transformers'. ``--cpu`` counts CPU seconds of one thread instead, for machines that others
-use as well: there two threads that wait for one another measure the neighbours.
+sentence-transformers'. ``--cpu`` counts CPU seconds of one thread instead, for shared machines, on
+which the time of two threads that wait for one another depends on other processes.
 
 Targets: at least sentence-transformers at its best batch size with torch, more with OpenVINO;
 float32 features within 1e-5 of its.
@@ -69,7 +70,7 @@ def docstrings() -> list[str]:
 
 
 def loop(tokenizer: Any, model: torch.nn.Module, texts: Sequence[str]) -> np.ndarray:
-    """What one would write oneself."""
+    """A plain loop over transformers."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(texts), 32):

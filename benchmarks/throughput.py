@@ -1,17 +1,17 @@
-"""Images per second of the pooled penultimate layer, ours and others', on a CPU.
+"""Compare images per second of the pooled penultimate layer with peers, on a CPU.
 
-efficientnet_lite0 with its real weights and resnet50 with random ones (which run at the
-same speed), 224 pixels, on two levels: the network alone, from preprocessed tensors, and
-the whole way from PIL images of 256 x 256 in memory, each contestant with its own
-preprocessing. Interleaved rounds, medians; ratios are medians of the rounds' own ratios.
+The networks are efficientnet_lite0 with its real weights and resnet50 with random ones (which run
+at the same speed), 224 pixels, on two levels: the network alone, from preprocessed tensors, and the
+whole way from PIL images of 256 x 256 in memory, each contestant with its own preprocessing.
+Interleaved rounds, medians; ratios are medians of the rounds' own ratios.
 
 Peers are embetter's TimmEncoder, img2vec_pytorch (which has resnet50 only), the loop as in
 thingsvision (which does not install beside a current torch) and the plain eager loop at four
-batch sizes; the best of all of them is what our figures are compared with. A loop in
-channels-last layout is shown beside them: it is half of what engine="torch" does.
+batch sizes; our figures are compared with the best of them. A loop in channels-last layout is
+shown as well; it does half of what engine="torch" does.
 
-Every output is compared with the eager loop's. bfloat16 is measured as well, and what it does
-to the accuracy of logistic regression on digits.
+Every output is compared with the eager loop's. bfloat16 is measured as well, with its
+effect on the accuracy of logistic regression on digits.
 
 Targets: >= 4 x (lite0) and >= 1.8 x (resnet50) with OpenVINO and >= 1.3 x with torch, against
 the best peer; float32 outputs within 1e-4 relative.
@@ -86,7 +86,7 @@ def contestants(name: str, module: torch.nn.Module, *, tensors: bool) -> dict[st
 
 def engine_alone(features: PretrainedCNNFeatures, pixels: Sequence[np.ndarray]) -> np.ndarray:
     """The engine that `transform` uses, fed as `transform` does but with nothing to read."""
-    engine = features._engine(features._reads)
+    engine = features._engine(features.fitted_, features.fitted_.reads)
     starts = range(0, len(pixels), features.batch_size)
     parts = [engine(np.stack(pixels[i : i + features.batch_size]))[0] for i in starts]
     return np.concatenate(parts)
@@ -136,7 +136,7 @@ def measure(name: str, images: list[Any], rounds: int, *, tensors: bool) -> dict
 
 
 def accuracy(n_images: int) -> dict[str, dict[str, float]]:
-    """What bfloat16 does to a classifier of digits."""
+    """The effect of bfloat16 on the accuracy of a classifier of digits."""
     digits = load_digits()
     images, labels = digits.images[:n_images] / 16, digits.target[:n_images]
     found: dict[str, dict[str, float]] = {}

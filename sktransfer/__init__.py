@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sktransfer.sequences.pretraining import Pretraining
     from sktransfer.store import FeatureStore
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _HOMES = {
     "FeatureStore": "sktransfer.store",

@@ -1,8 +1,8 @@
-"""Two domains in one table: which rows are of which, and which of them have labels.
+"""Checks of domains, labels, weights and parameters, written once for the whole package.
 
-Everywhere in the package X holds the rows of all domains, and ``sample_domain`` tells them apart:
-positive for source rows, negative for target rows. Different numbers may stand for different
-sources or targets.
+Everywhere X holds the rows of all domains, and ``sample_domain`` tells them apart: positive for
+source rows, negative for target rows. Different numbers may stand for different sources or targets.
+Nothing here imports torch.
 """
 
 import numbers
@@ -10,27 +10,34 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from sklearn.utils import check_consistent_length, column_or_1d
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import assert_all_finite, check_array, check_scalar, column_or_1d
+
+Vector = ArrayLike | None
+"""One value per row of X, such as a domain or a weight; None if it is optional."""
+
+Seed = int | np.random.RandomState | None
+"""A value of `random_state`."""
 
 
 def checked_domain(
-    sample_domain: Any, n_rows: int | None = None, name: str = "sample_domain"
+    sample_domain: ArrayLike, n_rows: int | None = None, name: str = "sample_domain"
 ) -> np.ndarray:
-    """The domain of each row as a number, (n_rows,): none of them 0.
+    """Domain of each row as a number other than 0, (n_rows,).
 
     Parameters
     ----------
     sample_domain : array-like of shape (n_rows,)
     n_rows : int or None, default=None
-        None takes any number of rows.
+        Number of rows of X; None accepts any.
     name : str, default="sample_domain"
-        What errors call it.
+        Name of the argument in error messages.
 
     Raises
     ------
     ValueError
-        `sample_domain` is no such array.
+        `sample_domain` is of another shape, length or type, or holds 0 or NaN.
     """
     count = "" if n_rows is None else f"{n_rows} "
     rule = (
@@ -55,13 +62,13 @@ def checked_domain(
     return domain
 
 
-def source_mask(sample_domain: Any, n_rows: int) -> np.ndarray:
-    """Which rows are of the source domain, (n_rows,) of bool; all of them for None.
+def source_mask(sample_domain: Vector, n_rows: int) -> np.ndarray:
+    """Mask of the source rows among those to fit, (n_rows,) of bool; all rows for None.
 
     Raises
     ------
     ValueError
-        `sample_domain` is no such array, or has no source row.
+        `sample_domain` is invalid, or has no source row.
     """
     if sample_domain is None:
         return np.ones(n_rows, dtype=bool)
@@ -71,23 +78,33 @@ def source_mask(sample_domain: Any, n_rows: int) -> np.ndarray:
     return domain > 0
 
 
-def labelled_mask(is_source: np.ndarray, target_labeled: Any) -> np.ndarray:
-    """Which rows have a label to learn from: those of the source, and target rows said to.
+def new_source_mask(sample_domain: Vector, n_rows: int) -> np.ndarray:
+    """Mask of the source rows among new ones, (n_rows,) of bool; no row for None.
+
+    A model is used for the target, so that new rows are of the target unless they are marked.
+    """
+    if sample_domain is None:
+        return np.zeros(n_rows, dtype=bool)
+    return checked_domain(sample_domain, n_rows) > 0
+
+
+def labelled_mask(is_source: np.ndarray, target_labeled: Vector) -> np.ndarray:
+    """Mask of the rows with a label to learn from: source rows, and target rows marked as such.
 
     Parameters
     ----------
     is_source : ndarray of shape (n,), bool
     target_labeled : array-like of shape (n,), bool, or None
-        Source rows are labelled whatever stands there.
+        Source rows are labelled whatever it says of them.
 
     Raises
     ------
     ValueError
-        `target_labeled` is no such array.
+        `target_labeled` is not an array of n booleans.
     """
     if target_labeled is None:
         return is_source
-    if getattr(target_labeled, "dtype", None) == "boolean":  # of pandas, which may be missing
+    if getattr(target_labeled, "dtype", None) == "boolean":  # pandas' type, which allows NA
         target_labeled = np.asarray(target_labeled, dtype=bool)
     labelled = column_or_1d(target_labeled)
     if labelled.dtype != bool or len(labelled) != len(is_source):
@@ -98,117 +115,122 @@ def labelled_mask(is_source: np.ndarray, target_labeled: Any) -> np.ndarray:
     return is_source | labelled
 
 
-def stack_domains(
-    X_source: Any, X_target: Any, y_source: Any = None, y_target: Any = None
-) -> tuple[Any, np.ndarray | None, np.ndarray]:
-    """Lay the rows of two domains one upon the other, the source first.
+def as_array(values: Any) -> np.ndarray:
+    """Labels or weights as an array; `to_numpy` turns pandas' nullable types into NumPy's."""
+    return values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
 
-    Parameters
-    ----------
-    X_source : array-like of shape (n_source, ...)
-    X_target : array-like of shape (n_target, ...)
-        With the columns, or the shape of a row, that `X_source` has.
-    y_source : array-like of shape (n_source,) or None, default=None
-    y_target : array-like of shape (n_target,) or None, default=None
-        None fills in what no label is: NaN for floats, the empty text for strings, and for whole
-        numbers one less than the smallest of `y_source` (-1 where classes count from 0). Booleans,
-        which have no third value, become 0 and 1.
 
-    Returns
-    -------
-    X : ndarray, sparse matrix or DataFrame of shape (n_source + n_target, ...)
-        A DataFrame if both are of pandas, and sparse if either is.
-    y : ndarray of shape (n_source + n_target,) or None
-        None without `y_source`.
-    sample_domain : ndarray of shape (n_source + n_target,), int
-        1 for source and -1 for target rows.
+def row_count(X: Any) -> int:
+    """Number of rows of an array, a sparse matrix (which has no len), a DataFrame or a list."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
-    Raises
-    ------
-    ValueError
-        The two differ in the shape of their rows, or X and y in their number; or labels are text
-        in one domain and numbers in the other.
 
-    Examples
-    --------
-    >>> from sktransfer.adaptation import stack_domains
-    >>> X, y, sample_domain = stack_domains([[0.0], [1.0]], [[3.0]], ["no", "yes"])
-    >>> sample_domain
-    array([ 1,  1, -1])
-    >>> y.tolist()
-    ['no', 'yes', '']
+def checked_labels(y: ArrayLike, labelled: np.ndarray) -> np.ndarray:
+    """Y as an array of one type, (n_rows,); only labels of the labelled rows are checked.
+
+    Other rows get the first label, so that placeholders cannot change the type.
     """
-    X = _stacked(X_source, X_target)
-    sizes = [_count(X_source), _count(X_target)]
-    sample_domain = np.repeat([1, -1], sizes)
-    if y_source is None:
-        if y_target is not None:
-            raise ValueError("y_target needs y_source; labels of the target alone are no source")
-        return X, None, sample_domain
-    y_source = np.asarray(y_source)
-    check_consistent_length(X_source, y_source)
-    if y_target is None:
-        y_target = _no_labels(y_source, sizes[1])
-    else:
-        y_target = np.asarray(y_target)
-        check_consistent_length(X_target, y_target)
-        # NumPy would make text of the numbers, which then are other classes.
-        kinds = {y_source.dtype.kind, y_target.dtype.kind}
-        if "U" in kinds and kinds & set("biuf"):
-            raise ValueError(
-                "y_source and y_target must both be text or both be numbers, got "
-                f"{y_source.dtype} and {y_target.dtype}"
-            )
-    return X, np.concatenate([y_source, y_target]), sample_domain
+    labels = column_or_1d(as_array(y), warn=True)
+    if len(labels) != len(labelled):
+        raise ValueError(f"y has {len(labels)} rows and X has {len(labelled)}; they must be equal")
+    seen = labels[labelled]
+    check_no_missing(seen)
+    if seen.dtype.kind == "O":
+        values = np.array(seen.tolist())  # as the type that they have in common
+        # NumPy makes text of numbers beside text, which then would be other classes.
+        if values.dtype.kind == "U" and not all(isinstance(label, str) for label in seen):
+            kinds = sorted({type(label).__name__ for label in seen})
+            raise ValueError(f"y must hold labels of one type, got {' and '.join(kinds)}")
+        seen = values
+    known = np.empty(len(labels), dtype=seen.dtype)
+    known[labelled], known[~labelled] = seen, seen[0]
+    return known
 
 
-def _count(X: Any) -> int:
-    return X.shape[0] if hasattr(X, "shape") else len(X)
-
-
-def _stacked(X_source: Any, X_target: Any) -> Any:
-    if sparse.issparse(X_source) or sparse.issparse(X_target):
-        return sparse.vstack([X_source, X_target]).tocsr()
-    if hasattr(X_source, "iloc") and hasattr(X_target, "iloc"):
-        import pandas as pd
-
-        if list(X_source.columns) != list(X_target.columns):
-            raise ValueError(
-                "X_source and X_target must have the same columns in the same order, got "
-                f"{list(X_source.columns)} and {list(X_target.columns)}"
-            )
-        return pd.concat([X_source, X_target], ignore_index=True)
-    X_source, X_target = np.asarray(X_source), np.asarray(X_target)
-    if X_source.shape[1:] != X_target.shape[1:]:
-        raise ValueError(
-            f"rows of X_source have shape {X_source.shape[1:]}, those of X_target "
-            f"{X_target.shape[1:]}; they must be alike. For domains with other features see "
-            "sktransfer.adaptation.stack_heterogeneous; images of two sizes go into "
-            "PretrainedCNNFeatures as one list, list(X_source) + list(X_target)"
-        )
-    return np.concatenate([X_source, X_target])
-
-
-def _no_labels(y: np.ndarray, count: int) -> np.ndarray:
-    """Labels that no row of the source has."""
-    shape = (count, *y.shape[1:])
+def check_no_missing(y: np.ndarray) -> None:
+    """Refuse labels or numbers that are NaN, infinite or None."""
     if y.dtype.kind == "f":
-        return np.full(shape, np.nan, dtype=y.dtype)
-    if y.dtype.kind in "iub":
-        return np.full(shape, int(y.min()) - 1, dtype=np.int64)
-    return np.full(shape, "", dtype=y.dtype)
+        assert_all_finite(y, input_name="y")
+    if y.dtype.kind == "O" and any(label is None or label != label for label in y.ravel()):
+        raise ValueError("Input y contains NaN or None; drop these rows, or label them")
 
 
-def check_options(estimator: Any, options_of: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a parameter that is not among its options."""
+def checked_weights(sample_weight: Vector, n_rows: int) -> np.ndarray:
+    """One finite weight per row, (n_rows,) of float64; None and numbers stand for equal weights."""
+    if sample_weight is None:
+        return np.ones(n_rows)
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = np.full(n_rows, sample_weight)
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight per row"
+        )
+    return np.asarray(weights)
+
+
+def training_weights(sample_weight: Vector, n_rows: int) -> np.ndarray:
+    """Weights of the rows in a loss, (n_rows,) of float64: none negative, and not all of them 0."""
+    weights = checked_weights(sample_weight, n_rows)
+    if (weights < 0).any():  # the message that scikit-learn's common tests expect
+        raise ValueError(f"Negative values in data passed to sample_weight: {weights.min()}")
+    if not (weights > 0).any():
+        raise ValueError("sample_weight is zero for every row; give at least one row some weight")
+    return weights
+
+
+def check_option(name: str, value: Any, options: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of some strings."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} must be one of {options}, got {value!r}")
+
+
+def check_options(estimator: BaseEstimator, options_of: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse parameters of an estimator that are not among their options."""
     for name, options in options_of.items():
-        value = getattr(estimator, name)
-        if not isinstance(value, str) or value not in options:
-            raise ValueError(f"{name} must be one of {options}, got {value!r}")
+        check_option(name, getattr(estimator, name), options)
 
 
-def check_flag(estimator: Any, name: str) -> None:
-    """Refuse a parameter that is neither True nor False."""
+def check_flag(estimator: BaseEstimator, name: str) -> None:
+    """Refuse a parameter of an estimator that is neither True nor False."""
     value = getattr(estimator, name)
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def names_in(value: Any) -> list[str]:
+    """Names given as a list or tuple, or joined by "+"; none if it is anything else."""
+    names = value.split("+") if isinstance(value, str) else value
+    names = list(names) if isinstance(names, list | tuple) else []
+    return names if all(isinstance(name, str) for name in names) else []
+
+
+def pooling_names(pooling: Any) -> tuple[str, ...]:
+    """Names in ``pooling=``, of which "avg" is another for "mean"."""
+    return tuple("mean" if name == "avg" else name for name in names_in(pooling))
+
+
+def check_number(
+    name: str, value: Any, *, low: float = 0, high: float = np.inf, include_low: bool = True
+) -> None:
+    """Refuse what is not a number of [low, high), or of (low, high) without `include_low`."""
+    ends = "left" if include_low else "neither"
+    check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
+    if np.isnan(value):  # comparisons with NaN are False, so that check_scalar lets it pass
+        raise ValueError(f"{name} must be a number, got nan")
+
+
+def check_count(name: str, value: Any, *, low: int = 1, high: int | None = None) -> None:
+    """Refuse what is not a whole number of [low, high]."""
+    check_scalar(value, name, numbers.Integral, min_val=low, max_val=high)
+
+
+def check_gamma(gamma: Any) -> None:
+    """Refuse a `gamma` that is neither "median" nor a number above zero."""
+    if isinstance(gamma, str) and gamma == "median":
+        return
+    is_number = isinstance(gamma, numbers.Real) and not isinstance(gamma, bool)
+    if not is_number or not 0 < float(gamma) < np.inf:
+        raise ValueError(f"gamma must be 'median' or a number above 0, got {gamma!r}")

@@ -1,7 +1,7 @@
-"""Fitted estimators as a directory of JSON and tensors, in which nothing is code.
+"""Saving and loading of estimators as JSON and safetensors, without executable code.
 
-A pickle runs whatever its author wrote into it. Here a file can only name classes of this
-package that hold data; what they hold is numbers, text and arrays.
+Loading a pickle runs whatever code its author put into it. Files of this format can only name
+classes of this package that hold data, and fill them with numbers, text and arrays.
 """
 
 import dataclasses
@@ -30,52 +30,53 @@ from sktransfer import __version__
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.store import FeatureStore
 
-# To be raised when an older version would misread what is written.
 _FORMAT = 1
+"""Version of the format, to be raised when older versions would misread new files."""
 
 _STRUCTURE = "estimator.json"
 _TENSORS = "tensors.safetensors"
 
-_OF_SKLEARN: dict[str, type] = {
+_SKLEARN_CLASSES: dict[str, type] = {
     "sklearn.frozen:FrozenEstimator": FrozenEstimator,
     "sklearn.random_projection:GaussianRandomProjection": GaussianRandomProjection,
 }
-"""Classes from elsewhere that may be named."""
+"""Classes of other packages that a file may name."""
 
-# No part begins with two underscores: importing sktransfer.__main__ would run a command.
-_OURS = re.compile(
+# No part may begin with two underscores: importing sktransfer.__main__ would run a command.
+_CLASS_NAME = re.compile(
     r"(?P<module>sktransfer(\._?[a-z][a-z0-9_]*)+):(?P<name>_?[A-Za-z][A-Za-z0-9_]*)"
 )
 
 _NUMBER = re.compile(r"[<>|](b1|[iu][1248]|f[248])")
-_TEXT = re.compile(r"[<>]U\d+")
+_TEXT = re.compile(r"[<>]U\d{1,9}")
 
 
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Write an estimator of this package, fitted or not, as a directory without code.
 
-    ``estimator.json`` holds its structure, ``tensors.safetensors`` its arrays and weights. All
-    that a pickle keeps is kept; so a named backbone with its default weights is a reference.
+    ``estimator.json`` holds its structure, ``tensors.safetensors`` its arrays and weights. The
+    files hold what a pickle would; a named backbone with its default weights is a reference.
 
     Parameters
     ----------
     estimator : estimator
-        Of this package. Pipelines and scikit-learn's own estimators are for skops or pickle.
+        An estimator of this package. For pipelines and scikit-learn's own estimators use skops or
+        pickle.
     path : str or Path
-        Directory to be made. One that was saved before is replaced, and at no moment is there
-        half of it.
+        Directory to create. An estimator that was saved there before is replaced in one step, so
+        that it is never half written.
 
     Raises
     ------
     TypeError
-        Something in it cannot be written without code, such as a network of your own; the
-        message says where it is.
+        Something in it cannot be written without code, such as a custom network; the message says
+        where it is.
     FileExistsError
         `path` holds something else.
 
     See Also
     --------
-    load : The way back.
+    load : Read an estimator that was saved.
 
     Examples
     --------
@@ -94,7 +95,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     cls = type(estimator)
     if not isinstance(estimator, BaseEstimator) or _name_of(cls) is None:
         raise TypeError(
-            f"estimator must be one of sktransfer's own, got {_described(estimator)}; use pickle "
+            f"estimator must be one of sktransfer's own, got {_description(estimator)}; use pickle "
             "or joblib for others, and for pipelines"
         )
     encoder = _Encoder()
@@ -113,7 +114,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read an estimator that `save` wrote. No code in the files is run, whoever made them.
+    """Read an estimator that `save` wrote. No code in the files is run, whoever wrote them.
 
     Parameters
     ----------
@@ -123,26 +124,26 @@ def load(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     estimator
-        As it was saved. What was fitted on a GPU comes back on the CPU if there is none.
+        As it was saved. Networks that were fitted on a GPU are loaded to the CPU if there is none.
 
     Raises
     ------
     FileNotFoundError
-        There is no such directory.
+        `path` does not exist.
     ValueError
-        It was not written by `save` or by a newer version only, or it is damaged.
+        The directory was not written by `save`, or by a newer version, or is damaged.
     WeightsNotFoundError, WeightsMismatchError
-        The default weights of a named backbone are not to be had, or have changed.
+        The default weights of a named backbone are not available, or have changed.
 
     Warns
     -----
     InconsistentVersionWarning
-        It holds an estimator of scikit-learn's that another version of it fitted.
+        It holds an estimator of scikit-learn that another version of scikit-learn fitted.
 
     Notes
     -----
-    A file from a stranger still says what to load and where to write: a named backbone may be
-    fetched from its hub, and `transform` writes to the folder that `cache` names.
+    A file from an untrusted source still decides what is loaded and where is written: a named
+    backbone may be downloaded from its hub, and `transform` writes to the folder in `cache`.
 
     Examples
     --------
@@ -160,12 +161,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     files = [folder / name for name in (_STRUCTURE, _TENSORS)]
     if not all(file.is_file() for file in files):
         raise ValueError(
-            f"{folder} was not written by sktransfer.persistence.save: it is no directory of "
+            f"{folder} was not written by sktransfer.persistence.save: it is not a directory with "
             f"{_STRUCTURE} and {_TENSORS}"
         )
     try:
         return _read(*[file.read_bytes() for file in files])
-    except (OSError, ImportError, Warning, WeightsMismatchError):  # say all there is to say
+    except (OSError, ImportError, Warning, WeightsMismatchError):  # their messages are complete
         raise
     except Exception as error:  # a damaged or hostile file may raise anything
         reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
@@ -186,7 +187,7 @@ def _read(text: bytes, tensors: bytes) -> Any:
         raise ValueError(f"{_TENSORS} is damaged, or belongs to another {_STRUCTURE}")
     estimator = _Decoder(safetensors.numpy.load(tensors)).decode(structure["estimator"])
     if not isinstance(estimator, BaseEstimator):
-        raise ValueError(f"{_STRUCTURE} holds a {type(estimator).__name__} and no estimator")
+        raise ValueError(f"{_STRUCTURE} holds a {type(estimator).__name__}, not an estimator")
     return estimator
 
 
@@ -194,13 +195,13 @@ def _read(text: bytes, tensors: bytes) -> Any:
 
 
 class _Encoder:
-    """Values as JSON: plain ones as themselves, all else as an object that has a "type"."""
+    """Encodes values as JSON: JSON's own types as they are, all others as {"type": ...}."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, np.ndarray] = {}
-        # By the very type: an instance of a subclass would come back as something else.
-        self.ways: dict[type, Callable[[Any, str], Any]] = {
-            list: self._each,
+        # By exact type: an instance of a subclass would be loaded as one of its base class.
+        self.encoders: dict[type, Callable[[Any, str], Any]] = {
+            list: self._list,
             tuple: self._items,
             set: self._items,
             frozenset: self._items,
@@ -210,7 +211,7 @@ class _Encoder:
             type(Path()): lambda value, path: {"type": "path", "value": str(value)},
             bytes: self._bytes,
             np.ndarray: self._array,
-            np.memmap: self._array,  # what joblib's workers have
+            np.memmap: self._array,  # joblib passes large arrays to its workers as these
             np.random.RandomState: self._random_state,
         }
 
@@ -221,10 +222,10 @@ class _Encoder:
             return value
         if isinstance(value, np.generic):
             return {"type": "scalar", "array": self._array(np.asarray(value), path)}
-        way: Callable[[Any, str], Any] = self.ways.get(kind, self._object)
-        return way(value, path)
+        encoder: Callable[[Any, str], Any] = self.encoders.get(kind, self._object)
+        return encoder(value, path)
 
-    def _each(self, items: Iterable[Any], path: str) -> list[Any]:
+    def _list(self, items: Iterable[Any], path: str) -> list[Any]:
         return [self.encode(item, f"{path}[{i}]") for i, item in enumerate(items)]
 
     def _items(self, value: Any, path: str) -> dict[str, Any]:
@@ -232,10 +233,10 @@ class _Encoder:
             items = [value.start, value.stop, value.step]
         else:
             items = [*value] if isinstance(value, tuple) else sorted(value, key=repr)
-        return {"type": type(value).__name__, "items": self._each(items, path)}
+        return {"type": type(value).__name__, "items": self._list(items, path)}
 
     def _dict(self, value: dict[Any, Any], path: str) -> dict[str, Any]:
-        keys = self._each(value, f"{path}.keys()")
+        keys = self._list(value, f"{path}.keys()")
         values = [self.encode(item, f"{path}[{key!r}]") for key, item in value.items()]
         return {"type": "dict", "items": [[*pair] for pair in zip(keys, values, strict=True)]}
 
@@ -244,15 +245,15 @@ class _Encoder:
         return {"type": "bytes", "tensor": path}
 
     def _array(self, array: np.ndarray, path: str) -> dict[str, Any]:
-        how = {"type": "array", "dtype": array.dtype.str.replace("|O", "O")}
+        node = {"type": "array", "dtype": array.dtype.str.replace("|O", "O")}
         if array.dtype.kind in "OU":
-            items = self._each(array.ravel().tolist(), path)
-            return {**how, "shape": [*array.shape], "items": items}
-        if not _NUMBER.fullmatch(how["dtype"]):
-            raise _refusal(path, f"of dtype {array.dtype}, which the format has no place for")
+            items = self._list(array.ravel().tolist(), path)
+            return {**node, "shape": [*array.shape], "items": items}
+        if not _NUMBER.fullmatch(node["dtype"]):
+            raise _refusal(path, f"of dtype {array.dtype}, which the format does not support")
         self.tensors[path] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
         # Matrix products in another memory order can differ in their last bits.
-        return {**how, "tensor": path, "order": "F" if array.flags.fnc else "C"}
+        return {**node, "tensor": path, "order": "F" if array.flags.fnc else "C"}
 
     def _random_state(self, value: np.random.RandomState, path: str) -> dict[str, Any]:
         state: Any = value.get_state(legacy=False)
@@ -263,17 +264,17 @@ class _Encoder:
     def _object(self, value: Any, path: str) -> dict[str, Any]:
         name = _name_of(type(value))
         if name is None:
-            raise _refusal(path, f"{_described(value)}, which a file without code cannot hold")
+            raise _refusal(path, f"{_description(value)}, which a file without code cannot hold")
         state = {k: self.encode(v, f"{path}.{k}") for k, v in _state_of(value).items()}
         return {"type": "object", "class": name, "state": state}
 
 
 class _Decoder:
-    """The way back. What does not fit raises anything at all, which `load` translates."""
+    """Decodes the values of `_Encoder`; malformed ones raise any error, which `load` translates."""
 
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
         self.tensors = tensors
-        self.ways: dict[str, Callable[[dict[str, Any]], Any]] = {
+        self.decoders: dict[str, Callable[[dict[str, Any]], Any]] = {
             "tuple": lambda node: tuple(self._items(node)),
             "set": lambda node: set(self._items(node)),
             "frozenset": lambda node: frozenset(self._items(node)),
@@ -294,13 +295,13 @@ class _Decoder:
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
             return node
-        if node.get("type") not in self.ways:
+        if node.get("type") not in self.decoders:
             raise ValueError(f"{_STRUCTURE} holds an object of unknown type {node.get('type')!r}")
-        return self.ways[node["type"]](node)
+        return self.decoders[node["type"]](node)
 
     def _items(self, node: dict[str, Any]) -> list[Any]:
         if not isinstance(node["items"], list):
-            raise ValueError(f"the items of a {node['type']} are no list in {_STRUCTURE}")
+            raise ValueError(f"the items of a {node['type']} are not a list in {_STRUCTURE}")
         return [self.decode(item) for item in node["items"]]
 
     def _tensor(self, node: dict[str, Any]) -> np.ndarray:
@@ -310,7 +311,7 @@ class _Decoder:
 
     def _array(self, node: dict[str, Any]) -> np.ndarray:
         if _NUMBER.fullmatch(node["dtype"]):
-            # A copy, as what is read from a file cannot be written to.
+            # A copy, as arrays that safetensors reads are not writeable.
             return self._tensor(node).astype(node["dtype"], order=node["order"])
         items = self._items(node)
         if _TEXT.fullmatch(node["dtype"]) and all(isinstance(item, str) for item in items):
@@ -324,9 +325,9 @@ class _Decoder:
 
     def _random_state(self, node: dict[str, Any]) -> np.random.RandomState:
         state = self.decode(node["state"])
-        # numpy does not look, and reads memory that is not its own.
+        # NumPy does not check the position, and would read memory out of bounds.
         if state["state"]["pos"] not in range(625) or state["state"]["key"].shape != (624,):
-            raise ValueError(f"{_STRUCTURE} holds an impossible state of a RandomState")
+            raise ValueError(f"{_STRUCTURE} holds an invalid state of a RandomState")
         generator = np.random.RandomState(0)
         generator.set_state(state)
         return generator
@@ -336,7 +337,7 @@ class _Decoder:
         return _restored(cls, {name: self.decode(item) for name, item in node["state"].items()})
 
 
-def _described(value: Any) -> str:
+def _description(value: Any) -> str:
     if inspect.isroutine(value):
         return "a function"
     cls = value if isinstance(value, type) else type(value)
@@ -352,8 +353,8 @@ def _refusal(path: str, what: str) -> TypeError:
 
 
 def _name_of(cls: type) -> str | None:
-    """What `_class_named` knows a class by, or None."""
-    for name, known in _OF_SKLEARN.items():
+    """The name by which `_class_named` finds a class, or None if a file may not name it."""
+    for name, known in _SKLEARN_CLASSES.items():
         if cls is known:
             return name
     name = f"{cls.__module__}:{cls.__qualname__}"
@@ -364,20 +365,21 @@ def _name_of(cls: type) -> str | None:
 
 
 def _class_named(name: str) -> Any:
-    """A class that holds data; nothing else can be reached by a name."""
-    if name in _OF_SKLEARN:
-        return _OF_SKLEARN[name]
-    match = _OURS.fullmatch(name)
+    """A class that holds data. This is the gate that keeps files from reaching anything else."""
+    if name in _SKLEARN_CLASSES:
+        return _SKLEARN_CLASSES[name]
+    match = _CLASS_NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} names no class of sktransfer")
     try:
         module = importlib.import_module(match["module"])
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("sktransfer"):
-            raise  # a package that is to be installed
+            raise  # of an optional dependency, which the message names
         raise ValueError(f"this version of sktransfer has no {match['module']}") from error
     cls = vars(module).get(match["name"])
-    # A module also holds what it imports; that is found where it is defined, or not at all.
+    # A module also holds what it imports, such as os or torch: accept a class only where it is
+    # defined.
     if not isinstance(cls, type) or cls.__module__ != match["module"] or not _holds_data(cls):
         raise ValueError(f"{name!r} names no class that holds data in this version of sktransfer")
     return cls
@@ -405,13 +407,13 @@ def _state_of(value: Any) -> dict[str, Any]:
 
 
 def _restored(cls: Any, state: dict[str, Any]) -> Any:
-    """An object as it was; its `__init__`, which may do more than that, is not called."""
+    """An object with a state; its `__init__`, which may have side effects, is not called."""
     is_estimator = issubclass(cls, BaseEstimator)
     expected = cls._get_param_names() if is_estimator else _field_names(cls)
     missing = sorted({*expected} - state.keys())
     unknown = [] if is_estimator else sorted(state.keys() - {*expected})
     if missing or unknown:
-        raise ValueError(f"a {cls.__name__} lacks {missing} or has {unknown} besides its own")
+        raise ValueError(f"a {cls.__name__} lacks the fields {missing} or has unknown {unknown}")
     if cls is FeatureStore:
         return FeatureStore(**state)
     if _is_named_tuple(cls):
@@ -421,7 +423,7 @@ def _restored(cls: Any, state: dict[str, Any]) -> Any:
         restored.__setstate__(state)
     else:
         for name in expected:
-            object.__setattr__(restored, name, state[name])  # it may be frozen
+            object.__setattr__(restored, name, state[name])  # works for frozen dataclasses, too
     return restored
 
 
@@ -429,7 +431,7 @@ def _restored(cls: Any, state: dict[str, Any]) -> Any:
 
 
 def _real(path: str | os.PathLike[str]) -> Path:
-    """Where a link leads, so that it is not the link that is replaced."""
+    """A path with links resolved, so that `save` replaces the directory and not the link."""
     return Path(os.path.realpath(Path(path).expanduser()))
 
 
@@ -441,24 +443,23 @@ def _check_replaceable(path: Path) -> None:
         )
     if others := sorted(held - {_STRUCTURE, _TENSORS}):
         raise FileExistsError(
-            f"{path} would be replaced, and holds {', '.join(others)} besides the estimator; give "
-            "another path"
+            f"{path} would be replaced, but also holds {', '.join(others)}; give another path"
         )
 
 
 def _write(path: Path, files: dict[str, bytes]) -> None:
-    """Make a directory of files, or replace one, in a single step."""
+    """Create a directory of files, or replace one, by a rename."""
     if path.exists():
         _check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unique = uuid.uuid4().hex
     fresh, old = (path.with_name(f".{path.name}.{unique}.{age}") for age in ("new", "old"))
-    fresh.mkdir()  # and not by tempfile, whose directories are for their owner alone
+    fresh.mkdir()  # not by tempfile, whose directories only their owner may read
     try:
         for name, data in files.items():
             (fresh / name).write_bytes(data)
         if path.exists():
-            path.rename(old)  # a directory cannot be renamed onto another
+            path.rename(old)  # a directory cannot be renamed onto one that is not empty
         fresh.rename(path)
     except BaseException:
         if old.exists() and not path.exists():

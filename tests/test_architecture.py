@@ -19,11 +19,22 @@ import sktransfer.metrics
 import sktransfer.model_selection
 
 ROOT = Path(sktransfer.__file__).parent
+TESTS = Path(__file__).parent
+
+# Tests of the repository as a whole, and of what several modules of a room have in common.
+SPANNING = [
+    "test_architecture.py",
+    "test_docs.py",
+    "adaptation/test_contract.py",
+    "adaptation/test_feature_maps_sklearn.py",
+]
 
 # Each room may import from itself and from the rooms before it.
 ORDER = [
     "exceptions",
     "_validation",
+    "_composites",
+    "_files",
     "metrics",
     "adaptation",
     "store",
@@ -60,20 +71,18 @@ def test_transfer_between_domains_needs_no_torch():
     assert printed.stdout == "False\n"
 
 
-def imported_rooms(path):
-    """Rooms of the package that a file imports at any depth of its code."""
+def imported_names(path):
+    """Modules and names of the package that a file imports, at any depth of its code."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            if node.module == "sktransfer":
-                names = [f"sktransfer.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         for name in names:
             parts = name.split(".")
             if parts[0] == "sktransfer" and len(parts) > 1 and parts[1] in ORDER:
-                yield parts[1]
+                yield parts[1:]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
@@ -82,7 +91,18 @@ def test_imports_point_one_way(path):
     if room in ("__init__", "__main__"):
         return
     allowed = ORDER[: ORDER.index(room) + 1]
-    assert set(imported_rooms(path)) <= set(allowed)
+    assert {imported for imported, *_ in imported_names(path)} <= set(allowed)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_room_imports_the_private_names_of_another(path):
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    private = [
+        f"{imported}.{'.'.join(names)}"
+        for imported, *names in imported_names(path)
+        if imported != room and any(name.startswith("_") for name in names)
+    ]
+    assert private == []
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
@@ -94,6 +114,22 @@ def test_weights_only_is_never_switched_off(path):
         "weights_only=True" in call
         for call in re.findall(r"(?<!safetensors\.)torch\.load\([^)]*\)", source)
     )
+
+
+def test_every_folder_of_modules_has_a_folder_of_tests():
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.rglob("*.py")}
+    assert [str(each) for each in folders if not [*(TESTS / each).glob("test_*.py")]] == []
+
+
+def test_every_file_of_tests_is_named_after_a_module_in_the_folder_of_the_same_name():
+    strays = []
+    for path in TESTS.rglob("test_*.py"):
+        place = path.relative_to(TESTS)
+        modules = [each.stem.removeprefix("_") for each in (ROOT / place.parent).glob("*.py")]
+        name = path.stem.removeprefix("test_")
+        if not any(name == module or name.startswith(f"{module}_") for module in modules):
+            strays.append(place.as_posix())
+    assert sorted(strays) == sorted(SPANNING)
 
 
 PUBLIC = {name: getattr(sktransfer, name) for name in sktransfer.__all__}

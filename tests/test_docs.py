@@ -25,7 +25,7 @@ PAGES = sorted(
 )
 GUIDES = [page for page in PAGES if "gallery" not in page.parts]
 MARKDOWN = [page for page in PAGES if page.suffix == ".md"]
-READ = [*MARKDOWN, ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "CHANGELOG.md"]
+READ = [*MARKDOWN, *ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md"]
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -124,6 +124,13 @@ def test_pages_name_no_place_on_the_machine_they_were_written_on(page):
     assert not re.search(r"/(work|home|root)/\w|site-packages", page.read_text())
 
 
+def test_the_citation_is_of_the_release_that_the_changelog_names_last():
+    release = re.search(r"^## (\d\S*) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == release[1]
+    assert re.search(r'^date-released: "(.+)"$', citation, re.MULTILINE)[1] == release[2]
+
+
 def test_figures_of_the_performance_page_are_made_from_the_results(figures):
     shown = 0
     for page in MARKDOWN:
@@ -141,6 +148,23 @@ def test_figures_of_the_performance_page_are_made_from_the_results(figures):
                     assert figures.written(value, form, factor)
                     shown += 1
     assert shown > 100
+
+
+def test_figures_in_sentences_are_made_from_the_results(figures):
+    texts = [
+        text for page in MARKDOWN for text in re.findall(r"{result}`([^`]+)`", page.read_text())
+    ]
+    assert len(texts) > 20
+    for text in texts:
+        assert re.search(r"\d", figures.figure_of(ROOT / "benchmarks" / "results", text)), text
+
+
+TYPED = re.compile(r"(?<![\w`.])\.\d\d+(?![\w`])")
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=name)
+def test_no_page_has_accuracies_that_no_result_holds(page):
+    assert TYPED.findall(FENCE.sub("", page.read_text())) == []
 
 
 def test_a_table_shows_the_median_of_rounds_and_refuses_a_path_without_rows(figures):

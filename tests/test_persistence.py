@@ -40,7 +40,7 @@ IMAGES = {
     "random": PretrainedCNNFeatures(
         weights="random", image_size=32, random_state=0, layer="blocks.3", pooling="max"
     ),
-    "rows": PretrainedCNNFeatures(image_size=32, image_shape=(8, 8), layer=2),
+    "rows": PretrainedCNNFeatures(image_size=32, image_shape=(8, 8), layer=2, engine="torch"),
 }
 SEQUENCES = {
     "default": (RNNSequenceFeatures(), SERIES),
@@ -281,7 +281,7 @@ def test_nothing_is_pickled(digits, tmp_path, monkeypatch):
         "sktransfer.features.image:BaseEstimator",
         "sktransfer.features.image:__dict__",
         "sktransfer.features.sequence:Shape",
-        "sktransfer.backbones.recurrent:RecurrentNetwork",
+        "sktransfer.sequences.recurrent:RecurrentNetwork",
         "sktransfer.nowhere:Thing",
         "sktransfer..features:Thing",
         "sktransferred.image:Thing",
@@ -307,7 +307,10 @@ OURS = "sktransfer.images.runner:FailedImage"
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"type": "object", "class": OURS, "state": {"index": 1}}, r"FailedImage lacks \['mess"),
+        (
+            {"type": "object", "class": OURS, "state": {"index": 1}},
+            r"FailedImage lacks the fields \['mess",
+        ),
         ({"type": "object", "class": OURS, "state": [1]}, "AttributeError"),
         (
             {
@@ -315,21 +318,21 @@ OURS = "sktransfer.images.runner:FailedImage"
                 "class": "sktransfer.store.feature_store:FeatureStore",
                 "state": {"path": "x", "memory_bytes": 1, "_folder": 2},
             },
-            r"besides its own",
+            r"has unknown \['_folder'\]",
         ),
         (
             {"type": "object", "class": "sklearn.frozen:FrozenEstimator", "state": {}},
-            r"lacks \['estimator'\]",
+            r"lacks the fields \['estimator'\]",
         ),
         (
-            {"type": "object", "class": "sktransfer.backbones.recurrent:Shape", "state": {}},
+            {"type": "object", "class": "sktransfer.sequences.recurrent:Shape", "state": {}},
             "Shape lacks",
         ),
         ({"type": "eval", "items": ["1"]}, "unknown type 'eval'"),
         ({"type": ["tuple"]}, "TypeError"),
         ({"no": "type"}, "unknown type None"),
         ({"type": "tuple"}, "KeyError"),
-        ({"type": "tuple", "items": "text"}, "no list"),
+        ({"type": "tuple", "items": "text"}, "not a list"),
         ({"type": "set", "items": [[]]}, "unhashable"),
         ({"type": "dict", "items": [[1]]}, "length 1"),
         ({"type": "slice", "items": []}, "slice"),
@@ -342,7 +345,7 @@ OURS = "sktransfer.images.runner:FailedImage"
         ({"type": "array", "dtype": "|V8", "items": [], "shape": [0]}, r"unknown dtype '\|V8'"),
         ({"type": "array", "dtype": "<U3", "items": [1], "shape": [1]}, "unknown dtype"),
         ({"type": "array", "dtype": "O", "items": [1], "shape": [10**12]}, "reshape"),
-        ({"type": "array", "dtype": f"<U{10**12}", "items": [""], "shape": [1]}, "not understood"),
+        ({"type": "array", "dtype": f"<U{10**12}", "items": [""], "shape": [1]}, "unknown dtype"),
     ],
     ids=str,
 )
@@ -362,24 +365,21 @@ def test_a_random_state_cannot_read_beyond_its_numbers(position, tmp_path):
         inner["state"]["items"][1][1] = position
 
     edit(tmp_path / "saved", change)
-    with pytest.raises(ValueError, match="impossible state of a RandomState"):
+    with pytest.raises(ValueError, match="invalid state of a RandomState"):
         load(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("network", [None, 3, "text", [1, 2], {"type": "tuple", "items": [1, 2]}])
 def test_a_fitted_estimator_with_something_else_for_its_network_is_not_a_surprise(network, saved):
     edit(saved, attribute("_network", network))
-    if network is None:  # nothing to rebuild: as far as can be seen, it was saved like this
-        assert not hasattr(load(saved), "module_")
-    else:
-        with pytest.raises(ValueError, match="cannot be loaded"):
-            load(saved)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load(saved)
 
 
 @pytest.mark.parametrize("estimator", [None, [], 3, {"type": "tuple", "items": []}])
 def test_what_is_saved_must_be_an_estimator(estimator, saved):
     edit(saved, lambda structure: structure.update(estimator=estimator))
-    with pytest.raises(ValueError, match="holds a .* and no estimator"):
+    with pytest.raises(ValueError, match="holds a .*, not an estimator"):
         load(saved)
 
 
@@ -406,7 +406,7 @@ def test_a_missing_tensor_is_reported_by_its_name(saved):
     file.write_bytes(safetensors.numpy.save(tensors))
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     edit(saved, lambda structure: structure.update(tensors_sha256=sha256))
-    with pytest.raises(ValueError, match=r"tensors.safetensors lacks .*_network\[1\]"):
+    with pytest.raises(ValueError, match=r"tensors.safetensors lacks .*_network\[2\]"):
         load(saved)
 
 
@@ -440,9 +440,9 @@ def test_another_version_of_scikit_learn_is_warned_of_where_it_matters(saved, tm
     save(small(output_dim=3).fit(SERIES), projected)
     edit(
         projected,
-        lambda structure: structure["estimator"]["state"]["_projection"]["state"].update(
-            _sklearn_version="0.1"
-        ),
+        lambda structure: structure["estimator"]["state"]["fitted_"]["state"]["projection"][
+            "state"
+        ].update(_sklearn_version="0.1"),
     )
     with pytest.warns(InconsistentVersionWarning, match="from version 0.1"):
         load(projected)
@@ -450,7 +450,7 @@ def test_another_version_of_scikit_learn_is_warned_of_where_it_matters(saved, tm
 
 def test_other_default_weights_are_refused(digits, tmp_path):
     features = PretrainedCNNFeatures(image_size=32).fit(digits[0][:2])
-    features.weights_sha256_ = "0" * 64
+    features.fitted_ = features.fitted_.replace(weights_sha256="0" * 64)
     with pytest.raises(WeightsMismatchError, match="expected 0000"):
         round_trip(features, tmp_path)
 
@@ -480,7 +480,10 @@ class Mine(RNNSequenceFeatures):
             r"PretrainedCNNFeatures\.backbone is a function, which a file without code cannot "
             "hold; use pickle or joblib, or give the backbone by name",
         ),
-        (PretrainedCNNFeatures(SmallCNN), r"\.backbone is the class tests\.networks\.SmallCNN, "),
+        (
+            PretrainedCNNFeatures(SmallCNN),
+            r"\.backbone is the class tests\.helpers\.networks\.SmallCNN, ",
+        ),
         (RNNSequenceFeatures(nn.GRU(2, 3)), r"\.backbone is a torch\S*\.GRU, "),
         (
             Pretraining([{"a": (1, print)}]),
@@ -557,7 +560,7 @@ def test_what_was_not_saved_is_not_replaced(kind, tmp_path):
 
 def test_other_files_beside_an_estimator_are_not_deleted(saved):
     (saved / "thesis.tex").write_text("precious")
-    with pytest.raises(FileExistsError, match="holds thesis.tex besides the estimator"):
+    with pytest.raises(FileExistsError, match="but also holds thesis.tex"):
         save(small(), saved)
     assert (saved / "thesis.tex").exists()
     assert load(saved).hidden_size == 4

@@ -1,8 +1,8 @@
-"""Make the sequence weights that come with the package, from scratch.
+"""Train the sequence weights that come with the package, from scratch.
 
     python tools/pretrain_sequences.py --backbone lstm --out lstm.safetensors
 
-No real series is seen. The network starts from its random initialisation and learns, over
+No real series are used. The network starts from its random initialisation and learns, over
 thousands of small classification tasks on synthetic series, to pool into features from which a
 ridge classifier, fitted in closed form on two variants of each concept, recognises the two
 others; the loss is differentiated through the ridge solution [1]. The pooled features are those
@@ -54,7 +54,7 @@ class RidgeLoss(nn.Module):
 
 
 def features_of(states: Tensor) -> Tensor:
-    """The estimator's poolings, written out so that they stay what these weights were made with.
+    """The estimator's poolings, copied here so that the training can be repeated.
 
     Shares above thresholds are smooth, and the thresholds plain quantiles of some rows.
     """
@@ -88,7 +88,7 @@ def draw_batch(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
 
 
 def pretrain(shape: Shape, n_batches: int, seed: int, learning_rate: float) -> RecurrentNetwork:
-    """Train a network on so many batches."""
+    """Train a network on a number of batches."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network, objective = RecurrentNetwork.initialised(shape, seed), RidgeLoss()

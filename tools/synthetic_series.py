@@ -1,9 +1,9 @@
-"""Synthetic time series by concept: what the shipped sequence weights are trained on.
+"""Synthetic time series by concept, on which the included sequence weights are trained.
 
 A concept is a sum of one to three components - a sine, a square, an autoregressive process, a
 warped curve and so on - with its parameters. Its variants are drawn with small changes of the
-parameters, other phases and places, and other noise. Sibling concepts share all components but
-one, which differs a little, so that telling them apart takes more than a glance.
+parameters, other phases and positions, and other noise. Sibling concepts share all components but
+one, which differs a little, so that telling them apart is hard.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _OCTAVES = np.arange(1, 9)
 
 
 class Component:
-    """What a component is drawn from, for all rows of one kind.
+    """The parameters that a component is drawn from, for all rows of one kind.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Component:
         return np.sin(2 * np.pi * (turns + self.phase))
 
     def autoregression(self) -> np.ndarray:
-        """Of second order, with poles of this radius and angle."""
+        """An autoregressive process of second order, with poles of this radius and angle."""
         radius, angle = 0.5 + 0.49 * self.u[:, 0], np.pi * self.u[:, 2]
         first, second = 2 * radius * np.cos(angle), -(radius**2)
         noise = self.rng.standard_normal((self.n_steps + _BURN_IN, len(self.u)))
@@ -111,7 +111,7 @@ class Component:
         return np.where(inside, 2 * self._curve(np.clip(within, 0, 1)), 0)
 
     def spikes(self) -> np.ndarray:
-        """At random times, fading away."""
+        """Spikes at random times that decay."""
         shape = (len(self.u), self.n_steps)
         hit = self.rng.uniform(size=shape) < (1 + 10 * self.column(0)) / self.n_steps
         sign = np.sign(self.rng.uniform(size=shape) - 0.5 * self.column(3))

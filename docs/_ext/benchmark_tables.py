@@ -12,6 +12,8 @@ Each line is a column: its heading, the path of its values in the file, how they
 perhaps a factor. The star stands for the rows; those of a list are named by ``row-names``, one of
 their own figures. Of a list of rounds the median is shown. A path that leads nowhere is an error,
 so that a page does not outlive the figures it is about.
+
+A sentence takes single figures, such as {result}`import_time > median_seconds > sktransfer ; .2f`.
 """
 
 import json
@@ -21,10 +23,19 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from figures import MAIN, NOTHING, columns_of, machine_of, noise_of, rows_of, written
+from figures import (
+    MAIN,
+    NOTHING,
+    columns_of,
+    figure_of,
+    machine_of,
+    noise_of,
+    rows_of,
+    written,
+)
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -101,6 +112,20 @@ class Benchmark(SphinxDirective):
         return nodes.paragraph("", "", link, text, classes=["benchmark-source"])
 
 
+class Result(SphinxRole):
+    """A figure of a file of results, within a sentence."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        file = self.text.partition(">")[0].strip()
+        self.env.note_dependency(str(RESULTS / f"{file}.json"))
+        try:
+            return [nodes.Text(figure_of(RESULTS, self.text))], []
+        except (OSError, KeyError, ValueError, IndexError, TypeError) as problem:
+            text = f"{self.text}: {type(problem).__name__}: {problem}"
+            message = self.inliner.reporter.error(text, line=self.lineno)
+            return [], [message]
+
+
 class Machines(SphinxDirective):
     """All files of results, and what each was made on."""
 
@@ -121,4 +146,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("benchmark", Benchmark)
     app.add_directive("benchmark-machines", Machines)
+    app.add_role("result", Result())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,9 @@
 """Figures out of files of results, as text: paths, formats, and on what they were measured."""
 
+import json
 import statistics
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 MAIN = ("torch", "scikit-learn", "openvino", "transformers", "dask", "embetter")
@@ -60,6 +62,14 @@ def columns_of(lines: list[str]) -> Iterator[tuple[str, str, str, float]]:
         if len(parts) not in (3, 4):
             raise ValueError(f"{line!r} must read: heading | path | format [| factor]")
         yield parts[0], parts[1], parts[2], float(parts[3]) if len(parts) == 4 else 1.0
+
+
+def figure_of(results: Path, text: str) -> str:
+    """One figure, from ``file > path ; format ; factor``; the factor may be left out."""
+    path, form, *factor = [part.strip() for part in text.split(";")]
+    name, *keys = [key.strip() for key in path.split(">")]
+    content = json.loads((results / f"{name}.json").read_text())
+    return written(find(content, keys), form, *map(float, factor))
 
 
 def machine_of(result: Mapping[str, Any], packages: Collection[str] | None = None) -> str:

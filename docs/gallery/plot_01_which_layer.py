@@ -2,14 +2,15 @@
 Which layer of a network transfers?
 ===================================
 
-A network that was trained on photographs of a thousand things is asked about handwritten digits.
-Its last layer, the one that most feature extractors return, knows dogs from cats. An earlier one
-knows strokes. Here we look at every layer, and at what few labels make of the difference.
+A network that was trained on photographs of a thousand things is applied to handwritten digits.
+Its last layer, which most feature extractors return, separates dogs from cats. An earlier layer
+responds to strokes. This example compares all layers, for several numbers of labels.
 """
 
 # %%
-# scikit-learn's digits have 8 x 8 pixels. We draw 300 of them, and let a linear model judge each
-# stage of EfficientNet-Lite0, whose weights come with pip. All layers are read in a single pass.
+# scikit-learn's digits have 8 x 8 pixels. We draw 300 of them, and score each stage of
+# EfficientNet-Lite0, whose weights come with pip, by a linear model. All layers are read in a
+# single pass.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,12 +40,12 @@ print(display)
 print(f"raw pixels   {raw:.4f}")
 
 # %%
-# Accuracy climbs to ``blocks.3``, in the middle, and then falls, far below the raw pixels in the
-# end. Deep layers have forgotten what a stroke is. ``layer="auto"`` picks its layer by LogME,
-# which needs no training.
+# Accuracy rises up to ``blocks.3``, in the middle, and then falls far below that of raw pixels:
+# deep layers no longer represent strokes. ``layer="auto"`` picks its layer by LogME, which needs
+# no training.
 #
-# The fewer labels, the more a good layer is worth. We draw labelled sets of four sizes, five
-# times each, and test on all other digits.
+# The fewer labels there are, the more a good layer helps. We draw labelled sets of four sizes,
+# five times each, and test on all other digits.
 
 layers = ("blocks.3", "penultimate")
 extractor = PretrainedCNNFeatures(image_size=32, layer=layers)
@@ -79,5 +80,5 @@ ax.legend()
 ax.grid(alpha=0.3)
 
 # %%
-# The same network is better than pixels or much worse: the layer decides. Search over it, or let
-# ``layer="auto"`` choose.
+# The same network is better than pixels or much worse, depending on the layer. Search over it, or
+# let ``layer="auto"`` choose.

@@ -2,12 +2,13 @@
 What a network sees in a photograph
 ===================================
 
-Two photographs come with scikit-learn: a palace and a flower. We look at the maps of an early and
-of a middle layer, and ask where a classifier on top of the network finds its reasons.
+Two photographs come with scikit-learn: a palace and a flower. This example shows the maps of an
+early and of a middle layer, and the image regions on which a classifier after the network relies.
 """
 
 # %%
-# An early layer reacts to edges and colours. Each map below is one channel, the liveliest first.
+# An early layer responds to edges and colours. Each map below is one channel; those that vary
+# most come first.
 
 import numpy as np
 from sklearn.datasets import load_sample_images
@@ -23,15 +24,15 @@ display = FeatureMapDisplay.from_estimator(extractor, palace, layer="blocks.0", 
 display.figure_.suptitle("an early layer, blocks.0")
 
 # %%
-# A middle layer has smaller maps that react to parts of things:
+# A middle layer has smaller maps that respond to parts of objects:
 
 display = FeatureMapDisplay.from_estimator(extractor, palace, layer="blocks.3", n_channels=12)
 display.figure_.suptitle("a middle layer, blocks.3")
 
 # %%
-# Now a task of our own: tell small windows of the palace from windows of the flower. Any
-# classifier of scikit-learn may stand behind the network; this one learns from 60 windows of 100 x
-# 100 pixels.
+# Now we train a classifier of our own, which separates small windows of the palace from windows
+# of the flower. Any classifier of scikit-learn may follow the network; this one learns from 60
+# windows of 100 x 100 pixels.
 
 rng = np.random.default_rng(0)
 
@@ -52,9 +53,9 @@ unseen = windows(palace, 50) + windows(flower, 50)
 print("right on 100 other windows:", pipeline.score(unseen, np.repeat(["palace", "flower"], 50)))
 
 # %%
-# It has never seen both at once. We give it a picture of both, at the same scale as the windows:
-# the network takes images of any size, and the trained classifier goes behind it as it is. Grad-
-# CAM shows which part of the picture speaks for either answer.
+# The classifier has never seen both at once. We give it a picture of both, at the same scale as
+# the windows: the network takes images of any size, and the trained classifier is used as it is.
+# Grad-CAM shows which part of the picture raises the score of either class.
 
 half = palace.shape[1] // 2
 collage = np.concatenate([palace[:416, 60 : 60 + half], flower[:416, 150 : 150 + half]], axis=1)
@@ -63,6 +64,6 @@ explained = make_pipeline(whole.fit([collage]), pipeline[-1])
 GradCAMDisplay.from_estimator(explained, [collage, collage], target=["palace", "flower"])
 
 # %%
-# The palace is recognised by its roofs and walls, the flower by its petals. The dark ground, which
-# was in many windows of the flower, speaks little for it. A heatmap is relative to its own
-# maximum, and shows where the reasons are, not how good they are.
+# The palace is recognised by its roofs and walls, the flower by its petals. The dark background,
+# which was in many windows of the flower, contributes little. A heatmap is relative to its own
+# maximum: it shows which regions matter, not how reliable the decision is.

@@ -2,13 +2,13 @@
 PCA, LDA and ICA after deep features
 ====================================
 
-What comes out of a network is a table like any other, so that everything in scikit-learn may
-follow. Here three classical projections look at the same 80 features of handwritten digits.
+The output of a network is a table like any other, so that everything in scikit-learn may follow.
+This example applies three classical projections to the same 80 features of handwritten digits.
 """
 
 # %%
-# We fit each projection to 400 digits, and draw the 1,397 others, so that what is seen is not
-# merely learned by heart. LDA knows the labels of the 400; PCA and ICA do not.
+# We fit each projection to 400 digits and draw the 1,397 others, so that the plots do not show
+# overfitting. LDA uses the labels of the 400; PCA and ICA do not.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,9 +54,9 @@ for ax, kind in zip(axes, ("PCA", "LDA", "ICA"), strict=True):
     ax.set_yticks([])
 
 # %%
-# A plane cannot hold ten classes, and neighbours on it are wrong nearly half the time. The planes
-# of PCA and ICA are one: ICA turns it and gives both axes the same variance. How many components
-# do neighbours need?
+# Ten classes overlap on a plane, and nearest neighbours are wrong nearly half the time. PCA and
+# ICA find the same plane: ICA rotates it and gives both axes the same variance. How many
+# components do nearest neighbours need?
 
 components = [2, 4, 6, 9, 15, 30]
 fig, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
@@ -80,7 +80,7 @@ ax.legend()
 ax.grid(alpha=0.3)
 
 # %%
-# With nine components, one less than there are classes, LDA is as good as all 80 features, and
-# stops there: it is the projection to take when there are labels. PCA needs thirty for the same.
-# ICA gives components of little variance the same weight as the others, which harms neighbours
-# here.
+# With nine components, one less than there are classes, LDA is as good as all 80 features. It can
+# have no more, and is the projection to use if there are labels. PCA needs thirty for the same
+# accuracy. ICA gives components of little variance the same weight as the others, which harms
+# nearest neighbours here.

@@ -2,8 +2,8 @@
 Which network, which layer? Ask before you train
 ================================================
 
-Three networks of eight layers each are twenty-four candidates. LogME judges features by how well
-they suit the labels, without training anything. Is it right?
+Three networks of eight layers each are twenty-four candidates. LogME scores features by how well
+they suit the labels, without training anything. Is its ranking right?
 """
 
 # %%
@@ -47,8 +47,8 @@ ranking = rank_backbones(candidates, train, y_train, cache=folder.name)
 print(ranking)
 
 # %%
-# Every image went through each network once: the column ``passes``. Now the truth, which costs a
-# training each: a logistic regression on the 300, tested on 500 others.
+# Every image passed through each network once, as the column ``passes`` shows. Now we train a
+# logistic regression on the 300 for each candidate, and test it on 500 others.
 
 accuracy = {}
 for name, transformer in candidates.items():
@@ -80,7 +80,7 @@ ax.legend(title="dotted: from layer to layer")
 ax.grid(alpha=0.3)
 
 # %%
-# It is not quite right, and good enough to spare most trainings: the first choice is close to the
-# best, and the shallow and last layers that are worst are told from the good ones in the middle.
-# Among the best few the order is a matter of luck, so train those. Scores compare candidates on
-# the same rows, and mean nothing beyond.
+# The ranking is not quite right, but good enough to save most trainings. The first choice is
+# close to the best, and the worst layers, the shallow and the last ones, are far from the good
+# ones in the middle. Among the best few the order is random, so train those. Scores compare
+# candidates on the same rows only.

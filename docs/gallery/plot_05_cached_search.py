@@ -2,8 +2,8 @@
 A grid search that costs one pass per image
 ===========================================
 
-Scikit-learn's ``GridSearchCV`` fits a pipeline once per candidate and fold. With a network in it
-that means: the same image, through the same network, again and again. We count.
+scikit-learn's ``GridSearchCV`` fits a pipeline once per candidate and fold. If the pipeline holds
+a network, the same image passes through it again and again. This example counts the passes.
 """
 
 # %%
@@ -25,7 +25,7 @@ digits = load_digits()
 images, labels = digits.images[:200] / 16, digits.target[:200]
 grid = {
     "features__layer": ["blocks.2", "blocks.3", "blocks.4"],
-    "features__pooling": ["avg", "max"],
+    "features__pooling": ["mean", "max"],
     "head__alpha": [1, 100, 10_000],
 }
 
@@ -68,7 +68,7 @@ print(f"the store holds {vectors} vectors of {len(images)} images")
 print(search.best_params_, round(search.best_score_, 3))
 
 # %%
-# The same numbers as a picture:
+# The same numbers as a plot:
 
 fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
 bars = ax.barh(list(passes), list(passes.values()), color=["0.6", "0.6", "tab:blue", "tab:blue"])
@@ -79,8 +79,8 @@ ax.set_xlim(0, 1.1 * max(passes.values()))
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# ``Pipeline(memory=...)`` keeps what a step gave for its training fold, so that candidates with
-# another head find it again; the rows of the test fold go through the network every time. The
-# store keeps vectors of single images, whatever fold they are in. It knows them by content: the
-# second search, in another process if you like, computes nothing. And a pass stores average and
+# ``Pipeline(memory=...)`` keeps the output of a step for its training fold, so that candidates
+# with another head find it again; the rows of the test fold pass through the network every time.
+# The store keeps vectors of single images, whatever fold they are in, by their content: the
+# second search, which may be in another process, computes nothing. A pass stores the average and
 # maximum of *every* stage, so that a search over more layers would cost no more.

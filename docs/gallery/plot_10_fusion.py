@@ -2,13 +2,14 @@
 Two networks that see the same digits differently
 =================================================
 
-A convolutional network sees a picture. A recurrent network can read the same picture line by line,
-as a series of 28 steps. They make different mistakes, and scikit-learn has ways to join them.
+A convolutional network reads an image as a whole. A recurrent network can read the same image
+line by line, as a series of 28 steps. They make different errors, and scikit-learn has several
+ways to combine them.
 """
 
 # %%
-# 300 digits of MNIST for training, 1,000 for testing. The recurrent network has seen synthetic
-# series only.
+# We train on 300 digits of MNIST and test on 1,000. The recurrent network was trained on
+# synthetic series only.
 
 import tempfile
 
@@ -51,7 +52,7 @@ for name, model in models.items():
 folder.cleanup()
 
 # %%
-# How can joining help? Where one is wrong, the other often is right:
+# Why can a combination help? Where one network is wrong, the other is often right:
 
 wrong = {name: predicted[name] != y_test for name in models}
 both = wrong["convolutional"] & wrong["recurrent"]
@@ -84,7 +85,7 @@ for place, i in enumerate(np.flatnonzero(mended)[:12]):
     )
 
 # %%
-# Two networks, about equally good, that agree on fewer errors than either makes: their vote is
-# better than both. To lay the features side by side brings next to nothing here, as a single
-# classifier has to find its way among several thousand columns with 300 rows. What is better
-# differs from task to task; both are values for a search.
+# The two networks are about equally good and share fewer errors than either makes, so that their
+# vote is better than both. Concatenating the features gains almost nothing here, as a single
+# classifier has several thousand columns and only 300 rows. Which combination is better differs
+# from task to task; both are values for a search.

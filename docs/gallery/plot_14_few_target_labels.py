@@ -2,12 +2,12 @@
 A few labels of the target are worth a lot
 ==========================================
 
-A thousand labels of one set of digits, and a handful of the other, the one that counts. Relation
-transfer lets labels flow to rows that are alike: along a graph, or from the means of classes.
+There are a thousand labels of one set of digits, and a few of another set, which is the target.
+Relation transfer propagates labels to similar rows, along a graph or from class means.
 """
 
 # %%
-# MNIST is the source, scikit-learn's digits are the target, and both are seen by one network, as
+# MNIST is the source and scikit-learn's digits are the target. Both pass through one network, as
 # in :ref:`the example of two domains <sphx_glr_auto_gallery_plot_13_two_domains.py>`.
 
 import matplotlib.pyplot as plt
@@ -34,8 +34,8 @@ X_source = extractor.fit_transform((mnist[chosen].reshape(-1, 28, 28) / 255).ast
 X_target, y_target = extractor.transform(digits.images / 16), digits.target
 
 # %%
-# Each domain is standardised by itself. Of the target 1, 2, 5, 10 or 20 images of each digit have
-# a label; the 1,000 last ones are for testing.
+# Each domain is standardised by itself. In the target 1, 2, 5, 10 or 20 images of each digit have
+# a label; the last 1,000 are for testing.
 
 X, y, sample_domain = stack_domains(X_source, X_target, y_mnist[chosen], y_target)
 X = DomainStandardScaler().fit_transform(X, sample_domain=sample_domain)
@@ -77,8 +77,8 @@ ax.legend()
 ax.grid(alpha=0.3)
 
 # %%
-# One label of each digit, and label propagation is far ahead of everything: the thousand labels of
-# the source and the shape of the target's clouds do the rest. From five of each on, the labels of
-# the target alone are as good. Throwing both sets together and training a classifier on the heap
-# is worse than leaving the source out, and prototypes, which expect a class to be one round cloud
-# at about the place of the source's, need twenty of each before they recover.
+# With one label of each digit, label propagation is far better than everything else: it uses the
+# thousand labels of the source and the clusters of the target. With five of each or more, the
+# target labels alone are as good. Training one classifier on both sets is worse than leaving the
+# source out. Prototypes, which assume that a class is one round cluster at about the position of
+# that of the source, need twenty of each before they recover.

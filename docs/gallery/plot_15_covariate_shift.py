@@ -2,14 +2,15 @@
 Weights for rows that were not drawn at random
 ==============================================
 
-Patients of one clinic are rarely a fair draw of all patients. If who gets in depends on what was
-measured, but the diagnosis given the measurements does not, that is covariate shift, and weighing
-rows is the textbook's remedy. When does it help?
+Patients of one clinic are rarely a random sample of all patients. If admission depends on what
+was measured, but the diagnosis given the measurements does not, this is covariate shift, and
+weighting rows is the textbook remedy. When does it help?
 """
 
 # %%
-# Wisconsin's breast cancer data, five measurements. A test half is drawn at random. From the other
-# half patients get in the more likely, the smaller their tumour.
+# The data are five measurements of Wisconsin's breast cancer data. Half of the patients, drawn at
+# random, are for testing. In the other half, the smaller the tumour, the more likely a patient is
+# admitted.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,9 +44,9 @@ def draw(seed):
 
 
 # %%
-# We begin with a model that is wrong: a straight line from radius to area, which grows with the
-# square. On the small tumours that got in, one line is best; on all patients another. Weights make
-# the source count as the target would.
+# We begin with a wrong model: a straight line from radius to area, which grows with the square of
+# the radius. The best line for the small tumours that were admitted is not the best for all
+# patients. Weights make the source resemble the target.
 
 source, target = draw(0)
 radius, area = cancer.data[:, :1], cancer.data[:, 3]
@@ -74,9 +75,8 @@ ax.set_title("the area of a blue point is its weight", fontsize=10)
 ax.legend(loc="upper left")
 
 # %%
-# Now a model that is about right: a logistic regression for the diagnosis from five measurements.
-# Thirty draws; what we look at is how much better, or worse, it is with weights than without in
-# the same draw.
+# Now we take a model that is about right: a logistic regression for the diagnosis from five
+# measurements. In thirty draws, we compare its results with and without weights.
 
 methods = {
     "kernel mean matching": KernelMeanMatching(bound=10),
@@ -105,7 +105,7 @@ ax.axvline(0, color="tab:red", linestyle=":")
 ax.set_xlabel("gain in accuracy over no weights, 30 draws")
 
 # %%
-# Where the model is wrong, weights move its mistakes to where the target is not, and gain a lot.
-# Where it is about right anywhere, they gain next to nothing on average and harm in many draws,
-# for they leave fewer rows to learn from. Kernel mean matching, the least smooth of the three,
-# loses. Look at ``effective_sample_size_`` before you believe in weights.
+# If the model is wrong, weights move its errors away from the target, which helps much. If it is
+# about right everywhere, weights help very little on average and do harm in many draws, since
+# they leave fewer rows to learn from. Kernel mean matching, the least smooth of the three, is
+# worse than no weights. Check ``effective_sample_size_`` before you trust weights.

@@ -2,8 +2,8 @@
 Transfer that fails
 ===================
 
-Source: digits, white on black. Target: the same kind of digits, black on white. Nothing changed
-but the sign, and every method that looks at pixels fails, most of them silently.
+The source is digits, white on black. The target is the same kind of digits, black on white. Only
+the sign has changed, and every method that uses pixels fails, mostly without a warning.
 """
 
 # %%
@@ -39,9 +39,9 @@ for row, (name, pictures) in zip(axes, (("source", source), ("target", target)),
     row[0].set_ylabel(name)
 
 # %%
-# Five ways to predict the target: no adaptation, weights, two maps, and a graph. First on pixels,
-# then on features of a network that was trained on photographs. The labels of the target serve for
-# the score alone.
+# We predict the target in five ways: without adaptation, with weights, with two maps, and along a
+# graph. First on pixels, then on features of a network that was trained on photographs. Target
+# labels serve only for the scores.
 
 extractor = PretrainedCNNFeatures(layer="blocks.3", image_size=32)
 spaces = {
@@ -67,7 +67,7 @@ for space, (X_source, X_target) in spaces.items():
         print(f"{space:<17} {name:<21} {accuracy[space][-1]:.3f}")
 
 # %%
-# The same numbers as a picture:
+# The same numbers as a plot:
 
 fig, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
 places = np.arange(len(methods))
@@ -81,14 +81,13 @@ ax.set_ylim(0, 1.2)
 ax.legend(loc="upper center", ncols=3)
 
 # %%
-# On pixels nothing works. Three methods stay about chance; the two maps do worse, and call hardly
-# a digit by its name. They do what they promise, and match means and covariances - but of the
-# wrong classes, and no row without a label could tell.
+# On pixels nothing works. Three methods are about at chance; the two maps do worse, and recognise
+# hardly any digit. They match means and covariances, as they should - but of the wrong classes,
+# which unlabelled rows cannot reveal.
 #
-# Other *features* help. The network reacts to strokes, whatever their colour, and a classifier
-# that moves over as it is gets most digits right. Now that classes are near the right place, maps
-# and labels that flow along a graph bring them home. Weights do harm: source rows that are like
-# target rows are few, and not better teachers.
+# Other *features* help. The network responds to strokes of any colour, and without adaptation a
+# classifier recognises most digits. Now that classes are near the right positions, maps and label
+# propagation improve the result. Weights do harm: few source rows resemble target rows, and these
+# are no better to learn from.
 #
-# So put a good representation before everything else, and keep a few labels of the target to
-# measure by.
+# So begin with a good representation, and keep a few target labels to measure with.

@@ -1,10 +1,10 @@
-"""Transfer between domains: by instances, by features, and by relations.
+"""Domain adaptation by weights of instances, maps of features, and relations between rows.
 
 Everywhere X holds the rows of both domains, and ``sample_domain`` tells them apart: positive for
 the source, negative for the target. torch is not needed.
 
-A map alone in a Pipeline hands on all rows, those of the target with whatever stands for their
-labels included. `AdaptedClassifier` and `AdaptedRegressor` learn from rows with labels only.
+A map in a Pipeline passes on all rows, target rows and their placeholder labels included.
+`AdaptedClassifier` and `AdaptedRegressor` learn from labelled rows only.
 
 >>> from sklearn.datasets import make_blobs
 >>> from sktransfer.adaptation import CORAL, AdaptedClassifier, stack_domains
@@ -16,7 +16,6 @@ labels included. `AdaptedClassifier` and `AdaptedRegressor` learn from rows with
 True
 """
 
-from sktransfer._validation import stack_domains
 from sktransfer.adaptation.alignment import CORAL, SubspaceAlignment
 from sktransfer.adaptation.boosting import TrAdaBoostClassifier, TrAdaBoostRegressor
 from sktransfer.adaptation.heterogeneous import CanonicalCorrelationMap, LinearGromovWasserstein
@@ -29,9 +28,9 @@ from sktransfer.adaptation.prototypes import PrototypeTransferClassifier
 from sktransfer.adaptation.relation import SourceMetric
 from sktransfer.adaptation.reweighting import ClassifierDensityRatio, NearestNeighborWeights
 from sktransfer.adaptation.scaling import DomainStandardScaler
+from sktransfer.adaptation.stacking import stack_domains, stack_heterogeneous
 from sktransfer.adaptation.transfer_components import TransferComponentAnalysis
 from sktransfer.adaptation.ulsif import ULSIF
-from sktransfer.adaptation.wide import stack_heterogeneous
 
 __all__ = [
     "CORAL",

@@ -1,101 +1,166 @@
-"""What methods between two domains share: what they are given, and how rows keep their order."""
+"""Base classes of the methods that learn from rows of two domains and keep their order."""
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, assert_all_finite, check_array, column_or_1d
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer._validation import checked_domain, labelled_mask, source_mask
+from sktransfer._validation import (
+    Vector,
+    checked_domain,
+    checked_labels,
+    labelled_mask,
+    new_source_mask,
+    source_mask,
+)
+from sktransfer.adaptation._kernels import canonical_order
 from sktransfer.exceptions import DomainWarning
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The rows of two domains, each in the order in which they stand in X.
+class DomainPair:
+    """The rows of two domains, each in the order that they have in X."""
 
-    Parameters
-    ----------
-    source : ndarray of shape (n_source, n_features), float64
-    target : ndarray of shape (n_target, n_features), float64
-    y_source : ndarray of shape (n_source,) or None
-    y_target : ndarray of shape (n_target,) or None
-        Meaningless where `labelled` is False.
-    labelled : ndarray of shape (n_target,), bool
-    """
-
-    source: np.ndarray
-    target: np.ndarray
+    source: np.ndarray  # (n_source, n_features), float64
+    target: np.ndarray  # (n_target, n_features), float64
     y_source: np.ndarray | None
-    y_target: np.ndarray | None
-    labelled: np.ndarray
+    y_target: np.ndarray | None  # placeholders where `labelled` is False
+    labelled: np.ndarray  # (n_target,), bool
+    table: np.ndarray  # X, float64
+    domain: np.ndarray  # (n_samples,), the domains of all rows; all of the source without any
+
+    @property
+    def is_source(self) -> np.ndarray:
+        return self.domain > 0
+
+    def require_two_rows(self, method: str) -> None:
+        """Refuse a domain that has no covariance."""
+        for domain, rows in (("source", self.source), ("target", self.target)):
+            if len(rows) < 2:
+                raise ValueError(
+                    f"{method} needs at least 2 rows of each domain to compare their spread; got "
+                    f"n_samples = {len(rows)} of the {domain}"
+                )
 
 
 class DomainMethod(BaseEstimator, ABC):
-    """A method that looks at the rows of two domains; subclasses say what it learns."""
+    """An estimator that learns from the rows of two domains; subclasses implement `_learn`."""
 
-    # Without them a method has nothing to do, so that they are asked for by default.
+    # A method can do nothing without the domains, so that it requests them by default.
     __metadata_request__fit: ClassVar = {"sample_domain": True, "target_labeled": True}
 
     _needs_labels: ClassVar[bool] = False
-    """Whether the labels of the source are part of it."""
+    """Whether the method learns from the labels of the source."""
+
+    _use_of_labels: ClassVar[str] = "learns from the labels of the source"
+    _without_domains: ClassVar[str] = (
+        "all rows count as source and as target rows, and nothing is adapted"
+    )
+    _finite: ClassVar[bool | str] = True
+    """The argument `ensure_all_finite` for X."""
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self._needs_labels
         return tags
 
-    def _split(
-        self, X: Any, y: Any, sample_domain: Any, target_labeled: Any
-    ) -> tuple[Pair, np.ndarray, np.ndarray]:
-        """The pair, which rows are of the source, and X as it was checked."""
+    @abstractmethod
+    def _learn(self, pair: DomainPair) -> None:
+        """Check the parameters, and learn from the rows of both domains."""
+
+    def fit(
+        self, X: Any, y: Any = None, *, sample_domain: Vector = None, target_labeled: Vector = None
+    ) -> Self:
+        """Learn from the rows of both domains.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of both domains, in any order.
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels, for methods that learn from them; those of target rows are ignored, except
+            where `target_labeled` is True.
+        sample_domain : array-like of shape (n_samples,) or None, default=None
+            Positive for source and negative for target rows. With None all rows count as both,
+            with a `DomainWarning`, and nothing is adapted.
+        target_labeled : array-like of shape (n_samples,), bool, or None, default=None
+            Target rows whose labels may be used.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            A parameter or an argument is invalid; or, for a method that weights rows, no source
+            row gets any weight, as the domains do not overlap.
+        """
+        self._learn(self._split(X, y, sample_domain, target_labeled))
+        return self
+
+    def _split(self, X: Any, y: Any, sample_domain: Vector, target_labeled: Vector) -> DomainPair:
         if self._needs_labels and y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: it "
-                "learns from the labels of the source"
+                f"{self._use_of_labels}"
             )
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
-        is_source = source_mask(sample_domain, len(X))
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=self._finite)
+        given = np.ones(len(X)) if sample_domain is None else sample_domain
+        domain = checked_domain(given, len(X))
+        is_source = source_mask(domain, len(X))
         labelled = labelled_mask(is_source, target_labeled)
-        # Only the labels that are meant to be seen are looked at.
+        # Labels of other rows are never read, so that a method cannot cheat with them.
         y = checked_labels(y, labelled) if self._needs_labels else None
+        # Covariances and kernels of float32 lose too many digits to be inverted.
         table = X.astype(np.float64)
-        if is_source.all():
-            if sample_domain is not None:
+        in_source, in_target = self._in_domains(table)
+        if sample_domain is not None:
+            in_source, in_target = is_source, ~is_source
+            if is_source.all():
                 raise ValueError(
                     "sample_domain has no target row (below 0), and there is nothing to adapt to"
                 )
+        else:
+            labelled = np.zeros(len(X), dtype=bool)
             warnings.warn(
-                f"{type(self).__name__} was fitted without sample_domain: all rows are taken for "
-                "source and target alike, and nothing is adapted. Pass sample_domain, positive for "
-                "source and negative for target rows",
+                f"{type(self).__name__} was fitted without sample_domain: {self._without_domains}. "
+                "Pass sample_domain, positive for source and negative for target rows",
                 DomainWarning,
                 stacklevel=3,
             )
-            nothing = np.zeros(len(X), dtype=bool)
-            return Pair(table, table, y, y, nothing), is_source, X
-        pair = Pair(
-            table[is_source],
-            table[~is_source],
-            None if y is None else y[is_source],
-            None if y is None else y[~is_source],
-            labelled[~is_source],
-        )
-        return pair, is_source, X
+        source, target = self._rows(table, in_source, in_target)
+        y_source, y_target = (None, None) if y is None else (y[in_source], y[in_target])
+        return DomainPair(source, target, y_source, y_target, labelled[in_target], table, domain)
+
+    def _in_domains(self, table: np.ndarray) -> Sequence[np.ndarray]:
+        """Masks of the rows that count as source and as target without `sample_domain`."""
+        return [np.ones(len(table), dtype=bool)] * 2
+
+    def _rows(
+        self, table: np.ndarray, in_source: np.ndarray, in_target: np.ndarray
+    ) -> Sequence[np.ndarray]:
+        """The rows of the source and those of the target, without a copy of the whole table."""
+        return [table if mask.all() else table[mask] for mask in (in_source, in_target)]
 
 
 class DomainMap(TransformerMixin, DomainMethod):
-    """Feature transfer: maps of source and target rows into features that are alike.
+    """Feature transfer: maps of source and target rows into common features.
 
-    Subclasses implement `_learn`, `_map_source` and `_map_target`; and `_map_learned` where the
-    rows of `fit` have images of their own.
+    Subclasses set `coef_` and `intercept_`, or implement `_map_source`; and `_map_target`, if
+    target rows do not stay as they are.
     """
 
     __metadata_request__transform: ClassVar = {"sample_domain": True}
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -103,62 +168,27 @@ class DomainMap(TransformerMixin, DomainMethod):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    @abstractmethod
-    def _learn(self, pair: Pair) -> None:
-        """Learn both maps; parameters are to be checked here."""
-
-    @abstractmethod
     def _map_source(self, X: np.ndarray) -> np.ndarray:
-        """Source rows, (n, n_features) float64, to the common features."""
+        """Map source rows, (n, n_features) float64, to the common features."""
+        return X @ self.coef_ + self.intercept_
 
-    @abstractmethod
     def _map_target(self, X: np.ndarray) -> np.ndarray:
-        """Target rows, likewise."""
-
-    def _map_learned(self, pair: Pair) -> np.ndarray:
-        """The source rows that the maps were learned on."""
-        return self._map_source(pair.source)
-
-    def fit(
-        self, X: Any, y: Any = None, *, sample_domain: Any = None, target_labeled: Any = None
-    ) -> Self:
-        """Learn the maps.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of both domains, in any order.
-        y : array-like of shape (n_samples,) or None, default=None
-            Labels. Those of target rows are not looked at but where `target_labeled` says so.
-        sample_domain : array-like of shape (n_samples,) or None, default=None
-            Positive for source and negative for target rows. None takes all rows for both, with a
-            `DomainWarning`: then there is nothing to adapt.
-        target_labeled : array-like of shape (n_samples,), bool, or None, default=None
-            Target rows whose labels may be used.
-
-        Returns
-        -------
-        self
-        """
-        self._learn(self._split(X, y, sample_domain, target_labeled)[0])
-        return self
+        """Map target rows, (n, n_features) float64, to the common features."""
+        return X
 
     def fit_transform(
-        self, X: Any, y: Any = None, *, sample_domain: Any = None, target_labeled: Any = None
+        self, X: Any, y: Any = None, *, sample_domain: Vector = None, target_labeled: Vector = None
     ) -> np.ndarray:
-        """Learn the maps, and map the same rows, each as one of its domain.
+        """Learn the maps, and map the same rows, each by the map of its domain.
 
-        Parameters are those of `fit`, the result that of `transform`. Without `sample_domain` rows
-        are mapped as target rows.
+        Parameters are those of `fit`, the result is that of `transform`. Without `sample_domain`
+        rows are mapped as target rows.
         """
-        pair, is_source, X = self._split(X, y, sample_domain, target_labeled)
-        self._learn(pair)
-        if sample_domain is None:
-            return self._map_target(pair.target).astype(X.dtype, copy=False)
-        return _merged(self._map_learned(pair), self._map_target(pair.target), is_source, X.dtype)
+        self._learn(self._split(X, y, sample_domain, target_labeled))
+        return self.transform(X, sample_domain=sample_domain)
 
-    def transform(self, X: Any, *, sample_domain: Any = None) -> np.ndarray:
-        """Map rows, which are of the target unless it is said that they are not.
+    def transform(self, X: Any, *, sample_domain: Vector = None) -> np.ndarray:
+        """Map rows, as target rows unless `sample_domain` says otherwise.
 
         Parameters
         ----------
@@ -172,128 +202,116 @@ class DomainMap(TransformerMixin, DomainMethod):
             In the order of X, float32 if X is, else float64.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        table = X.astype(np.float64)
-        is_source = mask_of_some(sample_domain, len(X))
-        if not is_source.any():
-            return self._map_target(table).astype(X.dtype, copy=False)
-        if is_source.all():
-            return self._map_source(table).astype(X.dtype, copy=False)
-        return _merged(
-            self._map_source(table[is_source]),
-            self._map_target(table[~is_source]),
-            is_source,
-            X.dtype,
+        X = validate_data(
+            self, X, dtype=[np.float64, np.float32], ensure_all_finite=self._finite, reset=False
         )
+        is_source = new_source_mask(sample_domain, len(X))
+        source, target = self._rows(X.astype(np.float64), is_source, ~is_source)
+        if not len(source):
+            return self._map_target(target).astype(X.dtype, copy=False)
+        if not len(target):
+            return self._map_source(source).astype(X.dtype, copy=False)
+        mapped = self._map_source(source)
+        Z = np.empty((len(X), mapped.shape[1]), dtype=X.dtype)
+        Z[is_source], Z[~is_source] = mapped, self._map_target(target)
+        return Z
 
 
 class DomainWeights(DomainMethod):
-    """Instance transfer: weights under which the source rows look like target rows.
+    """Instance transfer: weights that make the source rows resemble the target rows.
 
     Subclasses implement `_weights`.
 
     Attributes
     ----------
     sample_weight_ : ndarray of shape (n_samples,)
-        Of the rows of `fit` in their order. Source rows have mean 1, target rows 0.
+        Weights of the rows of `fit`, in their order: source rows have mean 1, target rows 0.
     effective_sample_size_ : float
-        How many rows of equal weight the weighted source rows are worth, (sum w)^2 / sum w^2.
+        Number of equally weighted rows that the source rows are worth, (sum w)^2 / sum w^2.
     """
 
-    sample_weight_: np.ndarray
-    effective_sample_size_: float
-
     @abstractmethod
-    def _weights(self, pair: Pair) -> np.ndarray:
-        """Weights of the source rows, (n_source,), none negative, on any scale."""
+    def _weights(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Weights of the source rows, none negative, which `_learn` scales to mean 1."""
 
-    def fit(
-        self, X: Any, y: Any = None, *, sample_domain: Any = None, target_labeled: Any = None
-    ) -> Self:
-        """Learn the weights.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of both domains, in any order.
-        y : array-like of shape (n_samples,) or None, default=None
-            Not used: weights depend on features alone.
-        sample_domain : array-like of shape (n_samples,) or None, default=None
-            Positive for source and negative for target rows. None takes all rows for both, with a
-            `DomainWarning`: then there is nothing to adapt.
-        target_labeled : array-like of shape (n_samples,), bool, or None, default=None
-            Not used.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            No source row gets any weight: the domains do not overlap.
-        """
-        pair, is_source, _ = self._split(X, y, sample_domain, target_labeled)
-        weights = self._weights(pair)
+    def _learn(self, pair: DomainPair) -> None:
+        # Draws and sums of sorted rows are the same for every order of X.
+        order = canonical_order(pair.source)
+        weights = np.empty(len(order))
+        weights[order] = self._weights(
+            pair.source[order], pair.target[canonical_order(pair.target)]
+        )
         if not np.isfinite(weights).all() or weights.sum() <= 0:
             raise ValueError(
                 f"{type(self).__name__} finds no source row that is like the target: the domains "
                 "do not overlap, or the kernel is too narrow. Standardise the features, try "
-                "another gamma, or map the features instead, as CORAL does"
+                "another gamma, or map the features instead, for example with CORAL"
             )
-        self.sample_weight_ = np.zeros(len(is_source))
-        self.sample_weight_[is_source] = weights / weights.mean()
+        self.sample_weight_ = np.zeros(len(pair.domain))
+        self.sample_weight_[pair.is_source] = weights / weights.mean()
         self.effective_sample_size_ = float(weights.sum() ** 2 / (weights**2).sum())
-        return self
 
 
-def mask_of_some(sample_domain: Any, n_rows: int) -> np.ndarray:
-    """Which of some rows to be mapped are of the source: none, if nothing is said."""
-    if sample_domain is None:
-        return np.zeros(n_rows, dtype=bool)
-    return checked_domain(sample_domain, n_rows) > 0  # rows of the target alone will do here
+class DensityRatio(DomainWeights):
+    """Weights that are values of a density ratio, which applies to new rows, too."""
+
+    @abstractmethod
+    def _ratio(self, X: np.ndarray) -> np.ndarray:
+        """Density ratio of rows, (n,)."""
+
+    def density_ratio(self, X: Any) -> np.ndarray:
+        """Density of the target over that of the source.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of either domain.
+
+        Returns
+        -------
+        ratio : ndarray of shape (n_samples,), float64
+        """
+        check_is_fitted(self)
+        return self._ratio(validate_data(self, X, dtype=np.float64, reset=False))
 
 
-def checked_labels(y: Any, labelled: np.ndarray) -> np.ndarray:
-    """Y as an array, of which only the labelled rows are looked at."""
-    y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
-    y = column_or_1d(y, warn=True)
-    if len(y) != len(labelled):
-        raise ValueError(f"y has {len(y)} rows and X has {len(labelled)}; they must be equal")
-    some = y[labelled]
-    if some.dtype.kind == "f":
-        assert_all_finite(some, input_name="y")
-    if some.dtype.kind == "O":
-        if any(label is None or label != label for label in some):
-            raise ValueError("Input y contains NaN or None; drop these rows, or label them")
-        values = np.array(some.tolist())  # as the type that they have in common
-        # NumPy makes text of numbers beside text.
-        if values.dtype.kind == "U" and not all(isinstance(label, str) for label in some):
-            kinds = sorted({type(label).__name__ for label in some})
-            raise ValueError(f"y must hold labels of one type, got {' and '.join(kinds)}")
-        some = values
-    known = np.empty(len(y), dtype=some.dtype)
-    known[labelled], known[~labelled] = some, some[0]
-    return known
+class DomainClassifier(ClassifierMixin, DomainMethod):
+    """A classifier of target rows that learns from the labels of the source."""
+
+    _needs_labels = True
+    classes_: np.ndarray
+
+    @abstractmethod
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        P : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`; float32 if X is, else float64.
+        """
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        shares = self.predict_proba(X)
+        return self.classes_[shares.argmax(axis=1)]
 
 
-def checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """One weight per row, (n_rows,) of float64."""
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight per row"
-        )
-    return weights
-
-
-def _merged(
-    source: np.ndarray, target: np.ndarray, is_source: np.ndarray, dtype: np.dtype
-) -> np.ndarray:
-    """Rows of two domains in the order in which they came."""
-    merged = np.empty((len(is_source), source.shape[1]), dtype=dtype)
-    merged[is_source] = source
-    merged[~is_source] = target
-    return merged
+def seeded_clone(estimator: BaseEstimator, random: np.random.RandomState) -> Any:
+    """An unfitted copy of an estimator, with every `random_state` in it drawn from `random`."""
+    copy = clone(estimator)
+    names = [n for n in sorted(copy.get_params(deep=True)) if n.split("__")[-1] == "random_state"]
+    return copy.set_params(**{name: random.randint(np.iinfo(np.int32).max) for name in names})

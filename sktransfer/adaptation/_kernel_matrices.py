@@ -1,7 +1,6 @@
-"""Kernel matrices of a set of rows, in full or of low rank, and linear systems with them."""
+"""Kernel matrices of a set of rows, full or of low rank, and solvers of their linear systems."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +12,10 @@ from sktransfer.adaptation._kernels import rbf
 Solve = Callable[[np.ndarray], np.ndarray]
 
 _RANK_TOLERANCE = 1e-13
-"""What is left of the kernel's diagonal of ones where it counts as nothing."""
-
+"""Rest of the kernel's diagonal of ones below which the factor counts as complete."""
 
 _PROBE = 800
-"""Rows whose kernel tells cheaply that the rank is not low."""
+"""Rows whose kernel shows at little cost that the rank is not low."""
 
 
 class Kernel(Protocol):
@@ -27,62 +25,51 @@ class Kernel(Protocol):
         """K v."""
 
     def solver(self, diagonal: np.ndarray) -> Solve:
-        """What solves (K + diag) x = v."""
+        """A function that solves (K + diag) x = v for x."""
 
 
-@dataclass
 class FullKernel:
-    """A kernel matrix that is held in full.
+    """A kernel matrix, (n, n), that is held in full."""
 
-    Parameters
-    ----------
-    matrix : ndarray of shape (n, n)
-    """
-
-    matrix: np.ndarray
-
-    def __post_init__(self) -> None:
-        self._norm = float(self.matrix.sum(axis=1).max())  # no eigenvalue is greater
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix = matrix
+        # The largest row sum bounds the eigenvalues of a matrix without negative entries.
+        self._norm = float(self.matrix.sum(axis=1).max())
         self._single = self.matrix.astype(np.float32)
 
     def product(self, vector: np.ndarray) -> np.ndarray:
         return self.matrix @ vector
 
     def solver(self, diagonal: np.ndarray) -> Solve:
-        # Errors of a Newton step are mended by the next one, so that steps need not be exact.
-        # Weights that have all but settled on a bound have a huge diagonal; the others form a
-        # smaller system. And where the diagonal is not small, single precision does.
+        # The next Newton step corrects the errors of this one, so that steps need not be exact.
+        # Weights that are nearly at a bound have a huge diagonal and decouple; the others form
+        # a smaller system. Where the diagonal is not small, single precision is enough.
         free = np.flatnonzero(diagonal < 100 * self._norm)
         single = diagonal.min() > 1e-4 * self._norm
         whole = self._single if single else self.matrix
-        held = diagonal + 1.0
+        bound = diagonal + 1.0  # K has ones on its diagonal
         system = whole.copy() if len(free) == len(whole) else whole[np.ix_(free, free)]
         system.flat[:: len(free) + 1] += diagonal[free].astype(system.dtype)
         factor = _cholesky(system)
 
         def solve(vector: np.ndarray) -> np.ndarray:
-            step = vector / held
-            some = vector[free].astype(whole.dtype)
-            step[free] = cho_solve(factor, some, overwrite_b=True, check_finite=False)
+            step = vector / bound
+            right_side = vector[free].astype(whole.dtype)
+            step[free] = cho_solve(factor, right_side, overwrite_b=True, check_finite=False)
             return step
 
         return solve
 
 
-@dataclass
 class LowRankKernel:
-    """A kernel matrix as G G' + diag(rest).
+    """A kernel matrix as G G' + diag(rest), for a factor G (n, rank).
 
-    Parameters
-    ----------
-    factor : ndarray of shape (n, rank)
-    rest : ndarray of shape (n,)
-        What G G' leaves of the diagonal. Were it left out, rows that G does not describe would
-        cost nothing, and get the greatest weight.
+    Without the rest, rows that G does not describe would cost nothing in the objective and get the
+    greatest weight.
     """
 
-    factor: np.ndarray
-    rest: np.ndarray
+    def __init__(self, factor: np.ndarray, rest: np.ndarray) -> None:
+        self.factor, self.rest = factor, rest
 
     def product(self, vector: np.ndarray) -> np.ndarray:
         return self.factor @ (vector @ self.factor) + self.rest * vector
@@ -94,34 +81,37 @@ class LowRankKernel:
         inner.flat[:: len(inner) + 1] += 1
         factor = _cholesky(inner)
 
-        def once(vector: np.ndarray) -> np.ndarray:
+        def approximate(vector: np.ndarray) -> np.ndarray:
             scaled = vector / total
             return scaled - G @ cho_solve(factor, scaled @ G, check_finite=False) / total
 
         def solve(vector: np.ndarray) -> np.ndarray:
-            first = once(vector)
-            return first + once(vector - total * first - G @ (first @ G))
+            first = approximate(vector)
+            # One step of iterative refinement: the identity subtracts large numbers where
+            # `total` is small, and the residual recovers the digits that this loses.
+            return first + approximate(vector - total * first - G @ (first @ G))
 
         return solve
 
 
 def _cholesky(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The factor of a matrix, which rounding may have made a little indefinite."""
+    """Cholesky factor of a matrix that rounding may have made slightly indefinite."""
     jitter = 0.0
     while True:
         shifted = matrix.copy() if jitter else matrix
         shifted.flat[:: len(matrix) + 1] *= matrix.dtype.type(1 + jitter)
         try:
-            # Transposed, which changes nothing, it is laid out as LAPACK has it.
+            # The transpose of a symmetric C-ordered matrix is itself in LAPACK's Fortran order,
+            # which saves a copy.
             return cho_factor(shifted.T, lower=True, check_finite=False)
         except LinAlgError:
             jitter = max(10 * jitter, 100 * float(np.finfo(matrix.dtype).eps))
 
 
 def kernel_of(X: np.ndarray, gamma: float, max_size: int, n_components: int) -> Kernel:
-    """The Gaussian kernel of rows: in full up to `max_size` rows, and of low rank beyond.
+    """The Gaussian kernel of rows: full for up to `max_size` rows, of low rank for more.
 
-    A factor that is a third as large as the matrix would save nothing.
+    A factor of more than a third of the matrix' columns would save nothing.
     """
     if len(X) > max(max_size, 3 * n_components):
         return low_rank(X, gamma, n_components)
@@ -139,7 +129,7 @@ def kernel_of(X: np.ndarray, gamma: float, max_size: int, n_components: int) -> 
 
 
 def low_rank(X: np.ndarray, gamma: float, n_components: int) -> LowRankKernel:
-    """Cholesky factorisation that takes the row that is described worst, again and again."""
+    """Pivoted Cholesky factorisation: each pivot is the row that is approximated worst so far."""
     n_components = min(n_components, len(X))
     G = np.zeros((len(X), n_components))
     rest = np.ones(len(X))

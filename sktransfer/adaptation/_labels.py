@@ -1,40 +1,18 @@
-"""What methods that learn relations from labels share: codes of classes, and their means."""
-
-from typing import Any, NamedTuple
+"""Integer codes of class labels, and sums and means of the rows of each class."""
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
-from sktransfer.adaptation._base import Pair
+from sktransfer.adaptation._base import DomainPair
 
 UNLABELLED = -1
 """Code of a row without a label."""
 
 
-class Coded(NamedTuple):
-    """Classes, and their numbers in the rows of both domains.
+def encode_classes(pair: DomainPair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted classes, and the positions in them of source and of target rows; -1 if unlabelled.
 
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        Sorted, as they were given.
-    source : ndarray of shape (n_source,), int
-    target : ndarray of shape (n_target,), int
-        -1 where the label is not to be seen.
-    """
-
-    classes: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-
-
-def coded_labels(pair: Pair) -> Coded:
-    """Numbers of the classes; rows of the target without a label are -1.
-
-    Raises
-    ------
-    ValueError
-        The labels are not classes.
+    Labels that are continuous are refused.
     """
     assert pair.y_source is not None
     assert pair.y_target is not None
@@ -43,18 +21,12 @@ def coded_labels(pair: Pair) -> Coded:
     classes, codes = np.unique(seen, return_inverse=True)
     target = np.full(len(pair.target), UNLABELLED)
     target[pair.labelled] = codes[len(pair.y_source) :]
-    return Coded(classes, codes[: len(pair.y_source)], target)
-
-
-def check_option(name: str, value: Any, options: tuple[str, ...]) -> None:
-    """Refuse a parameter that is not among its options."""
-    if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{name} must be one of {options}, got {value!r}")
+    return classes, codes[: len(pair.y_source)], target
 
 
 def class_sums(table: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
     """Sums over the rows of each class, (n_classes, n_features)."""
-    # A loop over classes is slower for few rows each, and `np.add.at` for many.
+    # Faster than a loop if classes have few rows, and than `np.add.at` if they have many.
     order = np.argsort(codes, kind="stable")
     sums = np.zeros((n_classes, table.shape[1]))
     present, starts = np.unique(codes[order], return_index=True)

@@ -1,4 +1,4 @@
-"""The proportions of a mixture whose components are known, by maximum likelihood."""
+"""Maximum likelihood proportions of a mixture with known components."""
 
 import warnings
 
@@ -10,27 +10,15 @@ from sklearn.exceptions import ConvergenceWarning
 def mixture_proportions(
     P: np.ndarray, *, tol: float = 1e-9, max_iter: int = 100
 ) -> tuple[np.ndarray, int]:
-    """Maximise mean(log(P p)) over p that are not negative and sum to 1.
+    """Maximise mean(log(P p)) over p that are not negative and sum to 1; also the steps taken.
 
-    Parameters
-    ----------
-    P : ndarray of shape (n, n_components)
-        Not negative; each row and each column has something above zero.
-    tol : float, default=1e-9
-        How much more the mean logarithm may be at its maximum.
-    max_iter : int, default=100
+    P are likelihoods, (n, n_components), not negative, with an entry above zero in each row and
+    column. `tol` is the largest distance of the mean logarithm from its maximum.
 
-    Returns
-    -------
-    p : ndarray of shape (n_components,)
-    n_iter : int
-
-    Notes
-    -----
-    The well-known steps of expectation maximisation, ``p *= mean(P / (P p))``, need thousands. An
-    interior point method on the equivalent problem without the sum, to minimise
-    ``sum(p) - mean(log(P p))``, needs a dozen. In a mixture no p has a likelihood that is more
-    than ``max(mean(P / (P p))) - 1`` above, which says when to stop.
+    Expectation maximisation, ``p *= mean(P / (P p))``, needs thousands of steps. An interior
+    point method on the equivalent problem without the constraint on the sum, to minimise
+    ``sum(p) - mean(log(P p))``, needs a dozen. The likelihood of no other p is higher by more than
+    ``max(mean(P / (P p))) - 1``, which gives the stopping rule.
     """
     n, m = P.shape
     ratios = np.empty_like(P)
@@ -46,14 +34,15 @@ def mixture_proportions(
         hessian.flat[:: m + 1] += z / p
         factor = cho_factor(hessian, lower=True, overwrite_a=True, check_finite=False)
         mu = float(p @ z) / m
-        # Mehrotra's predictor, which tells how far to go towards the centre, and corrector.
+        # Mehrotra's predictor (mu = 0) shows how much a full step would reduce the products
+        # p * z; the corrector then aims at the centred products that this suggests.
         step = cho_solve(factor, gain - 1)
         dz = -z - z / p * step
-        ahead = float((p + reach(p, step) * step) @ (z + reach(z, dz) * dz)) / m
-        pull = (mu * (ahead / mu) ** 3 - step * dz) / p
-        step = cho_solve(factor, gain - 1 + pull)
-        dz = pull - z - z / p * step
-        p, z = p + 0.99 * reach(p, step) * step, z + 0.99 * reach(z, dz) * dz
+        ahead = float((p + max_step(p, step) * step) @ (z + max_step(z, dz) * dz)) / m
+        centring = (mu * (ahead / mu) ** 3 - step * dz) / p
+        step = cho_solve(factor, gain - 1 + centring)
+        dz = centring - z - z / p * step
+        p, z = p + 0.99 * max_step(p, step) * step, z + 0.99 * max_step(z, dz) * dz
     else:
         warnings.warn(
             f"the density ratio did not converge in {max_iter} steps; try a smaller gamma",
@@ -63,7 +52,7 @@ def mixture_proportions(
     return p, iteration
 
 
-def reach(value: np.ndarray, step: np.ndarray) -> float:
-    """How far `value` may go along `step` before an entry is zero, at most 1."""
+def max_step(value: np.ndarray, step: np.ndarray) -> float:
+    """Largest multiple of `step`, at most 1, after which no entry of `value` is negative."""
     falling = step < 0
     return min(1.0, float((value[falling] / -step[falling]).min())) if falling.any() else 1.0

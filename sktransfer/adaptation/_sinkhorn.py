@@ -1,37 +1,27 @@
 """Entropic optimal transport between uniform weights, by Sinkhorn's iterations.
 
-Textbook iterations on logarithms take an exponential of the whole matrix for each step, those on
-plain numbers fail where costs are large. Here steps are products with a matrix into which the
-potentials are absorbed whenever they have moved far: the same iterates as on logarithms, at the
-price of a matrix-vector product.
+Iterations in the log domain need an exponential of the whole matrix for each step, and those on
+plain numbers overflow if costs are large. Here the scalings are absorbed into the matrix whenever
+they become extreme: the iterates are those of the log domain, at the cost of matrix-vector
+products.
 """
 
 import numpy as np
 from scipy.special import logsumexp
 
-_FAR = 1e50
-"""Scalings beyond this, or below its inverse, are absorbed."""
+_LARGEST_SCALING = 1e50
+"""Scalings above this, or below its inverse, are absorbed into the matrix."""
 
-_NOTHING = 1e-200
+_NEGLIGIBLE = 1e-200
 
 _CHECK_EVERY = 10
 
 
-class Plan:
-    """An entropic plan in the making.
+class EntropicPlan:
+    """A transport plan with entropic regularisation, which `solve` computes.
 
-    Parameters
-    ----------
-    cost : ndarray of shape (n, m)
-    reg : float
-        Weight of the entropy, in units of the cost.
-
-    Attributes
-    ----------
-    log_source, log_target : ndarray of shape (n,) and (m,)
-        The plan is ``exp(log_source_i + log_target_j - cost_ij / reg)``.
-    n_iter : int
-    converged : bool
+    For costs (n, m), and the weight `reg` of the entropy in units of the cost, the plan is
+    ``exp(log_source_i + log_target_j - cost_ij / reg)``.
     """
 
     def __init__(self, cost: np.ndarray, reg: float) -> None:
@@ -41,23 +31,23 @@ class Plan:
         self.n_iter = 0
         self.converged = False
 
-    def solve(self, max_iter: int, tol: float) -> "Plan":
+    def solve(self, max_iter: int, tol: float) -> "EntropicPlan":
         """Iterate until column sums are off by less than `tol` (norm), or `max_iter` is up."""
         n, m = self.log_kernel.shape
-        kernel = self._step_on_logarithms()
+        kernel = self._log_domain_step()
         u, v, self.n_iter = np.ones(n), np.ones(m), 1
         sums = u @ kernel
         self.converged = bool(np.linalg.norm(sums - 1 / m) < tol)
         while self.n_iter < max_iter and not self.converged:
             v_next = (1 / m) / sums
             u_next = (1 / n) / (kernel @ v_next)
-            if _is_near(v_next) and _is_near(u_next):
+            if _within_bounds(v_next) and _within_bounds(u_next):
                 u, v = u_next, v_next
             else:
-                # Absorb what there is, and take this step on logarithms.
+                # Absorb the scalings so far, and take this step in the log domain.
                 self.log_source += np.log(u)
                 self.log_target += np.log(v)
-                kernel = self._step_on_logarithms()
+                kernel = self._log_domain_step()
                 u, v = np.ones(n), np.ones(m)
             sums = u @ kernel
             if self.n_iter % _CHECK_EVERY == 0:
@@ -67,8 +57,8 @@ class Plan:
         self.log_target += np.log(v)
         return self
 
-    def _step_on_logarithms(self) -> np.ndarray:
-        """One step that no cost is too large for, and the matrix with potentials absorbed."""
+    def _log_domain_step(self) -> np.ndarray:
+        """One step that no cost makes overflow, and the matrix with potentials absorbed."""
         n, m = self.log_kernel.shape
         with np.errstate(under="ignore"):
             self.log_target = -np.log(m) - logsumexp(
@@ -76,8 +66,9 @@ class Plan:
             )
             self.log_source = -np.log(n) - logsumexp(self.log_kernel + self.log_target, axis=1)
             kernel = self.matrix()
-        # Beside scalings in these bounds such entries do not count, and they make products slow.
-        kernel[kernel < _NOTHING] = 0.0
+        # Scalings within the bounds cannot make such entries count, and denormal numbers make
+        # matrix products slow.
+        kernel[kernel < _NEGLIGIBLE] = 0.0
         return kernel
 
     def matrix(self) -> np.ndarray:
@@ -93,39 +84,23 @@ def class_regularised_plan(
     max_iter: int,
     tol: float,
     n_rounds: int = 10,
-) -> tuple[np.ndarray, Plan]:
-    """A plan in which a target row gets its mass from few classes.
+) -> tuple[np.ndarray, EntropicPlan]:
+    """A plan that brings each target row mass from few classes, as a matrix and its last round.
 
-    Parameters
-    ----------
-    cost : ndarray of shape (n, m)
-    codes : ndarray of shape (n,), int
-        Classes of the source rows, from 0.
-    reg, class_reg : float
-    max_iter : int
-        Of each round.
-    tol : float
-    n_rounds : int, default=10
-        The concave penalty sum of sqrt(mass of a class in a column) is replaced by its tangent so
-        many times.
-
-    Returns
-    -------
-    matrix : ndarray of shape (n, m)
-    plan : Plan
-        Of the last round.
+    `codes` are the classes of the source rows, from 0. In each round the concave penalty, the sum
+    of sqrt(mass of a class in a column), is replaced by its tangent (majorisation-minimisation).
     """
     membership = np.zeros((codes.max() + 1, len(codes)))
     membership[codes, np.arange(len(codes))] = 1.0
     slope = np.zeros((len(membership), cost.shape[1]))
     for _ in range(n_rounds):
-        plan = Plan(cost + class_reg * slope[codes], reg).solve(max_iter, tol)
+        plan = EntropicPlan(cost + class_reg * slope[codes], reg).solve(max_iter, tol)
         matrix = plan.matrix()
-        # The small number keeps the slope finite at 0.
+        # The small number keeps the slope of the square root finite at 0.
         slope = 0.5 / np.sqrt(membership @ matrix + 1e-3)
     return matrix, plan
 
 
-def _is_near(scaling: np.ndarray) -> bool:
-    # Not a number compares as False, too.
-    return bool(scaling.min() > 1 / _FAR and scaling.max() < _FAR)
+def _within_bounds(scaling: np.ndarray) -> bool:
+    # NaN compares as False, and so counts as out of bounds.
+    return bool(scaling.min() > 1 / _LARGEST_SCALING and scaling.max() < _LARGEST_SCALING)

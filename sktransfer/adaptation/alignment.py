@@ -1,43 +1,32 @@
-"""Feature transfer by second moments: covariances and principal axes."""
-
-import numbers
-from typing import Any
+"""Maps that align the covariances (CORAL) or the principal axes of two domains."""
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_scalar
 
-from sktransfer.adaptation._base import DomainMap, Pair
-from sktransfer.adaptation._maps import (
-    check_flag,
-    check_number,
-    check_two_rows,
-    covariance,
-    root,
-    with_signs,
-)
+from sktransfer._validation import check_count, check_flag, check_number
+from sktransfer.adaptation._base import DomainMap, DomainPair
+from sktransfer.adaptation._matrices import covariance, fix_signs, symmetric_power
 
 
 class CORAL(OneToOneFeatureMixin, DomainMap):
-    """Correlation alignment: give the source rows the covariance of the target [1]_.
+    """Correlation alignment (CORAL): give the source rows the covariance of the target [1]_.
 
     A source row x becomes ``(x - m_s) C_s^(-1/2) C_t^(1/2) + m_t``; target rows stay as they are.
 
     Parameters
     ----------
     reg : float or "auto", default=1.0
-        What is added to both covariances' diagonals, in squared units of the features. 1 is that
-        of the paper, which is meant for standardised features; 0 makes the covariances exactly
+        Number that is added to the diagonals of both covariances, in squared units of the
+        features. 1 is the paper's, for standardised features; 0 makes the covariances exactly
         equal, if that of the source has full rank. "auto" shrinks each covariance by Ledoit and
         Wolf's rule [2]_ instead, which depends on no unit.
     match_mean : bool, default=True
-        Whether the mean of the source is moved to that of the target, too. The paper standardises
-        each domain first, so that both means are 0 and it makes no difference. Otherwise False,
-        which leaves out m_s and m_t, gives the source a mean that depends on where the features
-        have their zero.
+        Whether to move the mean of the source to that of the target, too. It makes no difference
+        if each domain is standardised first, as in the paper. Otherwise False, which leaves out
+        m_s and m_t, gives the source a mean that depends on the origin of the features.
 
     Attributes
     ----------
@@ -52,13 +41,13 @@ class CORAL(OneToOneFeatureMixin, DomainMap):
     Raises
     ------
     ValueError
-        A parameter is none of the above, or a domain has less than two rows.
+        A parameter is none of the above, or a domain has fewer than two rows.
 
     Notes
     -----
-    Two moments are all that is aligned. It does harm where the domains differ in how frequent
-    their classes are, since the moments of the whole then differ rightly, and where the target
-    is the source turned inside out (an inverted image has the same covariance).
+    Only the first two moments are aligned. That does harm if the domains differ in the frequency
+    of their classes, since then their moments should differ, and if features are mirrored
+    (inverting all features does not change their covariance).
 
     References
     ----------
@@ -77,23 +66,20 @@ class CORAL(OneToOneFeatureMixin, DomainMap):
     [[10.0], [16.0], [10.0], [16.0]]
     """
 
-    coef_: np.ndarray
-    intercept_: np.ndarray
-
     def __init__(self, reg: float | str = 1.0, *, match_mean: bool = True) -> None:
         self.reg = reg
         self.match_mean = match_mean
 
-    def _learn(self, pair: Pair) -> None:
+    def _learn(self, pair: DomainPair) -> None:
         if isinstance(self.reg, str):
             if self.reg != "auto":
-                raise ValueError(f"reg must be a number from 0 on or 'auto', got {self.reg!r}")
+                raise ValueError(f"reg must be 'auto' or a number of at least 0, got {self.reg!r}")
         else:
             check_number("reg", self.reg)
-        check_flag("match_mean", self.match_mean)
-        check_two_rows("CORAL", pair)
-        whiten = root(self._covariance(pair.source), -0.5)
-        self.coef_ = whiten @ root(self._covariance(pair.target), 0.5)
+        check_flag(self, "match_mean")
+        pair.require_two_rows("CORAL")
+        whiten = symmetric_power(self._covariance(pair.source), -0.5)
+        self.coef_ = whiten @ symmetric_power(self._covariance(pair.target), 0.5)
         self.intercept_ = np.zeros(len(self.coef_))
         if self.match_mean:
             self.intercept_ = pair.target.mean(axis=0) - pair.source.mean(axis=0) @ self.coef_
@@ -101,31 +87,25 @@ class CORAL(OneToOneFeatureMixin, DomainMap):
     def _covariance(self, rows: np.ndarray) -> np.ndarray:
         if not isinstance(self.reg, str):
             return covariance(rows) + self.reg * np.eye(rows.shape[1])
-        # Shrunk towards the identity, which only standardised features have in common.
+        # The rule shrinks towards a multiple of the identity: first scale features to variance 1.
         scaler = StandardScaler().fit(rows)
         shrunk, _ = ledoit_wolf(scaler.transform(rows))
         return shrunk * np.outer(scaler.scale_, scaler.scale_)
 
-    def _map_source(self, X: np.ndarray) -> np.ndarray:
-        return X @ self.coef_ + self.intercept_
-
-    def _map_target(self, X: np.ndarray) -> np.ndarray:
-        return X
-
 
 class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainMap):
-    """Turn the principal axes of the source into those of the target [1]_.
+    """Rotate the principal axes of the source into those of the target [1]_.
 
-    Target rows become their coordinates on the principal axes of the target; source rows those
-    on the axes of the source, times the matrix ``P_s P_t^T`` that brings the one closest to the
-    other.
+    Target rows are mapped to their coordinates on the principal axes of the target; source rows
+    to those on the axes of the source, times the matrix ``P_s P_t^T`` that brings the two sets of
+    axes closest together.
 
     Parameters
     ----------
     n_components : int, float or None, default=0.9
-        How many axes of each domain. A float in (0, 1): so many that this share of the variance
-        is kept in both domains. None: all that both have, ``min(n_source, n_target, n_features)``;
-        with as many axes as features nothing is turned, and what remains is to centre each domain.
+        Number of axes of each domain. A float in (0, 1) takes as many as keep this share of the
+        variance in both domains. None takes all that both have, ``min(n_source, n_target,
+        n_features)``; with as many axes as features the map only centres each domain.
 
     Attributes
     ----------
@@ -133,7 +113,7 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainMap):
         Principal axes P_s and P_t, as rows.
     source_mean_, target_mean_ : ndarray of shape (n_features,)
     alignment_ : ndarray of shape (n_components_, n_components_)
-        P_s P_t^T, which multiplies source coordinates from the right.
+        P_s P_t^T, by which source coordinates are multiplied from the right.
     n_components_ : int
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -142,13 +122,13 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainMap):
     Raises
     ------
     ValueError
-        `n_components` is none of the above, or a domain has less than two rows.
+        `n_components` is none of the above, or a domain has fewer than two rows.
 
     Notes
     -----
-    Axes are turned, not scaled, and their order is that of the variance: a feature that the
-    domains weigh differently may come to lie on another one. Standardise first, as the paper
-    does. It is no use where the classes differ along directions of little variance.
+    Axes are rotated, not scaled, and ordered by their variance: a feature that the domains scale
+    differently may be aligned with another one. Standardise first, as the paper does. It is no
+    use if the classes differ along directions of little variance.
 
     References
     ----------
@@ -166,13 +146,6 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainMap):
     (6, 1)
     """
 
-    source_components_: np.ndarray
-    target_components_: np.ndarray
-    source_mean_: np.ndarray
-    target_mean_: np.ndarray
-    alignment_: np.ndarray
-    n_components_: int
-
     def __init__(self, n_components: int | float | None = 0.9) -> None:
         self.n_components = n_components
 
@@ -180,29 +153,28 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainMap):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _learn(self, pair: Pair) -> None:
-        check_two_rows("SubspaceAlignment", pair)
+    def _learn(self, pair: DomainPair) -> None:
+        pair.require_two_rows("SubspaceAlignment")
         most = min(*pair.source.shape, len(pair.target))
-        wanted: Any = self.n_components
+        wanted = self.n_components
         if isinstance(wanted, float | np.floating):
             if not 0 < wanted < 1:
                 raise ValueError(
-                    "n_components must be a whole number, a share in (0, 1) or None, got "
-                    f"{wanted!r}"
+                    f"n_components must be an integer, a share in (0, 1) or None, got {wanted!r}"
                 )
         elif wanted is not None:
-            check_scalar(wanted, "n_components", numbers.Integral, min_val=1, max_val=most)
+            check_count("n_components", wanted, high=most)
         source, target = _axes(pair.source), _axes(pair.target)
         if wanted is None:
-            kept = most
+            n_axes = most
         elif isinstance(wanted, float | np.floating):
-            kept = min(most, max(_enough(pca, float(wanted)) for pca in (source, target)))
+            n_axes = min(most, max(_n_axes(pca, float(wanted)) for pca in (source, target)))
         else:
-            kept = int(wanted)
-        self.n_components_ = kept
+            n_axes = int(wanted)
+        self.n_components_ = n_axes
         self.source_mean_, self.target_mean_ = source.mean_, target.mean_
-        self.source_components_ = with_signs(source.components_[:kept].T).T
-        self.target_components_ = with_signs(target.components_[:kept].T).T
+        self.source_components_ = fix_signs(source.components_[:n_axes].T).T
+        self.target_components_ = fix_signs(target.components_[:n_axes].T).T
         self.alignment_ = self.source_components_ @ self.target_components_.T
 
     def _map_source(self, X: np.ndarray) -> np.ndarray:
@@ -213,12 +185,12 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainMap):
 
 
 def _axes(rows: np.ndarray) -> PCA:
-    # Never the randomised solver, which would need a seed.
+    # PCA's default may choose the randomised solver, which would need a seed.
     return PCA(svd_solver="covariance_eigh" if len(rows) >= rows.shape[1] else "full").fit(rows)
 
 
-def _enough(pca: PCA, share: float) -> int:
-    """The least number of axes that keep a share of the variance."""
+def _n_axes(pca: PCA, share: float) -> int:
+    """Least number of axes that keep a share of the variance."""
     variances = pca.explained_variance_
     sums = np.cumsum(variances)
     return int(np.searchsorted(sums, share * sums[-1])) + 1

@@ -1,4 +1,4 @@
-"""Boosting that uses source rows for as long as they agree with a few labelled target rows."""
+"""TrAdaBoost for classification and regression: boosting on source and labelled target rows."""
 
 from typing import Any
 
@@ -15,30 +15,30 @@ class TrAdaBoostClassifier(ClassifierMixin, TransferBoost):
     """TrAdaBoost: boosting on source rows and a few labelled target rows.
 
     Each round fits the estimator to the weighted rows of both domains, and measures its error on
-    the target rows alone. Target rows that it gets wrong gain weight, as in AdaBoost; source rows
-    that it gets wrong are of no use to the target, and lose weight by the factor
+    the target rows alone. Misclassified target rows gain weight, as in AdaBoost; misclassified
+    source rows are of no use to the target, and lose weight by the factor
     beta = 1 / (1 + sqrt(2 ln(n_source) / n_estimators)). The rounds of the second half vote
     [1]_ (algorithm 1).
 
     For more than two classes, target weights and votes are those of SAMME [2]_, with
     log((1 - error) / error) + log(n_classes - 1), which for two classes is the paper's.
 
-    Two departures keep it going where the paper's loop would end. A round that is no better than
-    chance on the target gets no vote; source rows that it gets wrong lose weight as ever, and
-    wrong target rows gain by 1 / beta. And an error below 1e-6 counts as 1e-6.
+    Two changes let it continue where the paper's loop would end. A round that is no better than
+    chance on the target gets no vote; misclassified source rows lose weight as usual, and
+    misclassified target rows gain by 1 / beta. And an error below 1e-6 counts as 1e-6.
 
-    It needs labels of the target, as a rule some dozens: the error of each round is estimated on
-    them. Where source and target share nothing, it comes down to AdaBoost on the labelled target
-    rows, if `n_estimators` gives it the time. `source_share_` shows whether the source was used.
+    It needs labels of the target, usually some dozens, on which the error of each round is
+    estimated. If source and target share nothing, it approaches AdaBoost on the labelled target
+    rows, given enough `n_estimators`. `source_share_` shows whether the source was used.
 
     Parameters
     ----------
     estimator : classifier or None, default=None
-        Its `fit` must take `sample_weight`. None is a decision tree of depth 1.
+        Its `fit` must accept `sample_weight`. None is a decision tree of depth 1.
     n_estimators : int, default=50
-        Rounds at most: it ends where nothing changes any more.
+        Maximum number of rounds; it ends earlier when the weights do not change any more.
     random_state : int, RandomState instance or None, default=None
-        Of each `random_state` in `estimator`.
+        Seed of each `random_state` parameter in `estimator`.
 
     Attributes
     ----------
@@ -48,11 +48,11 @@ class TrAdaBoostClassifier(ClassifierMixin, TransferBoost):
     estimator_weights_ : ndarray of shape (n_rounds,)
         Votes. With a source, those of the first half are not used for prediction.
     estimator_errors_ : ndarray of shape (n_rounds,)
-        Weighted share of wrong target rows.
+        Weighted share of misclassified target rows.
     source_share_ : ndarray of shape (n_rounds,)
-        Of all weight, that which source rows had in the round.
+        Share of all weight that source rows had in the round.
     beta_ : float
-        By which a source row's weight is multiplied when it is wrong.
+        Factor by which the weight of a misclassified source row is multiplied.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X was a DataFrame.
@@ -87,26 +87,26 @@ class TrAdaBoostClassifier(ClassifierMixin, TransferBoost):
     classes_: np.ndarray
 
     @property
-    def _chances(self) -> int:
+    def _n_outcomes(self) -> int:
         return len(self.classes_)
 
-    def _prepared(self, y: np.ndarray) -> np.ndarray:
+    def _checked_targets(self, y: np.ndarray) -> np.ndarray:
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y of the labelled rows has one class, {self.classes_.tolist()}, and a classifier "
-                "needs two at the least"
+                "needs at least two"
             )
         return y
 
     def _losses(self, predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (predicted != y).astype(np.float64)
 
-    def _without_voters(self) -> None:
+    def _handle_no_vote(self) -> None:
         raise ValueError(
             f"no round with a vote is better than chance on the labelled target rows (errors "
-            f"{self.estimator_errors_.min():.3g} to {self.estimator_errors_.max():.3g}); take a "
+            f"{self.estimator_errors_.min():.3g} to {self.estimator_errors_.max():.3g}); use a "
             "stronger estimator or more n_estimators, and check the labels"
         )
 
@@ -120,26 +120,16 @@ class TrAdaBoostClassifier(ClassifierMixin, TransferBoost):
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            Of all votes, those for the class, less those for others over n_classes - 1; for two
+            Share of the votes for the class, less those for others over n_classes - 1; for two
             classes twice that of the second.
         """
-        predicted, votes = self._voters(X)
+        predicted, votes = self._voting_predictions(X)
         n_classes = len(self.classes_)
         share = np.stack([votes @ (predicted == label) for label in self.classes_], axis=1)
         scores = (share / votes.sum() * n_classes - 1) / (n_classes - 1)
         return 2 * scores[:, 1] if n_classes == 2 else scores
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class that most votes are for.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-        """
         scores = self.decision_function(X)
         codes = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[codes]
@@ -177,26 +167,26 @@ class TrAdaBoostClassifier(ClassifierMixin, TransferBoost):
 class TrAdaBoostRegressor(RegressorMixin, TransferBoost):
     """TrAdaBoost.R2: boosting of a regressor on source rows and a few labelled target rows.
 
-    As `TrAdaBoostClassifier`, with the loss of AdaBoost.R2 [2]_: the absolute error of a row over
+    Like `TrAdaBoostClassifier`, with the loss of AdaBoost.R2 [2]_: the absolute error of a row over
     the greatest of all rows, to which the weights' exponents are proportional. The prediction is
     the weighted median of the rounds of the second half [1]_.
 
-    Rows are weighted, where AdaBoost.R2 draws them; so nothing is random but the estimator. A
-    round with an error of a half or more on the target gets no vote; source rows lose weight by
-    it as ever, and target rows gain by beta to the power of minus their loss. If no round that
-    counts gets below, the best of all predicts alone.
+    Rows are weighted, while AdaBoost.R2 draws them, so that only the estimator is random. A round
+    with an error of a half or more on the target gets no vote; source rows lose weight as usual,
+    and target rows gain by beta to the power of minus their loss. If no round of the second half
+    has a smaller error, the best of all rounds predicts alone.
 
     It needs labels of the target. As all losses are relative to the greatest error, one gross
-    outlier makes all other errors small: look at these first.
+    outlier makes all other errors small: look for outliers first.
 
     Parameters
     ----------
     estimator : regressor or None, default=None
-        Its `fit` must take `sample_weight`. None is a decision tree of depth 3.
+        Its `fit` must accept `sample_weight`. None is a decision tree of depth 3.
     n_estimators : int, default=50
-        Rounds at most: it ends where nothing changes any more.
+        Maximum number of rounds; it ends earlier when the weights do not change any more.
     random_state : int, RandomState instance or None, default=None
-        Of each `random_state` in `estimator`.
+        Seed of each `random_state` parameter in `estimator`.
 
     Attributes
     ----------
@@ -207,9 +197,9 @@ class TrAdaBoostRegressor(RegressorMixin, TransferBoost):
     estimator_errors_ : ndarray of shape (n_rounds,)
         Weighted mean loss of the target rows.
     source_share_ : ndarray of shape (n_rounds,)
-        Of all weight, that which source rows had in the round.
+        Share of all weight that source rows had in the round.
     beta_ : float
-        By which the weight of a source row with a loss of 1 is multiplied.
+        Factor by which the weight of a source row with a loss of 1 is multiplied.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X was a DataFrame.
@@ -240,33 +230,23 @@ class TrAdaBoostRegressor(RegressorMixin, TransferBoost):
     """
 
     _default = DecisionTreeRegressor(max_depth=3)
-    _chances = 2
+    _n_outcomes = 2
 
-    def _prepared(self, y: np.ndarray) -> np.ndarray:
+    def _checked_targets(self, y: np.ndarray) -> np.ndarray:
         return y.astype(np.float64)
 
     def _losses(self, predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
         errors = np.abs(predicted - y)
         return errors / errors.max() if errors.max() > 0 else errors
 
-    def _without_voters(self) -> None:
-        # A loss of a half is not yet chance; so the best round predicts.
+    def _handle_no_vote(self) -> None:
+        # A mean loss of a half is not necessarily chance for a regressor; the best round predicts.
         best = int(self.estimator_errors_.argmin())
         self.estimator_weights_[best] = 1.0
         self._first_voter = min(self._first_voter, best)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The weighted median of the rounds.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-        """
-        predicted, votes = self._voters(X)
+        predicted, votes = self._voting_predictions(X)
         order = predicted.argsort(axis=0)
         sums = votes[order].cumsum(axis=0)
         middle = (sums >= sums[-1] / 2).argmax(axis=0)

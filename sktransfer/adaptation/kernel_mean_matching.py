@@ -1,18 +1,18 @@
-"""Weights under which the mean of the source, in a kernel's space, is that of the target."""
+"""Kernel mean matching: weights that match the source's mean in a kernel space to the target's."""
 
 import numbers
-from typing import Any
 
 import numpy as np
 from sklearn.utils import check_scalar
 
-from sktransfer.adaptation._base import DomainWeights, Pair
+from sktransfer._validation import check_count, check_gamma
+from sktransfer.adaptation._base import DomainWeights
 from sktransfer.adaptation._kernel_matrices import kernel_of
-from sktransfer.adaptation._kernels import canonical_order, check_gamma, median_gamma, rbf_mean
+from sktransfer.adaptation._kernels import median_gamma, rbf_mean
 from sktransfer.adaptation._matching import solve_matching
 
 _NO_OVERLAP = 1e-12
-"""Greatest mean kernel of a source row with the target at which the domains do not meet."""
+"""Mean kernel with the target that some source row must exceed for the domains to overlap."""
 
 
 class KernelMeanMatching(DomainWeights):
@@ -25,38 +25,37 @@ class KernelMeanMatching(DomainWeights):
     where K is the Gaussian kernel of the n source rows, and kappa_i is n times the mean kernel of
     source row i with the target. No density is estimated and no label is used.
 
-    The weights take only rows which the source has: where the target has rows and the source none,
-    they cannot help. They assume that labels depend on features alike in both domains (covariate
-    shift). The solution is sparse: few rows get nearly all the weight, as
-    `effective_sample_size_` shows, the more so in many dimensions. A smaller `bound`, such as 5,
-    spreads it. Standardise features first.
+    Weights cannot help where the target has rows and the source has none. They assume that labels
+    depend on features in the same way in both domains (covariate shift). The solution is sparse:
+    few rows get nearly all the weight, especially in many dimensions, as `effective_sample_size_`
+    shows. A smaller `bound`, such as 5, spreads it. Standardise features first.
 
     Parameters
     ----------
     gamma : float or "median", default="median"
-        Of the kernel exp(-gamma ||x - y||^2). "median" is 1 / (2 m^2) for the median distance m
-        between rows of both domains.
+        Parameter of the kernel exp(-gamma ||x - y||^2). "median" is 1 / (2 m^2) for the median
+        distance m between rows of both domains.
     bound : float, default=1000.0
-        Greatest weight (B in [1]_), where the mean weight is about 1. Must be above 1 - epsilon.
+        Largest weight (B in [1]_), relative to a mean weight of about 1. Must be above 1 - epsilon.
     epsilon : float or None, default=None
-        How far the mean weight may be from 1, above 0. None is ``1 - 1 / sqrt(n)``.
+        Largest distance of the mean weight from 1, above 0. None is ``1 - 1 / sqrt(n)``.
     max_size : int, default=3000
-        Source rows up to which the programme is solved with the kernel matrix in full (72 MB and
-        a few seconds at 3,000). Beyond, and beyond 3 * `n_components` rows, the matrix is
+        Most source rows for which the programme is solved with the full kernel matrix (72 MB and
+        a few seconds at 3,000). For more, and for more than 3 * `n_components`, the matrix is
         approximated by `n_components` columns of its pivoted Cholesky factor [2]_, plus the rest
         of its diagonal; every row keeps a weight of its own, and kappa is exact.
     n_components : int, default=500
-        Memory is that of n x n_components numbers: 80 MB for 20,000 rows.
+        Columns of that factor. Memory is that of n x n_components numbers: 80 MB for 20,000 rows.
 
     Attributes
     ----------
     sample_weight_ : ndarray of shape (n_samples,)
-        Of the rows of `fit` in their order. Source rows have mean 1, target rows 0.
+        Weights of the rows of `fit`, in their order: source rows have mean 1, target rows 0.
     effective_sample_size_ : float
-        How many rows of equal weight the weighted source rows are worth, (sum w)^2 / sum w^2.
+        Number of equally weighted rows that the source rows are worth, (sum w)^2 / sum w^2.
     gamma_ : float
     mean_weight_ : float
-        Of the programme's solution, before weights were scaled to mean 1.
+        Mean weight of the programme's solution, before weights were scaled to mean 1.
     n_iter_ : int
         Steps of the solver, an interior point method.
     n_features_in_ : int
@@ -65,7 +64,7 @@ class KernelMeanMatching(DomainWeights):
 
     See Also
     --------
-    KLIEP, ULSIF : Give a density ratio, that new rows have, too.
+    KLIEP, ULSIF : Estimate a density ratio that applies to new rows, too.
 
     References
     ----------
@@ -90,10 +89,6 @@ class KernelMeanMatching(DomainWeights):
     True
     """
 
-    gamma_: float
-    mean_weight_: float
-    n_iter_: int
-
     def __init__(
         self,
         *,
@@ -112,13 +107,14 @@ class KernelMeanMatching(DomainWeights):
     def _checked_epsilon(self, n_source: int) -> float:
         check_gamma(self.gamma)
         for name in ("max_size", "n_components"):
-            check_scalar(getattr(self, name), name, numbers.Integral, min_val=1)
-        positive: dict[str, Any] = {"min_val": 0, "include_boundaries": "neither"}
-        check_scalar(self.bound, "bound", numbers.Real, **positive)
+            check_count(name, getattr(self, name))
+        check_scalar(self.bound, "bound", numbers.Real, min_val=0, include_boundaries="neither")
         if self.epsilon is None:
+            # The paper's default, which is 0 for a single row and would leave no interior.
             epsilon = max(1 - 1 / np.sqrt(n_source), 1e-3)
         else:
-            epsilon = float(check_scalar(self.epsilon, "epsilon", numbers.Real, **positive))
+            epsilon = float(self.epsilon)
+            check_scalar(epsilon, "epsilon", numbers.Real, min_val=0, include_boundaries="neither")
         if not 1 - epsilon < self.bound < np.inf or not epsilon < np.inf:
             raise ValueError(
                 f"bound must be finite and above 1 - epsilon = {1 - epsilon:.4g}, or no weights "
@@ -126,19 +122,16 @@ class KernelMeanMatching(DomainWeights):
             )
         return epsilon
 
-    def _weights(self, pair: Pair) -> np.ndarray:
-        epsilon = self._checked_epsilon(len(pair.source))
-        order = canonical_order(pair.source)
-        source, target = pair.source[order], pair.target[canonical_order(pair.target)]
+    def _weights(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         n = len(source)
+        epsilon = self._checked_epsilon(n)
         self.gamma_ = (
             median_gamma(source, target) if isinstance(self.gamma, str) else float(self.gamma)
         )
         kappa = n * rbf_mean(source, target, self.gamma_)
-        weights = np.zeros(n)
         if kappa.max() <= _NO_OVERLAP * n:
-            return weights
-        weights[order], self.n_iter_ = solve_matching(
+            return np.zeros(n)  # `fit` refuses weights that are all 0, with advice
+        weights, self.n_iter_ = solve_matching(
             kernel_of(source, self.gamma_, self.max_size, self.n_components),
             kappa,
             bound=float(self.bound),

@@ -1,6 +1,7 @@
-"""Any estimator of scikit-learn, made to learn from the source for the target."""
+"""Meta-estimators that combine a domain adaptation method with an estimator of scikit-learn."""
 
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,28 +21,40 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from sktransfer._validation import labelled_mask, source_mask
-from sktransfer.adaptation._base import checked_labels, checked_weights, mask_of_some
+from sktransfer._validation import (
+    Vector,
+    checked_labels,
+    checked_weights,
+    labelled_mask,
+    new_source_mask,
+    source_mask,
+)
 from sktransfer.adaptation.alignment import CORAL
-from sktransfer.adaptation.wide import WideMap
+
+_CHECKS = {"classifier": is_classifier, "regressor": is_regressor}
 
 
 def _estimator_has(name: str) -> Any:
     def check(self: Any) -> bool:
         estimator = getattr(self, "estimator_", None) or self._given_estimator()
-        getattr(estimator, name)  # whose AttributeError says more than ours would
+        getattr(estimator, name)  # its AttributeError is more informative than ours
         return True
 
     return available_if(check)
 
 
-class _Adapted(BaseEstimator):
-    """A method between two domains, and an estimator behind it."""
+class _Adapted(BaseEstimator, ABC):
+    """A domain adaptation method, and an estimator that learns from its result."""
+
+    _kind: ClassVar[str]
+    _default: ClassVar[BaseEstimator]
 
     __metadata_request__fit: ClassVar = {"sample_domain": True, "target_labeled": True}
     __metadata_request__predict: ClassVar = {"sample_domain": True}
 
-    def __init__(self, estimator: Any = None, method: Any = None) -> None:
+    def __init__(
+        self, estimator: BaseEstimator | None = None, method: BaseEstimator | str | None = None
+    ) -> None:
         self.estimator = estimator
         self.method = method
 
@@ -50,9 +63,9 @@ class _Adapted(BaseEstimator):
         X: Any,
         y: Any,
         *,
-        sample_domain: Any = None,
-        target_labeled: Any = None,
-        sample_weight: Any = None,
+        sample_domain: Vector = None,
+        target_labeled: Vector = None,
+        sample_weight: Vector = None,
     ) -> Self:
         """Fit the method to both domains, and the estimator to all rows with a label.
 
@@ -61,15 +74,15 @@ class _Adapted(BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Rows of both domains, in any order.
         y : array-like of shape (n_samples,)
-            Those of target rows are not looked at but where `target_labeled` says so.
+            Labels; those of target rows are ignored, except where `target_labeled` is True.
         sample_domain : array-like of shape (n_samples,) or None, default=None
-            Positive for source and negative for target rows. None takes all rows for both, with a
-            `DomainWarning`: then there is nothing to adapt.
+            Positive for source and negative for target rows. With None all rows count as both,
+            with a `DomainWarning`, and nothing is adapted.
         target_labeled : array-like of shape (n_samples,), bool, or None, default=None
             Target rows with a label to learn from.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Of the rows in the estimator, times those of the method. The method itself sees all
-            rows alike.
+            Weights of the rows for the estimator, which multiply those of the method. The method
+            itself gives all rows equal weight.
 
         Returns
         -------
@@ -78,8 +91,8 @@ class _Adapted(BaseEstimator):
         Raises
         ------
         ValueError
-            A parameter or an argument is unsound; or the method, or `sample_weight`, weighs rows
-            and the estimator would ignore it.
+            A parameter or an argument is invalid; or the method, or `sample_weight`, weights rows
+            and the estimator would ignore the weights.
         """
         if y is None:
             raise ValueError(
@@ -100,27 +113,29 @@ class _Adapted(BaseEstimator):
                 method.fit(X, y, **domains)
             weights = getattr(method, "sample_weight_", None)
         if weights is not None:
+            # Methods give target rows weight 0, but labelled ones are the best to learn from.
             weights = np.where(is_source, weights, 1.0)
         if sample_weight is not None:
-            own = checked_weights(sample_weight, len(X))
-            weights = own if weights is None else own * weights
-        how = {}
+            given = checked_weights(sample_weight, len(X))
+            weights = given if weights is None else given * weights
+        fit_params = {}
         if weights is not None:
-            how = {self._weights_keyword(estimator): weights[labelled]}
-        # Within, nothing is left to be routed: rows and weights are chosen already.
+            fit_params = {self._weights_keyword(estimator): weights[labelled]}
+        # The rows and their weights are chosen here, so that nothing is left to be routed. With
+        # routing enabled, estimators would refuse weights that they were not told to request.
         with config_context(enable_metadata_routing=False):
             try:
-                estimator.fit(features[labelled], y[labelled], **how)
+                estimator.fit(features[labelled], y[labelled], **fit_params)
             except ValueError as error:
-                # Enabling it, which scikit-learn suggests, would not help here.
-                if how and "enable_metadata_routing" in str(error):
+                # scikit-learn suggests to enable routing, which is switched off here.
+                if fit_params and "enable_metadata_routing" in str(error):
                     raise self._without_weights(estimator) from error
                 raise
         self.method_, self.estimator_ = method, estimator
         return self
 
-    def predict(self, X: Any, *, sample_domain: Any = None) -> np.ndarray:
-        """Predict for rows, which are of the target unless it is said that they are not.
+    def predict(self, X: Any, *, sample_domain: Vector = None) -> np.ndarray:
+        """Predict for rows, as target rows unless `sample_domain` says otherwise.
 
         Parameters
         ----------
@@ -132,20 +147,20 @@ class _Adapted(BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        mapped = self._mapped(X, sample_domain)  # which sees whether it was fitted
-        return self.estimator_.predict(mapped)
+        return self._of_mapped("predict", X, sample_domain)
 
-    def _mapped(self, X: Any, sample_domain: Any) -> np.ndarray:
+    def _of_mapped(self, name: str, X: Any, sample_domain: Vector) -> np.ndarray:
+        """Result of a method of the estimator for mapped rows."""
         check_is_fitted(self)
         X = self._checked(X, self.method_, reset=False)
-        mask_of_some(sample_domain, len(X))  # also where it makes no difference
-        if self.method_ is None or not hasattr(self.method_, "transform"):
-            return X
-        return np.asarray(self.method_.transform(X, sample_domain=sample_domain))
+        new_source_mask(sample_domain, len(X))  # refuse wrong domains even if they are not used
+        if hasattr(self.method_, "transform"):
+            X = np.asarray(self.method_.transform(X, sample_domain=sample_domain))
+        return getattr(self.estimator_, name)(X)
 
     def _checked(self, X: Any, method: Any, *, reset: bool) -> np.ndarray:
-        # Rows of domains with other features have NaN for those of the other domain.
-        finite = "allow-nan" if isinstance(method, WideMap) else True
+        # Rows of heterogeneous domains have NaN for the features of the other domain.
+        finite = getattr(method, "_finite", True)
         return validate_data(
             self, X, dtype=[np.float64, np.float32], ensure_all_finite=finite, reset=reset
         )
@@ -160,46 +175,39 @@ class _Adapted(BaseEstimator):
         learns = fit is not None and "sample_domain" in inspect.signature(fit).parameters
         if isinstance(method, type) or not learns or hasattr(method, "predict"):
             raise ValueError(
-                "method must be a method of sktransfer.adaptation that maps or weighs rows, such "
-                f"as CORAL() or KLIEP(), 'source-only' or None, got {method!r}. For two maps in a "
-                "row put the first before AdaptedClassifier in a Pipeline"
+                "method must be a method of sktransfer.adaptation that maps or weights rows, such "
+                f"as CORAL() or KLIEP(), 'source-only' or None, got {method!r}. To apply two maps "
+                "put the first before AdaptedClassifier in a Pipeline"
             )
         return clone(method)
 
     def _given_estimator(self) -> Any:
         if self.estimator is None:
-            return self._default()
-        if isinstance(self.estimator, type) or not self._is_suitable(self.estimator):
+            return clone(self._default)
+        if isinstance(self.estimator, type) or not _CHECKS[self._kind](self.estimator):
             raise ValueError(
-                f"estimator must be a {self._kind} of scikit-learn's kind, or None, got "
+                f"estimator must be a {self._kind} with scikit-learn's interface, or None, got "
                 f"{self.estimator!r}"
             )
         return clone(self.estimator)
 
-    def _weights_keyword(self, estimator: Any) -> str:
+    def _weights_keyword(self, estimator: BaseEstimator) -> str:
         keyword = _weights_keyword(estimator)
         if keyword is None:
             raise self._without_weights(estimator)
         return keyword
 
-    def _without_weights(self, estimator: Any) -> ValueError:
-        who = "sample_weight" if self.method == "source-only" else f"method={self.method!r}"
+    def _without_weights(self, estimator: BaseEstimator) -> ValueError:
+        origin = "sample_weight" if self.method == "source-only" else f"method={self.method!r}"
         return ValueError(
             f"estimator={estimator!r} takes no sample_weight, so that it would ignore the weights "
-            f"of {who}; choose one whose fit takes them, such as {self._default()!r}, or a method "
-            "that maps features, such as CORAL()"
+            f"of {origin}; choose one whose fit takes them, such as {self._default!r}, or a "
+            "method that maps features, such as CORAL()"
         )
 
-    _kind: ClassVar[str]
-
-    def _default(self) -> Any:
-        raise NotImplementedError
-
-    def _is_suitable(self, estimator: Any) -> bool:
-        raise NotImplementedError
-
+    @abstractmethod
     def _targets(self, y: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Labels for the estimator, checked where they count."""
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "estimator_")
@@ -213,19 +221,19 @@ class _Adapted(BaseEstimator):
 class AdaptedClassifier(ClassifierMixin, _Adapted):
     """A classifier that learns from a labelled source for a target without labels, or with few.
 
-    A method of `sktransfer.adaptation` maps the rows of both domains to features that are alike, or
-    weighs source rows so that they look like target rows; any classifier of scikit-learn learns
-    from that. Which method suits is a parameter, so that a search can tell.
+    A method of `sktransfer.adaptation` maps the rows of both domains to common features, or weights
+    source rows so that they resemble target rows; any classifier of scikit-learn learns from the
+    result. The method is a parameter, so that a search can choose it.
 
     Parameters
     ----------
     estimator : classifier or None, default=None
-        Is cloned. If the method weighs rows, its `fit` must take `sample_weight`, as must that of
-        the last step of a Pipeline. None is ``LogisticRegression(max_iter=1000)``.
+        It is cloned. If the method weights rows, its `fit` must accept `sample_weight`; in a
+        Pipeline, that of the last step. None is ``LogisticRegression(max_iter=1000)``.
     method : estimator, "source-only" or None, default=None
-        Such as `CORAL`, `OptimalTransportMap`, `SourceMetric`, `KLIEP` or `KernelMeanMatching`; it
-        is cloned. "source-only" adapts nothing, which is the baseline to compare with. None is
-        ``CORAL()``.
+        For example `CORAL`, `OptimalTransportMap`, `SourceMetric`, `KLIEP` or
+        `KernelMeanMatching`; it is cloned. "source-only" adapts nothing, which is the baseline to
+        compare with. None is ``CORAL()``.
 
     Attributes
     ----------
@@ -239,9 +247,9 @@ class AdaptedClassifier(ClassifierMixin, _Adapted):
 
     Notes
     -----
-    Where the target's classes have other shares than the source's, maps that match whole
-    distributions, such as `CORAL` and `OptimalTransportMap`, mix classes up; where the same
-    features mean other classes, nothing helps but labels of the target. See
+    If classes have different proportions in source and target, maps that match whole
+    distributions, such as `CORAL` and `OptimalTransportMap`, mix classes up; if the same features
+    mean different classes, only labels of the target help. See
     `sktransfer.metrics.diagnose_shift`, and the scorers of `sktransfer.metrics`, which need no
     labels of the target.
 
@@ -267,32 +275,23 @@ class AdaptedClassifier(ClassifierMixin, _Adapted):
     __metadata_request__predict_log_proba: ClassVar = {"sample_domain": True}
     __metadata_request__decision_function: ClassVar = {"sample_domain": True}
 
-    classes_: np.ndarray
     _kind = "classifier"
+    _default = LogisticRegression(max_iter=1000)
 
     @_estimator_has("predict_proba")  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any, *, sample_domain: Any = None) -> np.ndarray:
+    def predict_proba(self, X: Any, *, sample_domain: Vector = None) -> np.ndarray:
         """Probabilities of the classes, (n_samples, n_classes); parameters as for `predict`."""
-        mapped = self._mapped(X, sample_domain)
-        return self.estimator_.predict_proba(mapped)
+        return self._of_mapped("predict_proba", X, sample_domain)
 
     @_estimator_has("predict_log_proba")  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: Any, *, sample_domain: Any = None) -> np.ndarray:
-        """Their logarithms."""
-        mapped = self._mapped(X, sample_domain)
-        return self.estimator_.predict_log_proba(mapped)
+    def predict_log_proba(self, X: Any, *, sample_domain: Vector = None) -> np.ndarray:
+        """Logarithms of `predict_proba`; parameters as for `predict`."""
+        return self._of_mapped("predict_log_proba", X, sample_domain)
 
     @_estimator_has("decision_function")  # type: ignore[untyped-decorator]
-    def decision_function(self, X: Any, *, sample_domain: Any = None) -> np.ndarray:
-        """Scores as the estimator has them; parameters as for `predict`."""
-        mapped = self._mapped(X, sample_domain)
-        return self.estimator_.decision_function(mapped)
-
-    def _default(self) -> Any:
-        return LogisticRegression(max_iter=1000)
-
-    def _is_suitable(self, estimator: Any) -> bool:
-        return is_classifier(estimator)
+    def decision_function(self, X: Any, *, sample_domain: Vector = None) -> np.ndarray:
+        """Scores of the estimator; parameters as for `predict`."""
+        return self._of_mapped("decision_function", X, sample_domain)
 
     def _targets(self, y: np.ndarray, labelled: np.ndarray) -> np.ndarray:
         check_classification_targets(y[labelled])
@@ -308,8 +307,8 @@ class AdaptedRegressor(RegressorMixin, _Adapted):
     estimator : regressor or None, default=None
         As in `AdaptedClassifier`; None is ``Ridge()``.
     method : estimator, "source-only" or None, default=None
-        As in `AdaptedClassifier`; of a method that compares classes, such as `SourceMetric`, little
-        is to be expected here.
+        As in `AdaptedClassifier`; methods that compare classes, such as `SourceMetric`, are of
+        little use for regression.
 
     Attributes
     ----------
@@ -322,8 +321,8 @@ class AdaptedRegressor(RegressorMixin, _Adapted):
 
     Notes
     -----
-    Reweighting is exact only for covariate shift. If the target's numbers have another distribution
-    than the source's, maps that match whole distributions are misled by that.
+    Reweighting is exact only for covariate shift. If the distribution of y differs between source
+    and target, maps that match whole distributions of features are misled by it.
 
     Examples
     --------
@@ -341,30 +340,25 @@ class AdaptedRegressor(RegressorMixin, _Adapted):
     """
 
     _kind = "regressor"
-
-    def _default(self) -> Any:
-        return Ridge()
-
-    def _is_suitable(self, estimator: Any) -> bool:
-        return is_regressor(estimator)
+    _default = Ridge()
 
     def _targets(self, y: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-        # Where there is no label, anything may stand.
+        # Unlabelled rows may hold any placeholder, which must not be checked.
         values = np.zeros(len(y))
         values[labelled] = np.asarray(y[labelled], dtype=np.float64)
         assert_all_finite(values, input_name="y")
         return values
 
 
-def _weights_keyword(estimator: Any) -> str | None:
-    """What weights of rows are called in `fit`, or None if they would be ignored."""
+def _weights_keyword(estimator: BaseEstimator) -> str | None:
+    """Name of the argument of `fit` that takes sample weights; None if they would be ignored."""
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]
         inner = _weights_keyword(last)
         return None if inner is None else f"{name}__{inner}"
     if has_fit_parameter(estimator, "sample_weight"):
         return "sample_weight"
-    # Searches hand on what they are given, by the names of what they search over.
+    # A search passes **params of its fit on to the estimator that it searches over.
     parameters = inspect.signature(estimator.fit).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters) and hasattr(estimator, "estimator"):
         return _weights_keyword(estimator.estimator)

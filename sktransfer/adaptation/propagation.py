@@ -1,38 +1,36 @@
-"""Relation transfer along a graph: labels pass from the source's rows to rows like them."""
+"""Label propagation from the source to the target along a graph of similar rows."""
 
-import numbers
 import warnings
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_scalar, gen_batches
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer.adaptation._base import DomainMethod
-from sktransfer.adaptation._flow import propagate, spread
+from sktransfer._validation import check_count, check_number, check_option
+from sktransfer.adaptation._base import DomainClassifier, DomainPair
 from sktransfer.adaptation._kernels import canonical_order
-from sktransfer.adaptation._labels import UNLABELLED, check_option, coded_labels
-from sktransfer.adaptation._maps import check_number
+from sktransfer.adaptation._label_spreading import propagate, spread
+from sktransfer.adaptation._labels import UNLABELLED, encode_classes
 from sktransfer.adaptation._similarity import AFFINITIES, SimilarityGraph
 
 _METHODS = ("propagation", "spreading")
 
 _BLOCK = 1024
-"""Rows that are predicted at once."""
+"""Rows that are predicted at a time."""
 
 _FALLBACK = 0.1
-"""Least share of the vote where the graph brings no label."""
+"""Least share of the vote for rows that the graph connects to no label."""
 
 
-class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
-    """Labels that pass from the source to the target along a graph of similar rows.
+class LabelPropagationClassifier(DomainClassifier):
+    """Propagate labels from the source to the target along a graph of similar rows.
 
-    Each row of both domains is joined to its nearest rows, and the labels of the source flow along
-    these edges to the rows without: what is transferred is the relation between rows. Classes may
+    Each row of both domains is joined to its nearest rows, and the labels of the source propagate
+    along these edges to unlabelled rows: the relation between rows is transferred. Classes may
     have any shape, as long as rows of a class are neighbours of one another.
 
     The counterpart within a network is ``FineTune(penalty="rkd")``, which keeps the relations
@@ -42,11 +40,11 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     ----------
     method : {"propagation", "spreading"}, default="propagation"
         "propagation": labelled rows keep their labels, and every other row has the weighted mean
-        of its neighbours, the harmonic solution of Zhu et al. [1]_ [2]_. "spreading": labelled rows
-        may change their mind as well, and labels fade with every step, ``(I - alpha S)^-1 Y``
+        of its neighbours, the harmonic solution of Zhu et al. [1]_ [2]_. "spreading": labels of
+        labelled rows may change as well, and labels fade with every step, ``(I - alpha S)^-1 Y``
         of Zhou et al. [3]_: for labels with errors.
     n_neighbors : int, default=10
-        Rows to which each is joined. With as many as there are rows the graph is complete.
+        Number of rows to which each is joined.
     affinity : {"local", "rbf", "connectivity"}, default="local"
         Weight of the edge between rows at distance d. "local": ``exp(-d**2 / (s_i * s_j))`` where s
         is the distance of a row to the last of its neighbours [4]_, which needs no scale. "rbf":
@@ -54,18 +52,18 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     gamma : float or None, default=None
         For "rbf". None takes 1 / n_features.
     vote_share : float, default=0.1
-        How much of its label a row without one has from the labelled rows nearest to it
-        (`n_neighbors` of them, unweighted, however far) and not from its neighbours in the graph,
-        in [0, 1). It is the "external classifier" of Zhu et al. [2]_, section 5. With 0 labels
-        enter the target only where its rows touch those of the source, which under a shift may be
-        at a few rows, that then decide for all.
+        Share in [0, 1) of an unlabelled row's probabilities that comes from the labelled rows
+        nearest to it (`n_neighbors` of them, unweighted, at any distance) instead of from its
+        neighbours in the graph: the "external classifier" of Zhu et al. [2]_, section 5. With 0
+        labels enter the target only where its rows touch those of the source, which under a shift
+        may be at a few rows, which then decide for all.
     alpha : float, default=0.9
-        For "spreading": how much of its label a row has from its neighbours, in (0, 1).
+        For "spreading": share of a row's probabilities that comes from its neighbours, in (0, 1).
     max_iter : int, default=2000
-        Limit of the solver's steps.
+        Maximum number of steps of the solver.
     tol : float, default=1e-6
-        When to stop: change of a row's probabilities in "spreading", relative to them, and how far
-        a row may be from the mean of its neighbours in "propagation".
+        Tolerance of the solver: in "spreading" the relative change of a row's probabilities, in
+        "propagation" the distance of a row from the mean of its neighbours.
     n_jobs : int or None, default=None
         For the search of neighbours.
 
@@ -74,17 +72,22 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     transduction_ : ndarray of shape (n_samples,)
         Class of each row of `fit`, in its order.
     label_distributions_ : ndarray of shape (n_samples, n_classes)
-        Probabilities behind it.
+        Probabilities of the classes for each row of `fit`.
     n_unreached_ : int
-        Rows in parts of the graph without any labelled row, whose labels rest on the vote alone
-        (with a `vote_share` of 0.1 at least). Where they are many, the target is far from the
-        source, or `n_neighbors` is too small.
+        Number of rows in parts of the graph without any labelled row, whose labels depend on the
+        vote alone (with a `vote_share` of at least 0.1). If they are many, the target is far from
+        the source, or `n_neighbors` is too small.
     n_iter_ : int
         Steps of the solver, at least 1.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only if X had names of columns.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The solver did not reach `tol` in `max_iter` steps.
 
     See Also
     --------
@@ -98,9 +101,9 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     The graph is sparse: 40,000 rows need some 100 MB beside the table, and time for the search of
     neighbours, which grows with the square of the rows in more than about fifteen columns. A row
     that was in `fit` is predicted as in `transduction_`; another one by the mean of its nearest
-    rows, weighted as edges are [5]_, which does not change the graph.
+    rows, weighted like edges [5]_, which does not change the graph.
 
-    Where the target is shifted by more than the gap between classes, both its neighbours in the
+    If the target is shifted by more than the gap between classes, both its neighbours in the
     source and the vote are of the wrong class: a map such as `CORAL` before it may help. Distances
     mean little in many raw columns: use features of a network, or PCA.
 
@@ -134,8 +137,6 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     array(['a'], dtype='<U1')
     """
 
-    _needs_labels = True
-
     def __init__(
         self,
         method: str = "propagation",
@@ -159,42 +160,19 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
         self.tol = tol
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any, *, sample_domain: Any = None, target_labeled: Any = None) -> Self:
-        """Build the graph, and let the labels flow.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of both domains, in any order.
-        y : array-like of shape (n_samples,)
-            Classes. Those of target rows are not looked at but where `target_labeled` says so.
-        sample_domain : array-like of shape (n_samples,) or None, default=None
-            Positive for source and negative for target rows. With None all rows are labelled, with
-            a `DomainWarning`.
-        target_labeled : array-like of shape (n_samples,), bool, or None, default=None
-            Target rows whose labels may be used.
-
-        Returns
-        -------
-        self
-
-        Warns
-        -----
-        ConvergenceWarning
-            The solver did not reach `tol` in `max_iter` steps.
-        """
+    def _learn(self, pair: DomainPair) -> None:
         self._check_parameters()
-        pair, is_source, _ = self._split(X, y, sample_domain, target_labeled)
-        self.classes_, source_codes, target_codes = coded_labels(pair)
+        self.classes_, source_codes, target_codes = encode_classes(pair)
+        is_source = pair.is_source
         if is_source.all():
-            table, codes, place = pair.source, source_codes, np.arange(len(is_source))
+            table, codes, positions = pair.source, source_codes, np.arange(len(is_source))
         else:
             table = np.concatenate([pair.source, pair.target])
             codes = np.concatenate([source_codes, target_codes])
-            place = np.concatenate([np.flatnonzero(is_source), np.flatnonzero(~is_source)])
-        # Neighbours at equal distance are told apart by their position.
+            positions = np.concatenate([np.flatnonzero(is_source), np.flatnonzero(~is_source)])
+        # The search breaks ties of distance by position: sort, so that X's order does not matter.
         order = canonical_order(np.column_stack([codes, table]))
-        table, codes, place = table[order], codes[order], place[order]
+        table, codes, positions = table[order], codes[order], positions[order]
         labelled = codes != UNLABELLED
         self._graph = SimilarityGraph(
             table, self.n_neighbors, self.affinity, self.gamma, self.n_jobs
@@ -203,52 +181,27 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
         one_hot = np.zeros((len(codes), len(self.classes_)))
         one_hot[np.flatnonzero(labelled), codes[labelled]] = 1.0
         share, votes = self._votes(weights, one_hot, labelled)
-        limits: dict[str, Any] = {"max_iter": self.max_iter, "tol": self.tol}
         if self.method == "spreading":
             labels = one_hot + share[:, None] * votes
-            flow = spread(weights, labels, alpha=self.alpha, **limits)
+            result = spread(weights, labels, alpha=self.alpha, max_iter=self.max_iter, tol=self.tol)
         else:
-            flow = propagate(weights, one_hot, labelled, share, votes, **limits)
-        self.n_iter_ = flow.n_iter
-        if not flow.converged:
+            result = propagate(
+                weights, one_hot, labelled, share, votes, max_iter=self.max_iter, tol=self.tol
+            )
+        probabilities, self.n_iter_, converged = result
+        if not converged:
             warnings.warn(
                 f"method={self.method!r} did not converge to tol={self.tol} in "
                 f"max_iter={self.max_iter} steps; raise max_iter, or n_neighbors",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self._shares = _equal_for_equal_rows(table, codes, flow.shares)
+        self._shares = _mean_over_equal_rows(table, codes, probabilities)
         self.label_distributions_ = np.empty_like(self._shares)
-        self.label_distributions_[place] = self._shares
+        self.label_distributions_[positions] = self._shares
         self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
-        return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-        """
-        shares = self.predict_proba(X)
-        return self.classes_[shares.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes: of a row that was in `fit` its own, else of its neighbours.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        P : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`; float32 if X is, else float64.
-        """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         shares = np.empty((len(X), len(self.classes_)), dtype=X.dtype)
@@ -260,37 +213,38 @@ class LabelPropagationClassifier(ClassifierMixin, DomainMethod):
     def _check_parameters(self) -> None:
         check_option("method", self.method, _METHODS)
         check_option("affinity", self.affinity, AFFINITIES)
-        check_scalar(self.n_neighbors, "n_neighbors", numbers.Integral, min_val=1)
+        check_count("n_neighbors", self.n_neighbors)
         if self.gamma is not None:
             check_number("gamma", self.gamma, include_low=False)
         check_number("vote_share", self.vote_share, high=1)
         check_number("alpha", self.alpha, high=1, include_low=False)
-        check_scalar(self.max_iter, "max_iter", numbers.Integral, min_val=1)
+        check_count("max_iter", self.max_iter)
         check_number("tol", self.tol)
 
     def _votes(
         self, weights: sparse.csr_array, one_hot: np.ndarray, labelled: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """How much each row heeds the vote of the nearest labelled rows, and the vote."""
+        """Share of the vote in each row, (n,), and the vote of the nearest labelled rows."""
         n_parts, part = connected_components(weights, directed=False)
         reached = np.zeros(n_parts, dtype=bool)
         reached[part[labelled]] = True
         unreached = ~reached[part]
         self.n_unreached_ = int(unreached.sum())
+        # Without a vote, rows that no label reaches would have no probabilities at all.
         share = np.where(labelled, 0.0, float(self.vote_share))
         share[unreached] = max(self.vote_share, _FALLBACK)
         votes = np.zeros_like(one_hot)
         voting = np.flatnonzero(share)
         if len(voting):
-            told = np.flatnonzero(labelled)
-            votes[voting] = self._graph.votes(voting, told, one_hot[told])
+            voters = np.flatnonzero(labelled)
+            votes[voting] = self._graph.votes(voting, voters, one_hot[voters])
         return share, votes
 
 
-def _equal_for_equal_rows(table: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The mean over rows that are the same, which stand side by side.
+def _mean_over_equal_rows(table: np.ndarray, codes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Probabilities with those of equal rows, which are adjacent, replaced by their mean.
 
-    Which neighbours each of them has is chance.
+    Equal rows may have been given different neighbours among those at equal distance.
     """
     if len(table) < 2:
         return shares

@@ -1,40 +1,31 @@
-"""Relation transfer by prototypes: how rows stand to the means of their classes."""
+"""A classifier by class prototypes, which move from the source to the target."""
 
-import numbers
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer.adaptation._base import DomainMethod
+from sktransfer._validation import check_count, check_number, check_option
+from sktransfer.adaptation._base import DomainClassifier, DomainPair
 from sktransfer.adaptation._kernels import squared_distances
-from sktransfer.adaptation._labels import (
-    UNLABELLED,
-    check_option,
-    class_means,
-    class_sums,
-    coded_labels,
-)
-from sktransfer.adaptation._maps import check_number
+from sktransfer.adaptation._labels import UNLABELLED, class_means, class_sums, encode_classes
 
 _METRICS = ("euclidean", "cosine")
 
 _LEAST_MASS = 1e-10
-"""Of a class in the target, in rows, for its prototype to move."""
+"""Target rows (a sum of shares) that a class needs for its prototype to move."""
 
 
-class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
-    """Classes as prototypes: means of the source that move to where the target's rows are.
+class PrototypeTransferClassifier(DomainClassifier):
+    """Nearest class prototype, with prototypes that move from the source to the target.
 
-    Each class is the mean of its rows, as in prototypical networks [1]_, and a row belongs to the
-    nearest. Unlabelled target rows are then assigned to the prototypes, softly, and these become
-    the weighted means of the rows, again and again: soft k-means that starts from the source, the
-    refinement of Ren et al. [2]_ and of the pseudo-labels in SHOT [3]_.
+    The prototype of each class is the mean of its rows, as in prototypical networks [1]_, and a
+    row belongs to the nearest one. Unlabelled target rows are then softly assigned to the
+    prototypes, which become the weighted means of these rows, and so on: soft k-means that starts
+    from the source, the refinement of Ren et al. [2]_ and of the pseudo-labels in SHOT [3]_.
 
-    What is transferred is a relation: that rows lie around the mean of their class. Features of a
+    The relation that is transferred is that rows lie around the mean of their class. Features of a
     network that was tuned with ``FineTune(penalty="rkd")`` keep such relations between rows.
 
     Parameters
@@ -56,9 +47,9 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
     Attributes
     ----------
     prototypes_ : ndarray of shape (n_classes, n_features)
-        Of length 1 with ``metric="cosine"``.
+        With ``metric="cosine"`` they have length 1.
     source_prototypes_ : ndarray of shape (n_classes, n_features)
-        Before the updates.
+        Prototypes before the updates.
     scale_ : float
         Mean variance of a feature within the classes, by the labelled rows.
     classes_ : ndarray of shape (n_classes,)
@@ -73,10 +64,10 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
 
     Notes
     -----
-    Labelled target rows (`target_labeled`) count with weight 1 throughout, before the updates and
-    in them. A class should be one cluster, and nearer to its own prototype than to others before
-    the updates: where the shift is greater than half the distance between classes, updates make
-    errors worse. A class that the target lacks still draws rows; `source_weight` holds it in place.
+    Labelled target rows (`target_labeled`) count with weight 1, before and in the updates. A class
+    should be one cluster, and nearer to its own prototype than to others before the updates: if
+    the shift is greater than half the distance between classes, updates make errors worse. A class
+    that the target lacks still attracts rows; `source_weight` keeps its prototype in place.
 
     References
     ----------
@@ -104,8 +95,6 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
     (array([3., 0.]), array([4.  , 1.22]))
     """
 
-    _needs_labels = True
-
     def __init__(
         self,
         metric: str = "euclidean",
@@ -119,83 +108,41 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
         self.temperature = temperature
         self.source_weight = source_weight
 
-    def fit(self, X: Any, y: Any, *, sample_domain: Any = None, target_labeled: Any = None) -> Self:
-        """Take the means of the classes, and move them to the target.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of both domains, in any order.
-        y : array-like of shape (n_samples,)
-            Classes. Those of target rows are not looked at but where `target_labeled` says so.
-        sample_domain : array-like of shape (n_samples,) or None, default=None
-            Positive for source and negative for target rows. With None all rows are labelled and
-            nothing moves, with a `DomainWarning`.
-        target_labeled : array-like of shape (n_samples,), bool, or None, default=None
-            Target rows whose labels may be used.
-
-        Returns
-        -------
-        self
-        """
+    def _learn(self, pair: DomainPair) -> None:
         check_option("metric", self.metric, _METRICS)
-        check_scalar(self.n_iterations, "n_iterations", numbers.Integral, min_val=0)
+        check_count("n_iterations", self.n_iterations, low=0)
         check_number("temperature", self.temperature)
         check_number("source_weight", self.source_weight)
-        pair, is_source, _ = self._split(X, y, sample_domain, target_labeled)
-        self.classes_, source_codes, target_codes = coded_labels(pair)
+        self.classes_, source_codes, target_codes = encode_classes(pair)
         n_classes = len(self.classes_)
         source, target = self._scaled(pair.source), self._scaled(pair.target)
         free = target[target_codes == UNLABELLED]
-        if is_source.all():
-            free = free[:0]  # no target rows, but the source's once more
-        told = target[target_codes != UNLABELLED]
-        told_codes = target_codes[target_codes != UNLABELLED]
-        rows = np.concatenate([source, told])
-        codes = np.concatenate([source_codes, told_codes])
+        if pair.is_source.all():
+            free = free[:0]  # without domains the target rows are the source rows
+        labelled = target[target_codes != UNLABELLED]
+        rows = np.concatenate([source, labelled])
+        codes = np.concatenate([source_codes, target_codes[target_codes != UNLABELLED]])
         means = class_means(rows, codes, n_classes)
         self.scale_ = float(np.square(rows - means[codes]).mean())
         self.prototypes_ = self._scaled(means)
         self.source_prototypes_ = self.prototypes_.copy()
         if not len(free):
-            return self
-        weights = np.repeat([float(self.source_weight), 1.0], [len(source), len(told)])
-        held_mass = np.bincount(codes, weights, n_classes)
-        held_sum = class_sums(rows * weights[:, None], codes, n_classes)
+            return
+        weights = np.repeat([float(self.source_weight), 1.0], [len(source), len(labelled)])
+        labelled_mass = np.bincount(codes, weights, n_classes)
+        labelled_sum = class_sums(rows * weights[:, None], codes, n_classes)
         for _ in range(self.n_iterations):
             shares = self._shares(self._squares(free))
-            mass = held_mass + shares.sum(axis=0)
-            moved = mass > _LEAST_MASS  # else the class has no rows in the target, and stays
-            sums = (held_sum + shares.T @ free)[moved]
+            mass = labelled_mass + shares.sum(axis=0)
+            moved = mass > _LEAST_MASS  # the prototype of a class without target rows stays
+            sums = (labelled_sum + shares.T @ free)[moved]
             self.prototypes_[moved] = self._scaled(sums / mass[moved, None])
-        return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class of the nearest prototype.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-        """
-        squares, _ = self._checked_squares(X)
+        squares, _ = self._checked_squares(X)  # probabilities may be equal after rounding
         return self.classes_[squares.argmin(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes by the distances to their prototypes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        P : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`; float32 if X is, else float64.
-        """
         squares, dtype = self._checked_squares(X)
         return self._shares(squares).astype(dtype, copy=False)
 
@@ -211,13 +158,14 @@ class PrototypeTransferClassifier(ClassifierMixin, DomainMethod):
         return squared_distances(rows, self.prototypes_)
 
     def _shares(self, squares: np.ndarray) -> np.ndarray:
-        """How much of each row belongs to each prototype; rows sum to 1."""
+        """Soft assignment of rows to prototypes, (n, n_classes); each row sums to 1."""
+        # Relative to the nearest prototype, whose exponential might underflow to 0 otherwise.
         gaps = squares - squares.min(axis=1, keepdims=True)
         spread = 2 * self.scale_ * self.temperature
         if spread <= np.finfo(np.float64).tiny:
             shares = np.zeros_like(squares)
             shares[np.arange(len(squares)), squares.argmin(axis=1)] = 1.0
             return shares
-        with np.errstate(over="ignore"):  # far beyond what has any share
+        with np.errstate(over="ignore"):  # a quotient that overflows has a share of 0
             shares = np.exp(-gaps / spread)
         return shares / shares.sum(axis=1, keepdims=True)

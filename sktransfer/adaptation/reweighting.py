@@ -1,53 +1,52 @@
-"""Weights from a classifier that tells the domains apart, and from nearest neighbours."""
+"""Sample weights from a classifier that distinguishes the domains, and from nearest neighbours."""
 
 import numbers
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sktransfer.adaptation._base import DomainWeights, Pair
-from sktransfer.adaptation._cloning import seeded_clone
-from sktransfer.adaptation._kernels import canonical_order, equal_rows
-from sktransfer.adaptation._maps import check_number
+from sktransfer._validation import Seed, check_number
+from sktransfer.adaptation._base import DensityRatio, seeded_clone
+from sktransfer.adaptation._kernels import equal_rows
 
 
-class ClassifierDensityRatio(DomainWeights):
-    """Density ratio from a classifier that tells target rows from source rows.
+class ClassifierDensityRatio(DensityRatio):
+    """Density ratio from a classifier that distinguishes target rows from source rows.
 
     By Bayes' rule the ratio of the target's density to the source's is n_source / n_target times
-    P(target given x) / P(source given x) [1]_ (section 3). Any classifier with `predict_proba`
-    does, so that the method scales as far as classifiers do.
+    P(target given x) / P(source given x) [1]_ (section 3). Any classifier with `predict_proba` may
+    be used, so that the method scales like classifiers.
 
-    Probabilities must be good, not only ranks: calibrate a classifier whose are not. Where domains
-    can be told apart with certainty there is no overlap, and few rows get all the weight. Labels
-    are assumed to depend on features alike in both domains (covariate shift).
+    Probabilities must be accurate, not only their ranks: calibrate the classifier if they are not.
+    If the domains can be distinguished with certainty they do not overlap, and few rows get all the
+    weight. Labels are assumed to depend on features in the same way in both domains (covariate
+    shift).
 
     Parameters
     ----------
     estimator : classifier or None, default=None
-        With `predict_proba`. A clone is fitted to rows of both domains, the target being class 1.
-        None is logistic regression on standardised features.
+        It needs `predict_proba`. A clone is fitted to rows of both domains, with the target as
+        class 1. None is logistic regression on standardised features.
     cv : int, "auto" or None, default="auto"
-        Take the probabilities of source rows from classifiers that have not seen them, for so many
-        parts of the rows. None takes them from the one that has seen all: well for linear models,
-        but a forest or a neighbour knows what it has seen. "auto" is None where `estimator` is
-        None, and 5 elsewhere.
+        Number of folds for out-of-fold probabilities of the source rows. None takes them from the
+        classifier that was fitted to all rows: good for linear models, but a forest or nearest
+        neighbours memorise their rows. "auto" is None if `estimator` is None, and 5 otherwise.
     random_state : int, RandomState instance or None, default=None
-        Of the parts, and of each `random_state` in `estimator`. What is drawn does not depend on
-        the order of rows.
+        Seed of the folds, and of each `random_state` in `estimator`. The folds do not depend on
+        the order of the rows in X.
 
     Attributes
     ----------
     sample_weight_ : ndarray of shape (n_samples,)
-        Of the rows of `fit` in their order. Source rows have mean 1, target rows 0.
+        Weights of the rows of `fit`, in their order: source rows have mean 1, target rows 0.
     effective_sample_size_ : float
-        How many rows of equal weight the weighted source rows are worth, (sum w)^2 / sum w^2.
+        Number of equally weighted rows that the source rows are worth, (sum w)^2 / sum w^2.
     estimator_ : classifier
         Fitted to all rows.
     n_features_in_ : int
@@ -56,8 +55,10 @@ class ClassifierDensityRatio(DomainWeights):
 
     Notes
     -----
-    A probability of the source below 1 / (2 n), for n rows of both domains, is taken for that: it
-    cannot be told from zero, which would let one row outweigh all others.
+    A probability of the source below 1 / (2 n), for n rows of both domains, counts as 1 / (2 n): so
+    few rows cannot show that it is smaller, and near zero one row would outweigh all others.
+    `density_ratio` is wrong by a factor if `estimator` weights classes, as
+    ``class_weight="balanced"`` does.
 
     References
     ----------
@@ -74,16 +75,18 @@ class ClassifierDensityRatio(DomainWeights):
     array([0.2, 0.7, 2.7])
     """
 
-    estimator_: Any
-
     def __init__(
-        self, estimator: Any = None, *, cv: int | str | None = "auto", random_state: Any = None
+        self,
+        estimator: BaseEstimator | None = None,
+        *,
+        cv: int | str | None = "auto",
+        random_state: Seed = None,
     ) -> None:
         self.estimator = estimator
         self.cv = cv
         self.random_state = random_state
 
-    def _weights(self, pair: Pair) -> np.ndarray:
+    def _weights(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         if self.estimator is not None and not hasattr(self.estimator, "predict_proba"):
             raise ValueError(
                 f"estimator must have predict_proba, which {self.estimator!r} lacks; wrap it in "
@@ -91,73 +94,53 @@ class ClassifierDensityRatio(DomainWeights):
             )
         n_folds = self._n_folds()
         random = check_random_state(self.random_state)
-        order = canonical_order(pair.source)
-        target = pair.target[canonical_order(pair.target)]
-        X = np.concatenate([pair.source[order], target])
-        sizes = len(order), len(target)
+        X = np.concatenate([source, target])
+        sizes = len(source), len(target)
         is_target = np.repeat([0, 1], sizes)
         self._prior, self._least = sizes[0] / sizes[1], 1 / (2 * len(X))
-        self.estimator_ = self._fresh(random).fit(X, is_target)
-        source, n_folds = X[: sizes[0]], min(n_folds, *sizes)
+        self.estimator_ = self._new_classifier(random).fit(X, is_target)
+        n_folds = min(n_folds, *sizes)
         if n_folds < 2:
-            ratio = self._ratio(self.estimator_, source)
-        else:
-            ratio = np.empty(len(source))
-            fold = np.concatenate([random.permutation(size) % n_folds for size in sizes])
-            for k in range(n_folds):
-                kept, held = fold != k, fold[: sizes[0]] == k
-                classifier = self._fresh(random).fit(X[kept], is_target[kept])
-                ratio[held] = self._ratio(classifier, source[held])
-            # Equal rows may be in several parts, and share what these say.
-            place = equal_rows(source)
-            ratio = (np.bincount(place, ratio) / np.bincount(place))[place]
-        weights = np.empty(len(order))
-        weights[order] = ratio
-        return weights
+            return self._ratio(source)
+        ratio = np.empty(len(source))
+        fold = np.concatenate([random.permutation(size) % n_folds for size in sizes])
+        for k in range(n_folds):
+            train, test = fold != k, fold[: sizes[0]] == k
+            classifier = self._new_classifier(random).fit(X[train], is_target[train])
+            ratio[test] = self._odds(classifier, source[test])
+        # Equal rows may be in several folds, and get the mean of their ratios.
+        group = equal_rows(source)
+        return (np.bincount(group, ratio) / np.bincount(group))[group]
 
     def _n_folds(self) -> int:
         if isinstance(self.cv, str) and self.cv == "auto":
             return 0 if self.estimator is None else 5
         if self.cv is None:
             return 0
-        cv: Any = self.cv
+        cv: Any = self.cv  # annotated as int, but a user may pass anything
         if isinstance(cv, bool) or not isinstance(cv, numbers.Integral) or cv < 2:
             raise ValueError(f"cv must be 'auto', None or an int above 1, got {cv!r}")
         return int(cv)
 
-    def _fresh(self, random: np.random.RandomState) -> Any:
+    def _new_classifier(self, random: np.random.RandomState) -> Any:
         if self.estimator is None:
             return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         return seeded_clone(self.estimator, random)
 
-    def _ratio(self, classifier: Any, X: np.ndarray) -> np.ndarray:
+    def _ratio(self, X: np.ndarray) -> np.ndarray:
+        return self._odds(self.estimator_, X)
+
+    def _odds(self, classifier: Any, X: np.ndarray) -> np.ndarray:
         probability = np.asarray(classifier.predict_proba(X), dtype=np.float64)
         return self._prior * probability[:, 1] / np.maximum(probability[:, 0], self._least)
 
-    def density_ratio(self, X: Any) -> np.ndarray:
-        """Density of the target over that of the source.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of either domain.
-
-        Returns
-        -------
-        ratio : ndarray of shape (n_samples,), float64
-            Off by a factor if `estimator` weighs classes, as ``class_weight="balanced"`` does.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._ratio(self.estimator_, X)
-
-
-class NearestNeighborWeights(DomainWeights):
+class NearestNeighborWeights(DensityRatio):
     """Weights that count the target rows to which a source row is the nearest.
 
-    That is the number of target rows in the row's cell of the source's Voronoi diagram [1]_: an
-    estimate of the density ratio without a parameter to choose. The target rows of a place where
-    several source rows are equal are shared among these.
+    The weight is the number of target rows in the row's cell of the source's Voronoi diagram [1]_:
+    an estimate of the density ratio without a parameter to choose. Equal source rows divide the
+    target rows of their cell among themselves.
 
     In many dimensions a few rows are the nearest to nearly all ("hubs"). Standardise features
     first.
@@ -171,9 +154,9 @@ class NearestNeighborWeights(DomainWeights):
     Attributes
     ----------
     sample_weight_ : ndarray of shape (n_samples,)
-        Of the rows of `fit` in their order. Source rows have mean 1, target rows 0.
+        Weights of the rows of `fit`, in their order: source rows have mean 1, target rows 0.
     effective_sample_size_ : float
-        How many rows of equal weight the weighted source rows are worth, (sum w)^2 / sum w^2.
+        Number of equally weighted rows that the source rows are worth, (sum w)^2 / sum w^2.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X was a DataFrame.
@@ -196,33 +179,17 @@ class NearestNeighborWeights(DomainWeights):
     def __init__(self, *, smoothing: float = 1.0) -> None:
         self.smoothing = smoothing
 
-    def _weights(self, pair: Pair) -> np.ndarray:
+    def _weights(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         check_number("smoothing", self.smoothing)
-        order = canonical_order(pair.source)
-        source = pair.source[order]
-        place = equal_rows(source)
-        sharing = np.bincount(place)
-        places = source[sharing.cumsum() - 1]
-        self._neighbors = NearestNeighbors(n_neighbors=1).fit(places)
-        nearest = self._neighbors.kneighbors(pair.target, return_distance=False)[:, 0]
-        counts = np.bincount(nearest, minlength=len(places)) / sharing + self.smoothing
-        weights = np.empty(len(order))
-        weights[order] = counts[place]
+        group = equal_rows(source)
+        multiplicity = np.bincount(group)
+        distinct = source[multiplicity.cumsum() - 1]
+        self._neighbors = NearestNeighbors(n_neighbors=1).fit(distinct)
+        nearest = self._neighbors.kneighbors(target, return_distance=False)[:, 0]
+        counts = np.bincount(nearest, minlength=len(distinct)) / multiplicity + self.smoothing
+        weights = counts[group]
         self._cell_ratio = counts / weights.mean()
         return weights
 
-    def density_ratio(self, X: Any) -> np.ndarray:
-        """Density of the target over that of the source: the weight of the nearest source row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of either domain.
-
-        Returns
-        -------
-        ratio : ndarray of shape (n_samples,), float64
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _ratio(self, X: np.ndarray) -> np.ndarray:
         return self._cell_ratio[self._neighbors.kneighbors(X, return_distance=False)[:, 0]]

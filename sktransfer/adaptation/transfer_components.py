@@ -1,28 +1,26 @@
-"""Feature transfer by kernels: directions along which the means of the domains agree."""
+"""Transfer component analysis: kernel components along which the means of the domains agree."""
 
-import numbers
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
-from sklearn.utils import check_random_state, check_scalar, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 
-from sktransfer.adaptation._base import DomainMap, Pair
+from sktransfer._validation import Seed, check_count, check_gamma, check_number, check_option
+from sktransfer.adaptation._base import DomainMap, DomainPair
 from sktransfer.adaptation._components import components_among_features, components_among_rows
-from sktransfer.adaptation._kernels import canonical_order, check_gamma, median_gamma, rbf
-from sktransfer.adaptation._labels import check_option
-from sktransfer.adaptation._maps import check_number, ordered_draw, root
+from sktransfer.adaptation._kernels import canonical_order, canonical_sample, median_gamma, rbf
+from sktransfer.adaptation._matrices import symmetric_power
 
 _BLOCK = 2**22
-"""Entries of a kernel matrix that are held at a time: 32 MB."""
+"""Entries of a kernel matrix in memory at a time: 32 MB."""
 
 
 class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
     """Components of large variance along which the means of the domains are alike [1]_.
 
-    Of a kernel matrix K of all rows of both domains, components ``K W`` are sought whose variance
-    is large, while the distance of the domains' means (the maximum mean discrepancy) and the norm
+    From the kernel matrix K of all rows of both domains it computes components ``K W`` of large
+    variance, while the distance of the domains' means (the maximum mean discrepancy) and the norm
     of W are small: W are the leading eigenvectors of ``(I + mu K L K)^-1 K H K``, where H centres
     and ``e L e`` is the squared distance of the means of e.
 
@@ -36,23 +34,23 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
     gamma : float or "median", default="median"
         "median" takes 1 / (2 m^2), where m is the median distance between rows.
     mu : float, default=1.0
-        Weight of the distance of the means, as in the first paper [1]_; the second [2]_ weighs the
-        norm of W instead, so that its mu is one over this. 0 gives kernel PCA but for scale.
+        Weight of the distance of the means, as in the first paper [1]_; the second [2]_ weights the
+        norm of W instead, so that its mu is one over this. 0 gives kernel PCA up to scale.
     n_landmarks : int, default=1000
-        With "rbf" and at most so many rows the kernel matrix is computed in full. Of more rows so
-        many are drawn, half of them from each domain, as landmarks of Nystroem's approximation;
+        For "rbf": most rows for which the full kernel matrix is computed. From more rows this
+        number is drawn, half of them from each domain, as landmarks of Nystroem's approximation;
         memory and time then grow linearly with the rows.
     random_state : int, RandomState instance or None, default=None
-        Of that draw. Which rows it gives does not depend on their order in X.
+        Seed of that draw, whose result does not depend on the order of the rows in X.
 
     Attributes
     ----------
     landmarks_ : ndarray of shape (n_landmarks_, n_features)
-        Rows with which the kernel is computed. Not for "linear".
+        Rows to which the kernel is computed. Not for "linear".
     coef_ : ndarray of shape (n_landmarks_, n_components) or (n_features, n_components)
         A row x is mapped to ``k(x, landmarks_) @ coef_``; "linear" to ``x @ coef_``.
     eigenvalues_ : ndarray of shape (n_components,)
-        In falling order: variance per unit of what is to be small.
+        Variance of each component per unit of the constraint, in descending order.
     gamma_ : float
         Not for "linear".
     n_features_in_ : int
@@ -66,10 +64,10 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
 
     Notes
     -----
-    W is scaled so that ``W^T (I + mu K L K) W = I``: components keep their scale, the leading ones
-    being the largest, and `StandardScaler` after it makes them equal. Both domains share one
-    map, and only means are aligned; a rotation between the domains is not undone. No labels are
-    used: components may well be those that do not tell classes apart.
+    W is scaled so that ``W^T (I + mu K L K) W = I``: leading components have the largest scale,
+    which a `StandardScaler` after it makes equal. Both domains share one map, and only means are
+    aligned; a rotation between the domains is not undone. No labels are used, so that components
+    need not be those that separate classes.
 
     References
     ----------
@@ -82,7 +80,7 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
 
     Examples
     --------
-    The second feature is what tells the domains apart; the component leaves it out.
+    The domains differ in the second feature, which the component leaves out.
 
     >>> import numpy as np
     >>> from sktransfer.adaptation import TransferComponentAnalysis, stack_domains
@@ -94,11 +92,6 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
     True
     """
 
-    landmarks_: np.ndarray
-    coef_: np.ndarray
-    eigenvalues_: np.ndarray
-    gamma_: float
-
     def __init__(
         self,
         n_components: int | None = None,
@@ -107,7 +100,7 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
         gamma: float | str = "median",
         mu: float = 1.0,
         n_landmarks: int = 1000,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.n_components = n_components
         self.kernel = kernel
@@ -120,16 +113,16 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
     def _n_features_out(self) -> int:
         return self.coef_.shape[1]
 
-    def _learn(self, pair: Pair) -> None:
+    def _learn(self, pair: DomainPair) -> None:
         check_option("kernel", self.kernel, ("rbf", "linear"))
         check_gamma(self.gamma)
         check_number("mu", self.mu)
-        check_scalar(self.n_landmarks, "n_landmarks", numbers.Integral, min_val=2)
+        check_count("n_landmarks", self.n_landmarks, low=2)
         random = check_random_state(self.random_state)
         n_components = self._count(pair)
         for name in {"landmarks_", "gamma_"} & vars(self).keys():
             delattr(self, name)
-        # Sorted rows give the same bits in whatever order they came.
+        # Sums over sorted rows are the same to the last bit for every order of X.
         source, target = (rows[canonical_order(rows)] for rows in (pair.source, pair.target))
         if self.kernel == "linear":
             self.eigenvalues_, self.coef_ = components_among_features(
@@ -147,14 +140,15 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
             )
             return
         half = self.n_landmarks // 2
+        # Half of the landmarks from each domain, or more of one if the other has too few rows.
         n_source = max(min(half, len(source)), self.n_landmarks - len(target))
         self.landmarks_ = np.concatenate(
             [
-                source[ordered_draw(source, n_source, random)],
-                target[ordered_draw(target, self.n_landmarks - n_source, random)],
+                source[canonical_sample(source, n_source, random)],
+                target[canonical_sample(target, self.n_landmarks - n_source, random)],
             ]
         )
-        whiten = root(rbf(self.landmarks_, self.landmarks_, self.gamma_), -0.5)
+        whiten = symmetric_power(rbf(self.landmarks_, self.landmarks_, self.gamma_), -0.5)
         self.eigenvalues_, coef = components_among_features(
             source,
             target,
@@ -164,12 +158,12 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
         )
         self.coef_ = whiten @ coef
 
-    def _count(self, pair: Pair) -> int:
+    def _count(self, pair: DomainPair) -> int:
         n_rows, width = len(pair.source) + len(pair.target), pair.source.shape[1]
         most = width if self.kernel == "linear" else min(n_rows, self.n_landmarks)
         if self.n_components is None:
             return min(width, n_rows - 1, most)
-        check_scalar(self.n_components, "n_components", numbers.Integral, min_val=1, max_val=most)
+        check_count("n_components", self.n_components, high=most)
         return self.n_components
 
     def _kernel_blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -181,5 +175,4 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, DomainMap):
             return X @ self.coef_
         return np.concatenate([K @ self.coef_ for K in self._kernel_blocks(X)])
 
-    def _map_source(self, X: np.ndarray) -> np.ndarray:
-        return self._map_target(X)
+    _map_source = _map_target

@@ -1,17 +1,16 @@
-"""The density ratio of least squared error."""
+"""uLSIF: the density ratio of least squared error, in closed form."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sktransfer.adaptation._base import Pair
+from sktransfer._validation import Seed
 from sktransfer.adaptation._kernel_ratio import KernelRatio
-from sktransfer.adaptation._kernels import canonical_order, check_candidates, squared_distances
+from sktransfer.adaptation._kernels import check_candidates, squared_distances
 
 _PENALTIES = 10.0 ** np.arange(-3, 2)
-"""What ``regularization="auto"`` chooses from."""
+"""Candidates of ``regularization="auto"``."""
 
 
 class ULSIF(KernelRatio):
@@ -23,38 +22,38 @@ class ULSIF(KernelRatio):
     squared error of the ratio over the source. Its leave-one-out error has a closed form, too
     ([1]_, figure 2), by which gamma and regularization are chosen.
 
-    Labels are assumed to depend on features alike in both domains (covariate shift). Where the
-    source has few rows the squared error hardly counts, so that ratios are often too small
+    Labels are assumed to depend on features in the same way in both domains (covariate shift). The
+    squared error hardly counts where the source has few rows, so that ratios are often too small
     there. Standardise features first.
 
     Parameters
     ----------
     gamma : "auto", float or sequence of float, default="auto"
-        Of the kernel. Of several, the one with the least leave-one-out error is taken. "auto"
-        tries seven, from 1/64 to 64 times that of the median distance between rows of both
-        domains.
+        Parameter of the kernel. From several values the one with the least leave-one-out error is
+        chosen. "auto" tries seven, from 1/64 to 64 times that of the median distance between rows
+        of both domains.
     regularization : "auto", float or sequence of float, default="auto"
-        Likewise. "auto" tries 0.001, 0.01, 0.1, 1 and 10.
+        Ridge penalty of alpha, chosen likewise. "auto" tries 0.001, 0.01, 0.1, 1 and 10.
     n_centers : int, default=100
-        Kernels; all target rows where they are fewer, else as many of them, drawn at random.
+        Number of kernels; their centres are target rows, drawn at random if there are more.
     random_state : int, RandomState instance or None, default=None
-        Of the draw of centres, and of the pairs of a source and a target row that are left out
-        together. What is drawn does not depend on the order of rows.
+        Seed of the draw of centres, and of the pairs of a source and a target row that are left
+        out together. What is drawn does not depend on the order of the rows in X.
 
     Attributes
     ----------
     sample_weight_ : ndarray of shape (n_samples,)
-        Of the rows of `fit` in their order. Source rows have mean 1, target rows 0.
+        Weights of the rows of `fit`, in their order: source rows have mean 1, target rows 0.
     effective_sample_size_ : float
-        How many rows of equal weight the weighted source rows are worth, (sum w)^2 / sum w^2.
+        Number of equally weighted rows that the source rows are worth, (sum w)^2 / sum w^2.
     gamma_ : float
     regularization_ : float
     centers_ : ndarray of shape (n_centers, n_features)
     dual_coef_ : ndarray of shape (n_centers,)
         alpha.
     cv_errors_ : dict of (float, float) to float, or None
-        Of each gamma and regularization, the leave-one-out error (lower is better; it may be
-        negative, as a constant is left out).
+        Leave-one-out error for each gamma and regularization (lower is better; it may be negative,
+        as a constant is left out).
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X was a DataFrame.
@@ -79,25 +78,20 @@ class ULSIF(KernelRatio):
     array([0.  , 1.86])
     """
 
-    regularization_: float
-    cv_errors_: dict[tuple[float, float], float] | None
-
     def __init__(
         self,
         *,
         gamma: float | Sequence[float] | str = "auto",
         regularization: float | Sequence[float] | str = "auto",
         n_centers: int = 100,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.gamma = gamma
         self.regularization = regularization
         self.n_centers = n_centers
         self.random_state = random_state
 
-    def _weights(self, pair: Pair) -> np.ndarray:
-        source = pair.source[canonical_order(pair.source)]
-        target = pair.target[canonical_order(pair.target)]
+    def _weights(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         gammas = self._candidates(source, target)
         if isinstance(self.regularization, str) and self.regularization == "auto":
             penalties = _PENALTIES
@@ -105,13 +99,13 @@ class ULSIF(KernelRatio):
             penalties = check_candidates(self.regularization, "regularization")
         random = check_random_state(self.random_state)
         target = target[random.permutation(len(target))]
-        source = source[random.permutation(len(source))]
+        shuffled = source[random.permutation(len(source))]
         self.centers_ = target[: self.n_centers]
         to_source, to_target = (
-            squared_distances(source, self.centers_),
+            squared_distances(shuffled, self.centers_),
             squared_distances(target, self.centers_),
         )
-        # Where one row of a domain is all, none can be left out.
+        # The middle candidates, if a domain has one row only, which cannot be left out.
         self.gamma_ = float(gammas[len(gammas) // 2])
         self.regularization_, self.cv_errors_ = float(penalties[len(penalties) // 2]), None
         if len(gammas) * len(penalties) > 1 and min(len(source), len(target)) > 1:
@@ -128,39 +122,36 @@ class ULSIF(KernelRatio):
         H = K_source.T @ K_source / len(source)
         h = np.exp(-self.gamma_ * to_target).mean(axis=0)
         alpha = np.linalg.solve(H + self.regularization_ * np.eye(len(h)), h)
+        # A ratio is not negative. Clipping afterwards, as the paper does, keeps the closed form.
         self.dual_coef_ = np.maximum(alpha, 0)
-        return self._ratio(pair.source)
+        return self._ratio(source)
 
 
 def leave_one_out_errors(
     K_source: np.ndarray, K_target: np.ndarray, penalties: np.ndarray
 ) -> list[float]:
-    """Squared error of the ratio when a source and a target row are left out, for each penalty.
+    """Leave-one-out squared error of the ratio for each penalty, by kernels (n, n_centers).
 
-    Parameters
-    ----------
-    K_source : ndarray of shape (n_source, n_centers)
-    K_target : ndarray of shape (n_target, n_centers)
-        Kernels. Row i of one is left out together with row i of the other, as long as both last.
-    penalties : ndarray of shape (n_penalties,)
+    Row i of both is left out at once, up to the number of rows of the smaller one.
     """
     n_source, n_target = len(K_source), len(K_target)
     h = K_target.mean(axis=0)
+    # In the eigenvectors of H the systems of all penalties are diagonal.
     values, vectors = np.linalg.eigh(K_source.T @ K_source / n_source)
     n = min(n_source, n_target)
     K, L = K_source[:n], K_target[:n]
     rotated, turned, mean = K @ vectors, L @ vectors, h @ vectors
     errors = []
     for penalty in penalties:
-        # Without row i, H + penalty I is a multiple of B = H + (1 - 1 / n_source) penalty I less a
-        # matrix of rank one, whose inverse the formula of Sherman and Morrison gives.
+        # Without row i, H + penalty I is a multiple of B = H + (1 - 1 / n_source) penalty I minus
+        # a matrix of rank one, so that the Sherman-Morrison formula gives its inverse.
         inverse = 1 / (values + penalty * (n_source - 1) / n_source)
         BK = rotated * inverse
         left = n_source - (rotated * BK).sum(axis=1)
         whole = mean * inverse + BK * ((BK @ mean) / left)[:, None]
-        own = turned * inverse + BK * ((BK * turned).sum(axis=1) / left)[:, None]
+        left_out = turned * inverse + BK * ((BK * turned).sum(axis=1) / left)[:, None]
         scale = (n_source - 1) / (n_source * (n_target - 1))
-        alpha = np.maximum((scale * (n_target * whole - own)) @ vectors.T, 0)
+        alpha = np.maximum((scale * (n_target * whole - left_out)) @ vectors.T, 0)
         ratio = (K * alpha).sum(axis=1)
         errors.append(float((ratio**2).mean() / 2 - (L * alpha).sum(axis=1).mean()))
     return errors

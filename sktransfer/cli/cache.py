@@ -8,10 +8,29 @@ import warnings
 from datetime import UTC, datetime
 from typing import Any
 
+from sktransfer.cli.options import add_command
 from sktransfer.cli.printing import one_line, printable
 
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the actions and what they take."""
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add_command(actions, "info", help="what is in it, by network")
+    prune = add_command(actions, "prune", help="remove the oldest vectors")
+    prune.add_argument("--max-bytes", type=size, metavar="SIZE", help="such as 500M or 20G")
+    prune.add_argument("--older-than", type=age, metavar="AGE", help="such as 12h, 30d or 8w")
+    add_command(
+        actions,
+        "verify",
+        help="check every vector, remove the damaged ones",
+        success="all intact",
+        incomplete="damage found and removed",
+    )
+    for action in actions.choices.values():
+        action.add_argument("directory", help="the folder given as cache=")
 
 
 def main(options: argparse.Namespace) -> int:

@@ -1,156 +1,60 @@
-"""The main job on real data: which layer of a frozen ImageNet network knows digits best?
-
-scikit-learn's digits, few labels, a Pipeline of features, scaler, PCA and a classifier
-in a GridSearchCV, beside the same search on raw pixels.
-"""
+"""The main job on real data: ``python -m sktransfer demo``."""
 
 import argparse
 import json
-import os
-import time
 from collections import Counter
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold, train_test_split
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
-
+from sktransfer._files import check_writable
+from sktransfer.cli.options import at_least
 from sktransfer.cli.printing import printable
 
 LAYERS = ("blocks.2", "blocks.3", "blocks.4", "penultimate")
 RAW = "raw pixels"
-HEADS = {
-    "LDA": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
-    "logistic regression": LogisticRegression(max_iter=2000),
-}
-GRID = {"pca__n_components": [15, 30], "head": list(HEADS.values())}
 
 
-def run(n_labels: tuple[int, ...] = (50, 200), n_seeds: int = 5) -> dict[str, Any]:
-    """Search and score; see `format_table` for the report.
-
-    Parameters
-    ----------
-    n_labels : tuple of int
-        Sizes of the labelled set; the other digits test.
-    n_seeds : int
-        Random splits for each size.
-
-    Returns
-    -------
-    dict
-        "candidates": mean and standard deviation of the test accuracy of every
-        candidate; "searches": what GridSearchCV chose on each split, and its test
-        accuracy; "seconds" in all. Plain numbers and strings, ready for JSON.
-    """
-    started = time.perf_counter()
-    digits = load_digits()
-    images, y = digits.images / 16, digits.target
-    X = {RAW: images.reshape(len(images), -1), **_all_layers(images)}
-    scores: dict[tuple[Any, ...], list[float]] = {}
-    searches: list[dict[str, Any]] = []
-    splits = [(n, seed) for n in n_labels for seed in range(n_seeds)]
-    # The classifiers' matrices are tiny: BLAS threads would only get in the network's way.
-    with threadpool_limits(1, user_api="blas"):
-        for n, seed in tqdm(splits, desc="searching", unit="split"):
-            train, test = train_test_split(
-                np.arange(len(y)), train_size=n, stratify=y, random_state=seed
-            )
-            folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-            searches.append(_search(images, X[RAW], y, train, test, folds, n, seed))
-            for layer, params in [(layer, p) for layer in X for p in ParameterGrid(GRID)]:
-                pipeline = _pipeline().set_params(**params)
-                accuracy = pipeline.fit(X[layer][train], y[train]).score(X[layer][test], y[test])
-                key = (n, layer, _name(params["head"]), params["pca__n_components"])
-                scores.setdefault(key, []).append(float(accuracy))
-    candidates = [
-        {
-            "n_labels": n,
-            "layer": layer,
-            "head": head,
-            "n_components": k,
-            "accuracy": float(np.mean(values)),
-            "std": float(np.std(values)),
-            "gain_over_raw_pixels": float(np.mean(values) - np.mean(scores[n, RAW, head, k])),
-        }
-        for (n, layer, head, k), values in scores.items()
-    ]
-    return {
-        "dataset": "sklearn.datasets.load_digits",
-        "backbone": "efficientnet_lite0, 32 x 32 pixels",
-        "n_seeds": n_seeds,
-        "candidates": candidates,
-        "searches": searches,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-
-
-def _pipeline(*first: tuple[str, Any]) -> Pipeline:
-    return Pipeline(
-        [
-            *first,
-            ("scale", StandardScaler()),
-            ("pca", PCA(svd_solver="full")),
-            ("head", HEADS["LDA"]),
-        ]
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Few-label digits from a frozen ImageNet network; offline, a minute or two."
+    )
+    command.add_argument(
+        "--plot",
+        default="sktransfer-demo.png",
+        metavar="FILE",
+        help="where the plot goes (default: %(default)s)",
+    )
+    command.add_argument(
+        "--seeds", type=at_least(1), default=5, metavar="N", help="random splits (default: 5)"
     )
 
 
-def _all_layers(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Features of each layer from one pass, to score every candidate on the test images."""
-    from sktransfer.features import PretrainedCNNFeatures  # torch, which a wrong --plot spares
+def main(options: argparse.Namespace) -> int:
+    """Run, print, plot if matplotlib is there; the exit status is 0."""
+    _check_plot(options.plot)
+    from sktransfer.cli import digits
 
-    extractor = PretrainedCNNFeatures(layer=LAYERS, image_size=32)
-    features = extractor.fit_transform(images)
-    return {layer: features[:, columns] for layer, columns in extractor.feature_slices_.items()}
-
-
-def _search(
-    images: np.ndarray,
-    pixels: np.ndarray,
-    y: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    folds: StratifiedKFold,
-    n: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Grid search on the labelled images alone, and the same without the network."""
-    from sktransfer.features import PretrainedCNNFeatures
-
-    pipeline = _pipeline(("features", PretrainedCNNFeatures(image_size=32)))
-    with TemporaryDirectory() as memory:
-        # The candidates of a layer share the features of each training fold.
-        transfer = GridSearchCV(
-            pipeline.set_params(memory=memory), {"features__layer": LAYERS, **GRID}, cv=folds
-        ).fit(images[train], y[train])
-    raw = GridSearchCV(_pipeline(), GRID, cv=folds).fit(pixels[train], y[train])
-    return {
-        "n_labels": n,
-        "seed": seed,
-        "layer": transfer.best_params_["features__layer"],
-        "n_components": transfer.best_params_["pca__n_components"],
-        "head": _name(transfer.best_params_["head"]),
-        "accuracy": float(transfer.score(images[test], y[test])),
-        "raw_pixels_accuracy": float(raw.score(pixels[test], y[test])),
-    }
-
-
-def _name(head: Any) -> str:
-    return next(name for name, known in HEADS.items() if type(known) is type(head))
+    report = digits.run(n_seeds=options.seeds)
+    try:
+        save_plot(report, options.plot)
+        report["plot"] = options.plot
+    except ImportError:
+        report["plot"] = None
+    if options.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    print(format_table(report))
+    if report["plot"]:
+        print(f"plot: {printable(options.plot)}")
+    else:
+        print('no plot: matplotlib is not installed; `pip install "sktransfer[plot]"` brings it')
+    return 0
 
 
 def format_table(report: dict[str, Any]) -> str:
-    """The report as text: every candidate, then what the search chose."""
+    """The results as text: every candidate, then what the search chose."""
     sizes = sorted({c["n_labels"] for c in report["candidates"]})
     lines = [
         f"{report['dataset']}, {report['backbone']}: test accuracy, mean of "
@@ -174,7 +78,7 @@ def format_table(report: dict[str, Any]) -> str:
         chosen = Counter(s["layer"] for s in found).most_common()
         votes = ", ".join(f"{layer} ({count} of {len(found)} splits)" for layer, count in chosen)
         accuracy, raw = (
-            np.mean([s[key] for s in found]) for key in ("accuracy", "raw_pixels_accuracy")
+            fmean([s[key] for s in found]) for key in ("accuracy", "raw_pixels_accuracy")
         )
         lines.append(
             f"{n} labels: GridSearchCV chose {votes}: accuracy {accuracy:.3f}, "
@@ -211,35 +115,10 @@ def save_plot(report: dict[str, Any], path: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Run, print, plot if matplotlib is there; the exit status is 0."""
-    _check_plot(options.plot)
-    report = run(n_seeds=options.seeds)
-    try:
-        save_plot(report, options.plot)
-        report["plot"] = options.plot
-    except ImportError:
-        report["plot"] = None
-    if options.json:
-        print(json.dumps(report, indent=2))
-        return 0
-    print(format_table(report))
-    if report["plot"]:
-        print(f"plot: {printable(options.plot)}")
-    else:
-        print('no plot: matplotlib is not installed; `pip install "sktransfer[plot]"` brings it')
-    return 0
-
-
 def _check_plot(plot: str) -> None:
     """Find out before the long work what would go wrong after it."""
-    path = Path(plot).absolute()
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder of --plot {plot} does not exist; create it first")
-    if path.is_dir():
-        raise ValueError(f"--plot {plot} is a directory; give the name of a file")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise PermissionError(f"--plot {plot} cannot be written; choose another place")
+    path = Path(plot)
+    check_writable(path)
     try:
         from matplotlib.figure import Figure
     except ImportError:

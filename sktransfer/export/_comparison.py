@@ -1,7 +1,7 @@
-"""Whether a model says what the pipeline says that it was made from."""
+"""Comparison of an ONNX model with the pipeline that it was exported from."""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -10,16 +10,21 @@ from sktransfer.exceptions import ConversionError
 from sktransfer.export._network import PixelsToFeatures
 from sktransfer.export._parts import Parts
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 _TOLERANCE = 1e-4
-"""Largest difference, relative to the largest output if that is above 1."""
+"""Largest difference allowed, relative to the largest output if that is above 1."""
 
 
-def compare(model: Any, network: PixelsToFeatures, parts: Parts, batch: np.ndarray) -> None:
-    """Raise ConversionError if the model does not say what the estimator says."""
+def compare(
+    model: "ModelProto", network: PixelsToFeatures, parts: Parts, batch: np.ndarray
+) -> None:
+    """Raise ConversionError if the outputs of the model differ from those of the estimator."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no word on shapes that skl2onnx states wrongly
+    options.log_severity_level = 3  # no warnings about shapes that skl2onnx states wrongly
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -47,6 +52,7 @@ def compare(model: Any, network: PixelsToFeatures, parts: Parts, batch: np.ndarr
         )
     if parts.tail is not None and "label" in parts.outputs:
         labels = np.asarray(parts.tail.predict(features))
+        # Two classes within the tolerance may swap: such rows have no right label.
         best = np.sort(expected, axis=1)
         sure = best[:, -1] - best[:, -2] > 2 * tolerance
         if (found["label"].ravel()[sure] != labels[sure]).any():
@@ -54,9 +60,9 @@ def compare(model: Any, network: PixelsToFeatures, parts: Parts, batch: np.ndarr
 
 
 def _predicted(tail: Pipeline, features: np.ndarray, kind: str) -> np.ndarray:
-    """What the model is to put out, as a matrix."""
+    """The expected output of the model, as a matrix."""
     with warnings.catch_warnings():
-        # Names are for who reads tables; the columns are the same.
+        # The steps may have been fitted to a DataFrame; its columns are in the same order.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         if kind == "features":
             return np.asarray(tail.transform(features))
@@ -68,8 +74,8 @@ def _predicted(tail: Pipeline, features: np.ndarray, kind: str) -> np.ndarray:
     return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
 
 
-def noise(network: PixelsToFeatures, dtype: str) -> np.ndarray:
-    """Four images, two of them of little contrast."""
+def random_images(network: PixelsToFeatures, dtype: str) -> np.ndarray:
+    """Four images of noise, two of them dark."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (4, *network.shape), dtype=np.uint8)
     pixels[2:] //= 8

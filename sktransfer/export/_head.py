@@ -1,7 +1,7 @@
-"""What scikit-learn does with features, as ONNX, and joined to a network."""
+"""Conversion of the steps after a network to ONNX, and their connection to the network."""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -12,7 +12,10 @@ from sktransfer.exceptions import ConversionError
 from sktransfer.export._network import OPSET, cause
 from sktransfer.finetuning.estimator import FineTuned
 
-# What skl2onnx has to be told, so that it puts out an array. Not every converter takes both.
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+
+# Options with which skl2onnx returns an array, in the order to try: not every converter knows all.
 _OPTIONS: dict[str, tuple[dict[str, bool], ...]] = {
     "probabilities": ({"zipmap": False}, {}),
     "scores": ({"zipmap": False, "raw_scores": True}, {"raw_scores": True}),
@@ -21,8 +24,8 @@ _OPTIONS: dict[str, tuple[dict[str, bool], ...]] = {
 _INPUT = "features"
 
 
-def linear_head(estimator: FineTuned) -> Any:
-    """The head of a fine-tuned network as scikit-learn has it."""
+def linear_head(estimator: FineTuned) -> LogisticRegression | LinearRegression:
+    """The head of a fine-tuned estimator as an equivalent linear model of scikit-learn."""
     if estimator._fitted_task == "multilabel":
         raise ValueError(
             f"{type(estimator).__name__} was fitted to several labels, which an ONNX classifier "
@@ -35,7 +38,7 @@ def linear_head(estimator: FineTuned) -> Any:
         )
     coef, intercept = estimator.coef_, estimator.intercept_
     if estimator._fitted_task == "classification":
-        if len(coef) == 2:
+        if len(coef) == 2:  # scikit-learn has a single row for two classes
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         return logistic(coef, intercept, estimator.classes_)
     head = LinearRegression()
@@ -51,34 +54,23 @@ def logistic(coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray) -> Lo
     return head
 
 
-def head_model(tail: Pipeline, n_features: int, kind: str, outputs: tuple[str, ...]) -> Any:
-    """The steps after the networks.
-
-    Parameters
-    ----------
-    tail : Pipeline
-    n_features : int
-    kind, outputs : str, tuple of str
-        What comes out: see `sktransfer.export._parts.Parts`.
-
-    Raises
-    ------
-    ConversionError
-        skl2onnx cannot write them.
-    """
+def head_model(
+    tail: Pipeline, n_features: int, kind: str, outputs: tuple[str, ...]
+) -> "ModelProto":
+    """Convert the steps after the networks to ONNX."""
     name, last = tail.steps[-1]
     if isinstance(last, LinearDiscriminantAnalysis) and kind == "probabilities":
-        # skl2onnx 1.20 gives two classes other probabilities, wrong by 0.1 and more.
+        # skl2onnx 1.20 converts LDA of two classes to probabilities that are wrong by 0.1 and more.
         last = logistic(last.coef_, last.intercept_, last.classes_)
         tail = Pipeline([*tail.steps[:-1], (name, last)])
-    tries = _OPTIONS.get(kind, ({},))
-    for number, options in enumerate(tries):
+    attempts = _OPTIONS.get(kind, ({},))
+    for number, options in enumerate(attempts):
         try:
             head = _converted(tail, n_features, options)
             break
-        except Exception as error:  # of a step that it does not know, or that is too much for it
-            if isinstance(error, NameError) and number + 1 < len(tries):
-                continue  # an option that its converter does not know
+        except Exception as error:  # converters raise errors of many kinds
+            if isinstance(error, NameError) and number + 1 < len(attempts):
+                continue  # so skl2onnx rejects an option that the converter does not know
             names = [type(step).__name__ for _, step in tail.steps]
             raise ConversionError(
                 f"skl2onnx cannot write the steps {names} as ONNX: {cause(error)}. What it knows "
@@ -93,29 +85,30 @@ def head_model(tail: Pipeline, n_features: int, kind: str, outputs: tuple[str, .
     return head
 
 
-def _converted(tail: Pipeline, n_features: int, options: dict[str, bool]) -> Any:
+def _converted(tail: Pipeline, n_features: int, options: dict[str, bool]) -> "ModelProto":
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scikit-learn on attributes that it reads
+        warnings.simplefilter("ignore")  # skl2onnx reads deprecated attributes of scikit-learn
         model = convert_sklearn(
             tail,
             initial_types=[(_INPUT, FloatTensorType([None, n_features]))],
             options={id(tail.steps[-1][1]): options} if options else None,
             target_opset={"": OPSET, "ai.onnx.ml": 3},
         )
-    if options:  # it states one column of scores where there are two
+    if options:  # skl2onnx states one column of scores for two classes, but returns two
         columns = model.graph.output[-1].type.tensor_type.shape.dim[1]
         columns.dim_value = len(tail.classes_)
     return model
 
 
-def joined(network: Any, head: Any, outputs: tuple[str, ...]) -> Any:
-    """One model after the other, its outputs named."""
+def joined(network: "ModelProto", head: "ModelProto", outputs: tuple[str, ...]) -> "ModelProto":
+    """Feed the network's features to the head, and name the outputs."""
     import onnx
 
-    # skl2onnx states the oldest version that has all it used, of what it wrote for the newest.
+    # Models can be merged only if their versions are equal. skl2onnx states the oldest version
+    # that has all operators of the model, though it wrote them as of the target version.
     network.ir_version = head.ir_version = max(network.ir_version, head.ir_version)
     for model in (network, head):
         versions = {each.domain: each.version for each in model.opset_import} | {"": OPSET}
@@ -124,15 +117,15 @@ def joined(network: Any, head: Any, outputs: tuple[str, ...]) -> Any:
             model.opset_import.add(domain=domain, version=number)
     _rename(network.graph, {"features": "network/features"})
     head = onnx.compose.add_prefix(head, "head/")
-    ends = [("network/features", f"head/{_INPUT}")]
-    model = onnx.compose.merge_models(network, head, io_map=ends)
+    io_map = [("network/features", f"head/{_INPUT}")]
+    model = onnx.compose.merge_models(network, head, io_map=io_map)
     names = [each.name for each in model.graph.output]
     _rename(model.graph, dict(zip(names, outputs, strict=True)))
     return model
 
 
-def _rename(graph: Any, names: dict[str, str]) -> None:
-    """Give values of a graph other names."""
+def _rename(graph: "GraphProto", names: dict[str, str]) -> None:
+    """Rename values of a graph."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

@@ -1,11 +1,11 @@
-"""Networks as ONNX: from pixels as they come to features side by side."""
+"""Conversion of networks to ONNX, from pixels to concatenated features."""
 
 import copy
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,18 +14,22 @@ from torch import Tensor, nn
 from sktransfer.exceptions import ConversionError
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.images.pooling import pool
-from sktransfer.images.staged import Read, StagedNetwork
+from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.hooks import Tap, drop_hooks, hooked
+from sktransfer.networks.layers import Read
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 20
-"""Version of ONNX's operators."""
+"""Version of the ONNX operators."""
 
 
 class PixelsToFeatures(nn.Module):
-    """Networks from pixels, channels last, to their features side by side.
+    """A module that maps pixels, channels last, to the concatenated features of networks.
 
-    They run to the end: an exception in the middle, as `StagedNetwork` has it, is more than
-    torch.export can follow. What is not needed it leaves out.
+    Each network runs to its end, since torch.export cannot trace the exception by which
+    `LayerReader` ends a pass early. The exported graph leaves out the unused layers.
     """
 
     def __init__(self, transformers: Sequence[PretrainedCNNFeatures]) -> None:
@@ -36,26 +40,26 @@ class PixelsToFeatures(nn.Module):
             copied = copy.deepcopy(each.module_).cpu().float().eval()
             drop_hooks(copied)
             self.networks.append(copied)
-            self.reads.append(each._reads)
-            how = each._preprocessing
+            self.reads.append(each.fitted_.reads)
             for name in ("mean", "std"):
-                self.register_buffer(f"{name}_{number}", torch.tensor(getattr(how, name)))
-        self.traces = [each._backbone.trace(each.image_size_) for each in transformers]
+                values = torch.tensor(getattr(each.fitted_.preprocessing, name))
+                self.register_buffer(f"pixel_{name}_{number}", values)
+        self.traces = [each.fitted_.trace for each in transformers]
         self.shape = (*self.traces[0].size, self.traces[0].in_channels)
         self.n_features = sum(
-            read.width(trace)
+            trace.width(read)
             for reads, trace in zip(self.reads, self.traces, strict=True)
             for read in reads
         )
 
     def normalised(self, pixels: Tensor, number: int) -> Tensor:
-        """What a network takes, (n, channels, height, width)."""
+        """The standardised input of a network, (n, channels, height, width)."""
         scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        mean, std = (self.get_buffer(f"{name}_{number}") for name in ("mean", "std"))
+        mean, std = (self.get_buffer(f"pixel_{name}_{number}") for name in ("mean", "std"))
         return ((scaled - mean) / std).permute(0, 3, 1, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of pixels, (n, n_features)."""
+        """Compute the features of pixels, (n, n_features)."""
         pooled = []
         for number in range(len(self.networks)):
             pooled += self._pooled(images, number)
@@ -75,32 +79,29 @@ class PixelsToFeatures(nn.Module):
         return [found[read] for read in reads]
 
     def features(self, batch: np.ndarray) -> np.ndarray:
-        """The same as the estimators compute it with torch."""
+        """Compute the features as the estimators do, in torch and with early exit."""
         pixels = torch.from_numpy(batch)
         with torch.inference_mode():
             parts = [
                 matrix
                 for number, network in enumerate(self.networks)
-                for matrix in StagedNetwork(network, self.traces[number], self.reads[number])(
+                for matrix in LayerReader(network, self.traces[number], self.reads[number])(
                     self.normalised(pixels, number)
                 )
             ]
         return torch.cat(parts, 1).numpy()
 
 
-def network_model(network: PixelsToFeatures, batch: np.ndarray) -> Any:
-    """From "images", as in the batch and of any number, to "features".
+def network_model(network: PixelsToFeatures, batch: np.ndarray) -> "ModelProto":
+    """Convert networks to an ONNX model with the input "images" and the output "features".
 
-    Raises
-    ------
-    ConversionError
-        The network does what torch.export cannot follow.
+    The model takes any number of images of the shape and dtype of those in the batch.
     """
     import onnx
 
     example = torch.from_numpy(np.resize(batch[:2], (2, *network.shape)))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about its own ways
+        warnings.simplefilter("ignore")  # torch warns of its own deprecations
         file = Path(folder) / "network.onnx"
         try:
             torch.onnx.export(
@@ -115,7 +116,7 @@ def network_model(network: PixelsToFeatures, batch: np.ndarray) -> Any:
                 external_data=False,
                 verbose=False,
             )
-        except Exception as error:  # whatever a network does that torch.export cannot follow
+        except Exception as error:  # the errors of torch.export and of a network are of any kind
             raise ConversionError(
                 f"torch cannot write the network as ONNX: {cause(error)}. Its forward must do the "
                 "same for all pixels and any number of images: x.shape[0] is one, len(x) is not"
@@ -124,7 +125,7 @@ def network_model(network: PixelsToFeatures, batch: np.ndarray) -> Any:
 
 
 def cause(error: BaseException) -> str:
-    """The first lines of what went wrong at the bottom."""
+    """The first lines of the error that others were raised from."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).strip().splitlines()[:2])

@@ -1,4 +1,4 @@
-"""What a fitted estimator is made of: networks, and what scikit-learn does with their features."""
+"""Separation of a fitted estimator into its networks and the steps after them."""
 
 import json
 from importlib.metadata import version
@@ -8,48 +8,36 @@ import numpy as np
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer._composites import unwrapped
 from sktransfer.export._head import linear_head
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.finetuning.estimator import FineTuned
-from sktransfer.inspection._maps import unwrapped
 
 
 class Parts(NamedTuple):
-    """What an estimator is made of.
+    """The parts of an estimator that are exported one by one.
 
-    Parameters
-    ----------
-    transformers : list of PretrainedCNNFeatures
-        Whose features stand side by side.
-    tail : Pipeline or None
-        What scikit-learn does with them.
-    kind : {"probabilities", "scores", "prediction", "features"}
-        What comes out, beside the label of a classifier.
+    The output is of a kind: "probabilities" or "scores", besides the label, "prediction", or
+    "features".
     """
 
-    transformers: list[PretrainedCNNFeatures]
-    tail: Pipeline | None
+    transformers: list[PretrainedCNNFeatures]  # their features are concatenated
+    tail: Pipeline | None  # the steps after them
     kind: str
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what comes out."""
+        """Names of the outputs."""
         return ("label", self.kind) if self.kind in ("probabilities", "scores") else (self.kind,)
 
     @property
     def names(self) -> list[str]:
-        """Classes of the steps after the networks."""
+        """Class names of the steps after the transformers."""
         return [] if self.tail is None else [type(step).__name__ for _, step in self.tail.steps]
 
 
 def parts_of(estimator: Any) -> Parts:
-    """Take a fitted estimator apart.
-
-    Raises
-    ------
-    TypeError, ValueError, NotFittedError
-        It holds no network for images, or nothing that could be exported.
-    """
+    """Separate a fitted estimator into its transformers and the steps after them."""
     check_is_fitted(estimator)
     if isinstance(estimator, FineTuned):
         tail = Pipeline([("head", linear_head(estimator))])
@@ -78,15 +66,15 @@ def _transformers(step: Any) -> list[PretrainedCNNFeatures]:
                 "Pipeline, or several in a FeatureUnion without transformer_weights; got "
                 f"{each!r}. Networks for sequences and texts cannot be exported"
             )
-    alike = {
-        (how.size, how.crop_pct, how.interpolation, how.in_channels, how.resize)
-        for how in (each._preprocessing for each in found)
+    settings = {
+        (each.size, each.crop_pct, each.interpolation, each.in_channels, each.resize)
+        for each in (transformer.fitted_.preprocessing for transformer in found)
     }
-    if len(alike) > 1:
+    if len(settings) > 1:
         raise ValueError(
             "the networks of a FeatureUnion must take the same images to share one input of an "
             "ONNX model; they differ in (image_size, crop, interpolation, channels, resize): "
-            f"{sorted(alike, key=str)}. resize='squash' and image_size may make them alike"
+            f"{sorted(settings, key=str)}. resize='squash' and image_size may make them alike"
         )
     return found
 
@@ -100,18 +88,18 @@ def _kind(tail: Pipeline) -> str:
 
 
 def metadata(parts: Parts, dtype: str) -> dict[str, str]:
-    """What who calls the model has to know, and where it comes from."""
+    """Properties of the model: how to prepare its input, and what it was made from."""
     first = parts.transformers[0]
-    how = first._preprocessing
-    height, width = first.image_size_
-    top = "0 to 255" if dtype == "uint8" else "0 to 1"
+    preprocessing = first.fitted_.preprocessing
+    shape = "(n, {}, {}, {})".format(*first.image_size_, preprocessing.in_channels)
+    value_range = "0 to 255" if dtype == "uint8" else "0 to 1"
     found = {
-        "input": f"images: {dtype}, (n, {height}, {width}, {how.in_channels}), {top}",
-        "resize": how.resize,
-        "crop_pct": str(how.crop_pct),
-        "interpolation": how.interpolation,
-        "backbones": json.dumps([each._backbone.info.name for each in parts.transformers]),
-        "licenses": json.dumps([each._backbone.info.license for each in parts.transformers]),
+        "input": f"images: {dtype}, {shape}, {value_range}",
+        "resize": preprocessing.resize,
+        "crop_pct": str(preprocessing.crop_pct),
+        "interpolation": preprocessing.interpolation,
+        "backbones": json.dumps([each.fitted_.info.name for each in parts.transformers]),
+        "licenses": json.dumps([each.fitted_.info.license for each in parts.transformers]),
         "weights_sha256": json.dumps([each.weights_sha256_ for each in parts.transformers]),
         "layers": json.dumps([each.layer_ for each in parts.transformers]),
         "poolings": json.dumps([each.pooling for each in parts.transformers]),

@@ -1,81 +1,87 @@
-"""From a fitted pipeline to one ONNX model: pixels in, labels and probabilities out."""
+"""Export of a fitted pipeline to one ONNX model, from pixels to predictions."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sktransfer.export._comparison import compare, noise
+from sktransfer._composites import unwrapped
+from sktransfer._validation import check_option
+from sktransfer.export._comparison import compare, random_images
 from sktransfer.export._head import head_model, joined
 from sktransfer.export._network import PixelsToFeatures, network_model
 from sktransfer.export._parts import metadata, parts_of
-from sktransfer.inspection._maps import pixels_of, unwrapped
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _DTYPES = ("uint8", "float32")
 
 
 def to_onnx(
     estimator: Any, path: str | Path | None = None, *, X: Any = None, dtype: str = "uint8"
-) -> Any:
+) -> "ModelProto":
     """Write a fitted pipeline as one ONNX model, and compare it with the pipeline.
 
-    The model holds all from pixels to prediction: scaling and normalising of the pixels, the
-    network up to the layer that is read, pooling, and the steps of scikit-learn as skl2onnx
-    writes them. Only reading and resizing of images are left to who calls it.
+    The model scales and standardises the pixels, runs the network up to the layer that is read,
+    pools its output, and applies the steps of scikit-learn, which skl2onnx converts. Only reading
+    and resizing images is left to the caller; see `onnx_input`.
 
     Parameters
     ----------
     estimator : Pipeline, PretrainedCNNFeatures, FineTunedClassifier, FineTunedRegressor or search
-        Fitted. The first step of a Pipeline is a `PretrainedCNNFeatures`, frozen or tuned, or a
-        FeatureUnion of several that resize images alike; skl2onnx must know the others. Of a
-        search its best estimator is taken.
+        A fitted estimator. The first step of a Pipeline must be a `PretrainedCNNFeatures`, frozen
+        or tuned, or a FeatureUnion of several that resize images alike; skl2onnx must support the
+        other steps. A search is represented by its best estimator.
     path : str, Path or None, default=None
-        Where to write the model.
+        The file to write the model to; None writes no file.
     X : array, sequence, Series, tensor or Dataset of images, or None, default=None
-        Images on which the model is compared with the pipeline, in any form that it takes; a
-        dozen. None takes noise, on which a head may be too sure for a difference to show.
+        About a dozen images, in any form that the pipeline takes, on which the model is compared
+        with it. None means noise, on which a head may be so certain that no difference shows.
     dtype : {"uint8", "float32"}, default="uint8"
-        What the model takes: integers from 0 to 255, or floats from 0 to 1.
+        Input of the model: integers from 0 to 255, or floats from 0 to 1.
 
     Returns
     -------
     onnx.ModelProto
-        Its input "images" has shape (n, height, width, channels): the transformer's
-        `image_size_`, and as many channels as the network takes. Its outputs are
+        The input "images" has shape (n, height, width, channels), with the height and width of
+        the transformer's `image_size_` and the channels of the network. The outputs are
 
-        - for a classifier "label" (n,), and "probabilities" (n, n_classes), or without
-          `predict_proba` "scores" (n, n_classes); of two classes the scores are minus and plus
-          the `decision_function`,
-        - for a regressor "prediction" (n, n_outputs),
-        - for a transformer "features" (n, n_features), float32.
+        - "label" (n,) and "probabilities" (n, n_classes) for a classifier; if it has no
+          `predict_proba`, "scores" (n, n_classes) replace the probabilities, and for two classes
+          they are minus and plus the `decision_function`,
+        - "prediction" (n, n_outputs) for a regressor,
+        - "features" (n, n_features), float32, for a transformer.
 
-        Its `metadata_props` say how to resize, and name backbone, weights, classes and versions.
+        The `metadata_props` state how to resize images, and name the backbone, its weights, the
+        classes and the versions of packages.
 
     Raises
     ------
     TypeError
         The estimator is none of the above.
     ValueError
-        A FeatureUnion's networks need different images, or several labels are predicted.
+        The networks of a FeatureUnion resize images differently, or the estimator predicts
+        several labels.
     ConversionError
-        torch or skl2onnx cannot write a part, or the model's outputs differ from the pipeline's
-        by more than 1e-4, relative to the largest if that is above 1.
+        torch or skl2onnx cannot convert a part, or the outputs of the model differ from those of
+        the pipeline by more than 1e-4, relative to the largest output if that is above 1.
     ImportError
         A package is missing: ``pip install "sktransfer[onnx]"``.
 
     See Also
     --------
-    onnx_input : The array to feed to the model.
+    onnx_input : Prepares the array to feed to the model.
 
     Notes
     -----
-    The whole network is traced, which takes from some seconds to half a minute.
+    torch traces the whole network, which takes from a few seconds to half a minute.
 
-    The model computes in float32, whatever the transformer's `precision`. scikit-learn computes
-    the steps after the network in float32, too, or in float64: an image on the threshold of a
-    tree may fall to the other side.
+    The model computes in float32, whatever the transformer's `precision`. scikit-learn may compute
+    the steps after the network in float64, so that an image at the threshold of a tree may fall on
+    the other side.
 
     Examples
     --------
@@ -102,18 +108,18 @@ def to_onnx(
     _require_packages()
     import onnx
 
-    _check_dtype(dtype)
+    check_option("dtype", dtype, _DTYPES)
     estimator = unwrapped(estimator)
     parts = parts_of(estimator)
     network = PixelsToFeatures(parts.transformers)
-    batch = noise(network, dtype) if X is None else onnx_input(estimator, X, dtype=dtype)
-    head = None  # first, as it takes less time to fail
+    batch = random_images(network, dtype) if X is None else onnx_input(estimator, X, dtype=dtype)
+    head = None  # converted first, since it fails faster than a network
     if parts.tail is not None:
         head = head_model(parts.tail, network.n_features, parts.kind, parts.outputs)
     model = network_model(network, batch)
     if head is not None:
         model = joined(model, head, parts.outputs)
-    for output in model.graph.output:  # as of the input, whatever a converter calls it
+    for output in model.graph.output:  # converters name the batch dimension differently
         output.type.tensor_type.shape.dim[0].dim_param = "n"
     model.producer_name, model.producer_version = "sktransfer", version("sktransfer")
     for name, value in metadata(parts, dtype).items():
@@ -126,14 +132,14 @@ def to_onnx(
 
 
 def onnx_input(estimator: Any, X: Any, *, dtype: str = "uint8") -> np.ndarray:
-    """Images read, resized and cropped as the model of `to_onnx` takes them.
+    """Read, resize and crop images as the model of `to_onnx` takes them.
 
     Parameters
     ----------
     estimator : Pipeline, PretrainedCNNFeatures, FineTunedClassifier, FineTunedRegressor or search
         As for `to_onnx`.
     X : array, sequence, Series, tensor or Dataset of n images
-        In any form that the estimator takes.
+        Images in any form that the estimator takes.
     dtype : {"uint8", "float32"}, default="uint8"
         As given to `to_onnx`.
 
@@ -144,7 +150,7 @@ def onnx_input(estimator: Any, X: Any, *, dtype: str = "uint8") -> np.ndarray:
     Raises
     ------
     ValueError
-        The images hold floats, which as uint8 would not be the same.
+        The images hold floats, which uint8 would round.
 
     Examples
     --------
@@ -156,8 +162,8 @@ def onnx_input(estimator: Any, X: Any, *, dtype: str = "uint8") -> np.ndarray:
     >>> onnx_input(features, photos).shape
     (2, 224, 224, 3)
     """
-    _check_dtype(dtype)
-    pixels = pixels_of(parts_of(unwrapped(estimator)).transformers[0], X)
+    check_option("dtype", dtype, _DTYPES)
+    pixels = parts_of(unwrapped(estimator)).transformers[0].pixels_of(X)
     if dtype == "float32":
         return pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels
     if pixels.dtype != np.uint8:
@@ -166,11 +172,6 @@ def onnx_input(estimator: Any, X: Any, *, dtype: str = "uint8") -> np.ndarray:
             "well, or images of uint8"
         )
     return pixels
-
-
-def _check_dtype(dtype: Any) -> None:
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {_DTYPES}, got {dtype!r}")
 
 
 def _require_packages() -> None:

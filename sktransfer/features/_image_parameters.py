@@ -1,4 +1,4 @@
-"""What the parameters of the image transformer may be, and what they come to with a network."""
+"""Checks of the parameters of the image transformer, and their values for a network."""
 
 import dataclasses
 import numbers
@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_scalar
 
-from sktransfer._validation import check_flag, check_options
-from sktransfer.features._shared import check_shared
-from sktransfer.images.engines import ENGINES
+from sktransfer._validation import check_flag, check_options, pooling_names
 from sktransfer.images.pooling import POOLINGS
 from sktransfer.images.preprocessing import Preprocessing
-from sktransfer.images.tracing import Trace
+from sktransfer.images.tracing import ImageTrace
+from sktransfer.networks.engines import ENGINES
 
 _OPTIONS = {
-    "pooling": POOLINGS,
     "resize": ("crop", "squash"),
     "channels": ("last", "first"),
     "engine": ENGINES,
@@ -28,7 +26,7 @@ _OPTIONS = {
 def check_parameters(estimator: Any) -> None:
     """Refuse, by name, a parameter that no network could make sense of."""
     check_options(estimator, _OPTIONS)
-    check_shared(estimator)
+    resolve_poolings(estimator.pooling)
     check_flag(estimator, "fast_decode")
     check_scalar(estimator.max_pixels, "max_pixels", numbers.Integral, min_val=1)
     if estimator.value_range is not None:
@@ -47,9 +45,20 @@ def check_parameters(estimator: Any) -> None:
             )
 
 
-def resolve_preprocessing(estimator: Any, own: Preprocessing) -> Preprocessing:
+def resolve_poolings(asked: Any) -> tuple[str, ...]:
+    """The poolings that `pooling` asks for."""
+    names = pooling_names(asked)
+    if not names or not set(names) <= set(POOLINGS) or len(set(names)) < len(names):
+        raise ValueError(
+            f"pooling must be one of {POOLINGS}, or several of these, each once, as a tuple or "
+            f"joined by '+', got {asked!r}"
+        )
+    return names
+
+
+def resolve_preprocessing(estimator: Any, published: Preprocessing) -> Preprocessing:
     """The backbone's preprocessing, with what the parameters say instead."""
-    size = own.size
+    size = published.size
     if estimator.image_size is not None:
         sides: Any = estimator.image_size
         if isinstance(sides, numbers.Real):
@@ -63,13 +72,13 @@ def resolve_preprocessing(estimator: Any, own: Preprocessing) -> Preprocessing:
         value = getattr(estimator, name)
         if value is not None:
             value = (value,) if isinstance(value, numbers.Real) else value
-            statistics[name] = _numbers(name, value, (1, own.in_channels))
+            statistics[name] = _numbers(name, value, (1, published.in_channels))
     if any(value <= 0 for value in statistics.get("std", ())):
         raise ValueError(f"std must be positive, got {estimator.std!r}")
-    return dataclasses.replace(own, size=size, resize=estimator.resize, **statistics)
+    return dataclasses.replace(published, size=size, resize=estimator.resize, **statistics)
 
 
-def resolve_layers(wanted: Any, pooling: str, trace: Trace) -> tuple[str, ...]:
+def resolve_layers(wanted: Any, poolings: tuple[str, ...], trace: ImageTrace) -> tuple[str, ...]:
     """Names of the layers that `layer` asks for."""
     asked = wanted if isinstance(wanted, tuple | list) else (wanted,)
     if not asked:
@@ -82,7 +91,7 @@ def resolve_layers(wanted: Any, pooling: str, trace: Trace) -> tuple[str, ...]:
     resolved = tuple(trace.resolve(layer) for layer in asked)
     if len(set(resolved)) < len(resolved):
         raise ValueError(f"layer={wanted!r} asks for the same layer twice: {resolved}")
-    if pooling == "cls":
+    if "cls" in poolings:
         for name in resolved:
             trace.activations[name].check_class_token(name)
     return resolved

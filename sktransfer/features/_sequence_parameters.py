@@ -1,19 +1,16 @@
-"""What the parameters of the sequence transformer may be, and the network they come to."""
+"""Checks of the parameters of the sequence transformer, and the network that they ask for."""
 
-import hashlib
 import numbers
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from sklearn.utils import check_random_state, check_scalar
 from torch import nn
 
-from sktransfer._validation import check_flag, check_options
-from sktransfer.backbones.custom import load_own
+from sktransfer._validation import check_flag, check_options, names_in, pooling_names
+from sktransfer.backbones.custom import load_custom
+from sktransfer.backbones.loaded import sha256_of
 from sktransfer.backbones.recurrent import SHIPPED, load_recurrent
-from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.features._shared import check_shared
 from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import recurrent_part
 from sktransfer.sequences.pooling import POOLINGS
@@ -29,21 +26,22 @@ _SHAPE_PARAMETERS = ("hidden_size", "num_layers", "bidirectional")
 
 
 class Loaded(NamedTuple):
-    """A network, the SHA-256 of its weights, and whether they are those shipped."""
+    """A network, and the SHA-256 of its weights."""
 
     module: nn.Module
     sha256: str
-    shipped: bool
 
 
 def check_parameters(estimator: Any) -> None:
     """Refuse, by name, a parameter that no network could make sense of."""
     check_options(
         estimator,
-        {"missing": ("interpolate", "error"), "precision": ("float32", "bfloat16")},
+        {
+            "channels": ("last", "first"),
+            "missing": ("interpolate", "error"),
+            "precision": ("float32", "bfloat16"),
+        },
     )
-    check_shared(estimator)
-    check_flag(estimator, "channels_first")
     if estimator.append_stats != "auto":
         check_flag(estimator, "append_stats")
     _check_count(estimator, "n_thresholds")
@@ -98,7 +96,7 @@ def resolve_views(estimator: Any, sequences: Sequences) -> tuple[View, ...]:
         return usual_views(sequences.lengths)
     if auto:
         return (View("raw"),)
-    views = [View.named(name) for name in _names(asked)]
+    views = [View.named(name) for name in names_in(asked)]
     found = tuple(view for view in views if view is not None)
     if not views or len(found) < len(views):
         raise ValueError(
@@ -108,13 +106,6 @@ def resolve_views(estimator: Any, sequences: Sequences) -> tuple[View, ...]:
         )
     _check_distinct("views", asked, found)
     return found
-
-
-def _names(value: Any) -> list[str]:
-    """Names joined by "+" or in a tuple; nothing if there is something else."""
-    names = value.split("+") if isinstance(value, str) else value
-    names = list(names) if isinstance(names, Iterable) else []
-    return names if all(isinstance(name, str) for name in names) else []
 
 
 def _check_distinct(name: str, value: Any, found: tuple[Any, ...]) -> None:
@@ -128,7 +119,7 @@ def resolve_poolings(
     """The poolings that `pooling` asks for."""
     if isinstance(estimator.pooling, str) and estimator.pooling == "auto":
         return USUAL_POOLINGS if isinstance(estimator.backbone, str) else ("last",)
-    poolings = tuple(_names(estimator.pooling))
+    poolings = pooling_names(estimator.pooling)
     if not poolings or not set(poolings) <= set(POOLINGS):
         raise ValueError(
             f"pooling must be 'auto', one of {POOLINGS}, or several as a tuple or joined by '+', "
@@ -149,15 +140,15 @@ def resolve_poolings(
     return poolings
 
 
-EVERY_LAYER = "every"
-"""For `resolve_layers`: all stacked layers, or what another module returns."""
+def every_layer_of(module: nn.Module) -> tuple[int, ...]:
+    """All stacked layers of a recurrent network, or -1, the output of another module."""
+    rnn = recurrent_part(module)
+    return (-1,) if rnn is None else tuple(range(rnn.num_layers))
 
 
 def resolve_layers(wanted: Any, module: nn.Module) -> tuple[int | str, ...]:
     """Numbers of a recurrent network's layers, or names of another module's."""
     rnn = recurrent_part(module)
-    if wanted is EVERY_LAYER:
-        return (-1,) if rnn is None else tuple(range(rnn.num_layers))
     asked = wanted if isinstance(wanted, tuple | list) else (wanted,)
     resolved: list[int | str] = []
     for layer in asked:
@@ -184,32 +175,21 @@ def resolve_layers(wanted: Any, module: nn.Module) -> tuple[int | str, ...]:
 
 
 def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
-    """The network that the parameters ask for, in evaluation mode on the CPU.
-
-    Raises
-    ------
-    ValueError
-        Parameters contradict each other or the weights.
-    WeightsNotFoundError, WeightsMismatchError
-        The file is missing, or holds something else.
-    """
+    """The network that the parameters ask for, in evaluation mode on the CPU."""
     seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
     if not isinstance(estimator.backbone, str):
         prefix = estimator.weights_prefix or ""
         with seeded(seed), torch.no_grad():
-            module, sha256 = load_own(estimator.backbone, estimator.weights, prefix=prefix)
-        shipped = False
+            module, sha256 = load_custom(estimator.backbone, estimator.weights, prefix=prefix)
     else:
-        module, sha256, shipped = _named(estimator, vocabulary_size, seed)
+        module, sha256 = _named(estimator, vocabulary_size, seed)
     module.eval().requires_grad_(False).float()
-    if sha256 is None:
-        sha256 = hashlib.sha256(module_to_bytes(module)).hexdigest()
-    return Loaded(module, sha256, shipped)
+    return Loaded(module, sha256 or sha256_of(module))
 
 
 def _named(
     estimator: Any, vocabulary_size: int | None, seed: int
-) -> tuple[RecurrentNetwork, str | None, bool]:
+) -> tuple[RecurrentNetwork, str | None]:
     weights, kind = estimator.weights, estimator.backbone
     by_default = isinstance(weights, str) and weights == "default"
     at_random = isinstance(weights, str) and weights == "random"
@@ -222,7 +202,7 @@ def _named(
             bool(estimator.bidirectional),
             vocabulary_size=vocabulary_size,
         )
-        return RecurrentNetwork.initialised(shape, seed), None, False
+        return RecurrentNetwork.initialised(shape, seed), None
     if by_default:
         if kind not in SHIPPED:
             raise ValueError(
@@ -233,7 +213,7 @@ def _named(
     else:
         network, sha256 = load_recurrent(weights, estimator.weights_prefix, vocabulary_size)
     _check_shape(estimator, network.shape, vocabulary_size)
-    return network, sha256, by_default
+    return network, sha256
 
 
 def _check_shape(estimator: Any, shape: Shape, vocabulary_size: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What the parameters of the text transformer may be, and what they come to with a network."""
+"""Checks of the parameters of the text transformer, and their values for a network."""
 
 import numbers
 import warnings
@@ -6,11 +6,10 @@ from typing import Any
 
 from sklearn.utils import check_scalar
 
-from sktransfer._validation import check_options
+from sktransfer._validation import check_options, pooling_names
 from sktransfer.backbones.language import Recipe
-from sktransfer.features._shared import check_shared
-from sktransfer.images.engines import ENGINES
-from sktransfer.texts.tracing import POOLINGS, Trace
+from sktransfer.networks.engines import ENGINES
+from sktransfer.texts.tracing import POOLINGS, TextTrace
 
 COMBINATIONS = ("concat", "mean", "sum")
 
@@ -26,30 +25,29 @@ _OPTIONS = {
 def check_parameters(estimator: Any) -> None:
     """Refuse, by name, a parameter that no network could make sense of."""
     check_options(estimator, _OPTIONS)
-    check_shared(estimator)
     if estimator.max_length is not None:
         if isinstance(estimator.max_length, bool):
             raise TypeError(f"max_length must be an integer, got {estimator.max_length!r}")
         check_scalar(estimator.max_length, "max_length", numbers.Integral, min_val=3)
     value = estimator.normalize
-    if not (value is True or value is False or (isinstance(value, str) and value == "default")):
-        raise ValueError(f"normalize must be 'default', True or False, got {value!r}")
-    if not _is_default(estimator.pooling):
+    if not (value is True or value is False or (isinstance(value, str) and value == "auto")):
+        raise ValueError(f"normalize must be 'auto', True or False, got {value!r}")
+    if not _is_auto(estimator.pooling):
         _poolings(estimator.pooling)
 
 
-def _is_default(pooling: Any) -> bool:
-    return isinstance(pooling, str) and pooling == "default"
+def _is_auto(pooling: Any) -> bool:
+    return isinstance(pooling, str) and pooling == "auto"
 
 
 def resolve_poolings(pooling: Any, recipe: Recipe, name: str) -> tuple[str, ...]:
     """The poolings that are asked for."""
-    if not _is_default(pooling):
+    if not _is_auto(pooling):
         return _poolings(pooling)
     unknown = [own for own in recipe.poolings if own not in POOLINGS]
     if unknown:
         raise ValueError(
-            f"pooling='default' of backbone={name!r} is {'+'.join(recipe.poolings)!r}, and there "
+            f"pooling='auto' of backbone={name!r} is {'+'.join(recipe.poolings)!r}, and there "
             f"is no {unknown[0]!r} here; set pooling to one of {POOLINGS}, or several joined by '+'"
         )
     if recipe.left_out:
@@ -63,23 +61,22 @@ def resolve_poolings(pooling: Any, recipe: Recipe, name: str) -> tuple[str, ...]
 
 
 def _poolings(asked: Any) -> tuple[str, ...]:
-    names = asked.split("+") if isinstance(asked, str) else asked
-    found = tuple(names) if isinstance(names, list | tuple) else ()
+    found = pooling_names(asked)
     if not found or any(name not in POOLINGS for name in found) or len(set(found)) < len(found):
         raise ValueError(
-            f"pooling must be 'default', one of {POOLINGS}, or several of these, each once, as a "
+            f"pooling must be 'auto', one of {POOLINGS}, or several of these, each once, as a "
             f"tuple or joined by '+', got {asked!r}"
         )
     return found
 
 
-def resolve_layers(wanted: Any, combine: str, trace: Trace) -> tuple[str, ...]:
+def resolve_layers(wanted: Any, combine: str, trace: TextTrace) -> tuple[str, ...]:
     """Names of the layers that `layer` asks for."""
     asked = wanted if isinstance(wanted, tuple | list) else (wanted,)
     if not asked:
         raise ValueError("layer must name at least one layer, got an empty tuple")
     resolved = tuple(_resolve(layer, trace) for layer in asked)
-    if len({trace.runs[name] for name in resolved}) < len(resolved):
+    if len({trace.taps[name] for name in resolved}) < len(resolved):
         raise ValueError(f"layer={wanted!r} asks for the same layer twice: {resolved}")
     kinds = {(trace.widths[name], name in trace.vectors) for name in resolved}
     if combine != "concat" and len(kinds) > 1:
@@ -90,11 +87,11 @@ def resolve_layers(wanted: Any, combine: str, trace: Trace) -> tuple[str, ...]:
     return resolved
 
 
-def _resolve(layer: Any, trace: Trace) -> str:
+def _resolve(layer: Any, trace: TextTrace) -> str:
     if isinstance(layer, bool) or not isinstance(layer, str | numbers.Integral):
         raise ValueError(f"layer must be a name, a stage number or a tuple of these, got {layer!r}")
     if isinstance(layer, str):
-        if layer in trace.runs:
+        if layer in trace.taps:
             return layer
         raise ValueError(
             f"layer={layer!r} is not known; stages are {list(trace.stages)}, and layers_ of a "

@@ -1,92 +1,494 @@
-"""What the three feature transformers have in common: how they are fitted, tuned and counted."""
+"""The base of the feature transformers: how they are fitted, tuned, counted and pickled."""
 
+import copy
+import dataclasses
+import numbers
+import os
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags, check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from sktransfer.features.layer_choice import is_auto
-from sktransfer.finetuning.fitting import Fitted, fit_on_labels
-from sktransfer.finetuning.strategy import is_frozen
+from sktransfer._validation import source_mask, training_weights
+from sktransfer.backbones.loaded import LoadedNetwork
+from sktransfer.exceptions import ConversionError
+from sktransfer.features.dask import is_dask, transform_lazily
+from sktransfer.features.layer_choice import choose_layer, is_auto
+from sktransfer.finetuning.fitting import check_structure, fit_on_labels
+from sktransfer.finetuning.network import Body
+from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.strategy import check_strategy, is_frozen
 from sktransfer.finetuning.training import Tuned, raise_interrupt
+from sktransfer.networks.devices import device_again
+from sktransfer.networks.engines import resolve_engine
+from sktransfer.networks.hooks import drop_hooks
+from sktransfer.store import FeatureStore
+from sktransfer.store.session import StoreSession
+
+Record = TypeVar("Record", bound="Fitted")
 
 
-class FeatureTransformer(TransformerMixin, BaseEstimator, ABC):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """All that `fit` has loaded and learned; subclasses add what their samples need.
+
+    A transformer is fitted when it holds such a record, and another fit replaces the whole of it.
+
+    Parameters
+    ----------
+    network : LoadedNetwork or None
+        None in a pickle, which holds it in its own way.
+    by_reference : bool
+        Whether the name of the backbone will do to load it again.
+    device, engine, weights_sha256 : str
+    n_features_in : int or None
+        Columns of a table of numbers.
+    feature_names_in : ndarray of str or None
+    layer_scores : dict of str to float or None
+        For ``layer="auto"``.
+    forwarded : list of int
+        A single number, so that counting does not change the record.
+    trained_parameters : tuple of str
+        Names of the weights that were tuned.
+    n_trained_parameters : int
+    history : list of dict
+    is_tuned : bool
+        Whether the network is another one than was loaded.
+    """
+
+    network: LoadedNetwork | None
+    by_reference: bool
+    device: str
+    engine: str
+    weights_sha256: str
+    n_features_in: int | None = None
+    feature_names_in: np.ndarray | None = None
+    layer_scores: Mapping[str, float] | None = None
+    forwarded: list[int] = dataclasses.field(default_factory=lambda: [0])
+    trained_parameters: tuple[str, ...] = ()
+    n_trained_parameters: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    is_tuned: bool = False
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        assert self.network is not None
+        return self.network.module
+
+    def replace(self: Record, **changes: Any) -> Record:
+        """A record with other values."""
+        return dataclasses.replace(self, **changes)
+
+
+class FittedAttribute:
+    """A public attribute of a transformer that is read from its record.
+
+    Not a data descriptor: scikit-learn may set it on an instance that is being validated.
+
+    Parameters
+    ----------
+    field : str
+    """
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, transformer: Any, owner: type | None = None) -> Any:
+        if transformer is None:
+            return self
+        value = getattr(vars(transformer).get("fitted_"), self.field, None)
+        if value is None:
+            raise AttributeError(f"{type(transformer).__name__} has no attribute {self.name!r}")
+        return value
+
+
+class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
     """A network whose features are read, frozen or tuned; subclasses know what X is."""
 
     __metadata_request__fit: ClassVar = {"sample_domain": True}
 
+    _augments: ClassVar[bool] = False
+
+    backbone: Any
     layer: Any
     strategy: Any
+    cache: Any
+    batch_size: int
+    device: str
+    precision: str
+    random_state: Any
+    verbose: Any
+    fitted_: Record
+
+    module_ = FittedAttribute("module")
+    device_ = FittedAttribute("device")
+    weights_sha256_ = FittedAttribute("weights_sha256")
+    layer_scores_ = FittedAttribute("layer_scores")
+    n_features_in_ = FittedAttribute("n_features_in")
+    feature_names_in_ = FittedAttribute("feature_names_in")
+    trained_parameters_ = FittedAttribute("trained_parameters")
+    n_trained_parameters_ = FittedAttribute("n_trained_parameters")
+    history_ = FittedAttribute("history")
+
+    # --- what a subclass says -------------------------------------------------------------
+
+    @abstractmethod
+    def _check_parameters(self) -> None:
+        """Refuse wrong parameters."""
+
+    @abstractmethod
+    def _load(self, X: Any, every_layer: bool) -> tuple[Record, int]:
+        """Load the network and learn what features of X need; give the number of rows, too."""
+
+    @abstractmethod
+    def _count_rows(self, X: Any, fitted: Record) -> int:
+        """Number of samples in X."""
+
+    @abstractmethod
+    def _features(self, X: Any, fitted: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Features of all rows, and which of these could be read."""
+
+    @abstractmethod
+    def _columns_of_layers(self, fitted: Record) -> Mapping[str, slice | np.ndarray]:
+        """Columns of each layer in the features."""
+
+    @abstractmethod
+    def _read_layer(self, fitted: Record, features: np.ndarray, layer: str) -> Any:
+        """A record that reads one layer of those that another reads, and its features."""
+
+    @abstractmethod
+    def _names(self, fitted: Record) -> np.ndarray:
+        """Names of the features."""
+
+    @abstractmethod
+    def _with_module(self, fitted: Record, module: nn.Module) -> Record:
+        """A record with other weights, which no name stands for."""
+
+    @abstractmethod
+    def _body(self, fitted: Record, module: nn.Module) -> Body:
+        """A network of the record's structure, and the features that are read of it."""
+
+    @abstractmethod
+    def _tunable(self, X: Any, fitted: Record, body: Body) -> Tunable:
+        """X and a body, for fine-tuning."""
+
+    def _augmented(
+        self, X: Any, fitted: Record, change: Any, augment: Any, seed: int
+    ) -> Iterator[np.ndarray]:
+        raise NotImplementedError
+
+    @abstractmethod
+    def _pack(self, fitted: Record) -> Any:
+        """The network of a record as it travels in a pickle."""
+
+    @abstractmethod
+    def _unpack(self, packed: Any, fitted: Record, device: torch.device) -> LoadedNetwork:
+        """The network that `_pack` has packed."""
+
+    # --- scikit-learn's methods -----------------------------------------------------------
 
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
     ) -> Self:
-        """Load the network and settle what is read of it; fine-tune it if asked to."""
-        self._check()
-        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        if is_frozen(self.strategy):
-            self._fit_frozen(X, y, **of_rows)
-        else:
-            raise_interrupt(fit_on_labels(self, X, y, **of_rows).tuned)
+        """Load the network and learn what its features need; fine-tune it if asked to."""
+        self._fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
         return self
 
-    def _fit(self, X: Any, y: Any, **how: Any) -> Fitted:
-        """Fit on labels, and give the head, too."""
-        self._check()
-        return fit_on_labels(self, X, y, **how)
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
+        """Fit, and compute the features of the same samples.
 
-    @abstractmethod
-    def _check(self) -> None:
-        """Refuse wrong parameters."""
+        With ``layer="auto"`` and a frozen network both take a single pass.
 
-    @abstractmethod
+        Parameters
+        ----------
+        X : Any
+            n samples in any of the forms that `fit` takes.
+        y : array-like or None, default=None
+        **fit_params : dict
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out), float32
+            Or a DataFrame, after ``set_output``.
+        """
+        features = self._fit(X, y, **fit_params)
+        return self.transform(X) if features is None else features
+
+    def _fit(
+        self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None
+    ) -> np.ndarray | None:
+        """Fit; if that takes the features of a frozen network, return them."""
+        self._check_parameters()
+        row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+        if is_frozen(self.strategy):
+            self.fitted_, features = self._fit_frozen(X, y, task=None, **row_metadata)
+            return features
+        raise_interrupt(fit_on_labels(self, X, y, **row_metadata).tuned)
+        return None
+
     def _fit_frozen(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        sample_domain: Any = None,
-        task: str | None = None,
-    ) -> Any:
-        """Fit without tuning."""
+        self, X: Any, y: Any, *, task: str | None, sample_weight: Any, sample_domain: Any
+    ) -> tuple[Record, np.ndarray | None]:
+        """Fit without tuning, and change nothing."""
+        fitted, n_rows = self._load(X, every_layer=is_auto(self.layer))
+        training_weights(sample_weight, n_rows)  # a frozen network has no use for them
+        source_mask(sample_domain, n_rows)
+        if not is_auto(self.layer):
+            return fitted, None
+        features, fitted = self._compute(X, fitted)
+        layer, scores = choose_layer(
+            features,
+            self._columns_of_layers(fitted),
+            y,
+            task=task,
+            sample_weight=sample_weight,
+            sample_domain=sample_domain,
+        )
+        fitted, features = self._read_layer(fitted, features, layer)
+        return fitted.replace(layer_scores=scores), np.ascontiguousarray(features)
 
     @abstractmethod
-    def _use_module(self, module: nn.Module) -> None:
-        """Go on with other weights."""
+    def transform(self, X: Any) -> np.ndarray:
+        """Features of each sample, one row per sample in the order of X."""
 
-    def _begin(self) -> None:
-        """Nothing has gone through the network yet, and nothing of it is tuned."""
-        self._forwarded = [0]  # shared, so that `transform` changes no attribute
-        self._is_tuned = False
-        self.trained_parameters_: tuple[str, ...] = ()
-        self.n_trained_parameters_ = 0
-        self.history_: list[dict[str, Any]] = []
+    def _transform(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        self._check_parameters()
+        if is_dask(X):
+            return transform_lazily(self, X)
+        features, self.fitted_ = self._compute(X, self.fitted_)
+        return features
 
-    def _take(self, tuned: Tuned) -> None:
-        """Become tuned."""
-        if tuned.trained:  # else it is as it was
-            self._use_module(tuned.network.body.module)
-        self.trained_parameters_ = tuned.trained
-        self.n_trained_parameters_ = tuned.n_trained
-        self.history_ = tuned.history
+    def _compute(self, X: Any, fitted: Record) -> tuple[np.ndarray, Record]:
+        """Features, by torch where OpenVINO fails, and the record of what has computed them."""
+        fitted.module.eval()  # somebody may have trained it: with dropout, features are random
+        try:
+            features, read = self._features(X, fitted)
+        except ConversionError as error:
+            engine = getattr(self, "engine", "torch")
+            assert fitted.network is not None
+            name = fitted.network.name
+            if engine != "auto":
+                raise ConversionError(
+                    f"engine={engine!r} cannot run {name} ({error}); set engine='auto' or 'torch'"
+                ) from error
+            warnings.warn(
+                f"OpenVINO cannot run {name}, so torch does, more slowly ({error}). Set "
+                "engine='torch' to choose it without this warning",
+                stacklevel=3,
+            )
+            fitted = fitted.replace(engine="torch")
+            features, read = self._features(X, fitted)
+        check_finite(features, read)
+        return features, fitted
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against the names seen in `fit`, if X was a table.
+
+        Returns
+        -------
+        ndarray of str, dtype object
+        """
+        check_is_fitted(self)
+        n_features_in = self.fitted_.n_features_in
+        if input_features is not None and n_features_in is not None:
+            names_in = self.fitted_.feature_names_in
+            if names_in is not None and not np.array_equal(names_in, input_features):
+                raise ValueError("input_features is not equal to feature_names_in_")
+            if len(input_features) != n_features_in:
+                raise ValueError(
+                    "input_features should have length equal to number of features "
+                    f"({n_features_in}), got {len(input_features)}"
+                )
+        return self._names(self.fitted_)
 
     @property
     def n_forward_(self) -> int:
         """Number of samples that have gone through the network since `fit`."""
         check_is_fitted(self)
-        return self._forwarded[0]
+        return self.fitted_.forwarded[0]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "fitted_" in vars(self)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.target_tags.required = not is_frozen(self.strategy) or is_auto(self.layer)
         return tags
+
+    # --- what subclasses share ------------------------------------------------------------
+
+    def _check_common_parameters(self) -> None:
+        """Refuse wrong values of the parameters that all transformers have."""
+        check_strategy(self.strategy)
+        if not isinstance(self.cache, str | os.PathLike | FeatureStore | None) or self.cache == "":
+            raise ValueError(
+                f"cache must be None, the path of a folder or a FeatureStore, got {self.cache!r}"
+            )
+        check_scalar(self.batch_size, "batch_size", numbers.Integral, min_val=1)
+        check_random_state(self.random_state)
+
+    def _validate_table(self, X: Any, *, reset: bool, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """A table of numbers, and with `reset` what a record notes of it.
+
+        scikit-learn notes names and number of columns on the estimator that it is given: a fit
+        gives it a blank one, since it may yet fail.
+        """
+        estimator: Any = self
+        if reset:
+            estimator = object.__new__(type(self))
+            estimator.__dict__.update(self.get_params(deep=False))
+        table = validate_data(estimator, X, reset=reset, **options)
+        noted = {
+            "n_features_in": getattr(estimator, "n_features_in_", None),
+            "feature_names_in": getattr(estimator, "feature_names_in_", None),
+        }
+        return table, noted if reset else {}
+
+    def _store_session(
+        self, fitted: Record, decided_by: tuple[Any, ...], description: str
+    ) -> StoreSession | None:
+        """The store for the features of a network under parameters that decide them."""
+        # Nobody will ask again for the features of a tuned network: the next fold tunes another.
+        if self.cache is None or fitted.is_tuned:
+            return None
+        return StoreSession(self.cache, decided_by, description)
+
+    # --- fine-tuning ----------------------------------------------------------------------
+
+    def __tuning_source__(self) -> "TransformerSource[Record]":
+        """What fine-tuning works on; see `sktransfer.finetuning.protocols`."""
+        return TransformerSource(self)
+
+    # --- pickling -------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__().copy()
+        if "fitted_" in state:
+            state["_network"] = self._pack(self.fitted_)
+            state["fitted_"] = self.fitted_.replace(network=None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = state.copy()
+        packed = state.pop("_network", None)
+        super().__setstate__(state)
+        if "fitted_" not in state:
+            return
+        fitted = self.fitted_
+        device = device_again(self)
+        engine = fitted.engine
+        if getattr(self, "engine", "") == "auto" and engine != resolve_engine("auto", device):
+            engine = "torch"  # which runs everywhere
+        network = self._unpack(packed, fitted, device)
+        network.module.to(device)
+        self.fitted_ = fitted.replace(network=network, device=str(device), engine=engine)
+
+
+class TransformerSource(Generic[Record]):
+    """A `TuningSource`: a transformer beside which a network is fitted and tuned.
+
+    Parameters
+    ----------
+    transformer : FeatureTransformer
+    """
+
+    def __init__(self, transformer: FeatureTransformer[Record]) -> None:
+        self._transformer = transformer
+        self.fitted_: Any = vars(transformer).get("fitted_")
+        self.augments = transformer._augments
+
+    def fit_frozen(self, X: Any, y: Any, **fit_params: Any) -> None:
+        """Load the network and learn what its features need to know of X, without tuning."""
+        self._transformer._check_parameters()
+        self.fitted_, _ = self._transformer._fit_frozen(X, y, **fit_params)
+
+    def start_from(self, transformer: Any) -> None:
+        """Take over the weights of another fitted transformer, whose network must be alike."""
+        check_structure(self.fitted_.module, transformer.module_)
+        module = copy.deepcopy(transformer.module_).to(self.fitted_.device)
+        self.fitted_ = self._transformer._with_module(self.fitted_, module)
+
+    def n_rows(self, X: Any) -> int:
+        """Number of samples."""
+        return self._transformer._count_rows(X, self.fitted_)
+
+    def features(self, X: Any) -> np.ndarray:
+        """Features of the network as it is; rows of NaN could not be read."""
+        features, self.fitted_ = self._transformer._compute(X, self.fitted_)
+        return features
+
+    def feature_names(self) -> np.ndarray:
+        """Names of the features."""
+        return self._transformer._names(self.fitted_)
+
+    def body(self) -> Body:
+        """The network and its features as a trainable module, sharing the weights."""
+        return self._transformer._body(self.fitted_, self.fitted_.module)
+
+    def tunable(self, X: Any, body: Body | None = None) -> Tunable:
+        """X, and a copy of the network or the body given."""
+        if body is None:
+            body = self._transformer._body(self.fitted_, copied(self.fitted_.module))
+        return self._transformer._tunable(X, self.fitted_, body.to(self.fitted_.device))
+
+    def augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
+        """Features of the samples as they are, and of what `change` makes of them."""
+        return self._transformer._augmented(X, self.fitted_, change, augment, seed)
+
+    def commit(self, tuned: Tuned | None = None) -> None:
+        """Make the transformer fitted, with a tuned network if there is one."""
+        fitted = self.fitted_
+        if tuned is not None:
+            if tuned.trained:  # else it is as it was
+                fitted = self._transformer._with_module(fitted, tuned.network.body.module)
+            fitted = fitted.replace(
+                trained_parameters=tuned.trained,
+                n_trained_parameters=tuned.n_trained,
+                history=tuned.history,
+            )
+        self.fitted_ = self._transformer.fitted_ = fitted
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of a network that is used by others, in evaluation mode and without their hooks."""
+    copy_of_module = copy.deepcopy(module).eval()  # copies of some networks are in training mode
+    drop_hooks(copy_of_module)
+    return copy_of_module
+
+
+def check_finite(features: np.ndarray, read: np.ndarray, first: int = 0) -> None:
+    """See that a network has put out numbers for all rows that could be read.
+
+    Raises
+    ------
+    ValueError
+        It has put out NaN or infinity.
+    """
+    wrong = read & ~np.isfinite(features).all(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"the network puts out NaN or infinity for X[{first + wrong.argmax()}]; check its "
+            "weights, and that it is made for values on this scale"
+        )
 
 
 def slices_of(widths: Iterable[tuple[str, int]]) -> dict[str, slice]:

@@ -16,9 +16,9 @@ from sklearn.utils._set_output import _get_output_config
 _COLLECTIONS = ("Array", "Bag", "Series", "DataFrame")
 _PART = {"Array": "X[:1000].compute()", "Bag": "list(X.take(1000))"}
 
-_FRESH = {"_forwarded": [0], "errors_": [], "n_truncated_": 0, "verbose": False}
-"""What a worker's copy begins with. Counts of past calls would make each graph another one, and
-progress is the scheduler's to show."""
+_FRESH = {"errors_": [], "n_truncated_": 0, "verbose": False}
+"""Attributes that a worker's copy begins with. Those of past calls would make each graph another
+one, and progress is the scheduler's to show."""
 
 _N_OPENED = 4
 _LOCK = threading.Lock()  # a worker may begin with several blocks at once
@@ -32,12 +32,7 @@ def is_dask(X: Any) -> bool:
 
 
 def refuse_dask(X: Any) -> None:
-    """Raise if X is a dask collection, where all of it would have to be in memory.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Raise TypeError if X is a dask collection, where all of it would have to be in memory."""
     if is_dask(X):
         kind = type(X).__name__
         raise TypeError(
@@ -66,24 +61,8 @@ def first_part(X: Any) -> Any:
 def transform_lazily(transformer: Any, X: Any) -> Any:
     """The features of a dask collection as a dask array; nothing is computed or read here.
 
-    Parameters
-    ----------
-    transformer : fitted transformer
-        As it is now; what becomes of it later does not matter.
-    X : dask Array, Bag, Series or DataFrame
-
-    Returns
-    -------
-    dask.array.Array of shape (n, n_features_out), float32
-        Row chunks are those of X. Of a bag, Series or DataFrame they are its partitions, and of
-        unknown length.
-
-    Raises
-    ------
-    TypeError
-        X is another kind of collection.
-    ValueError
-        The output is configured to be a DataFrame.
+    Later changes of the transformer do not affect it. Its row chunks are those of X, or for a bag,
+    Series or DataFrame its partitions, of unknown length.
     """
     import dask.array
     from dask import delayed
@@ -103,10 +82,12 @@ def transform_lazily(transformer: Any, X: Any) -> Any:
     match type(X).__name__:
         case "Array":
             # An image that is cut into several chunks is put together.
-            how = {"new_axes": {"f": n_features}, "concatenate": True}
+            axes_options = {"new_axes": {"f": n_features}, "concatenate": True}
             axes = "r" + "abcde"[: X.ndim - 1]
             what = (X, axes, shipped, None, n_features, None)
-            return dask.array.blockwise(_features, "rf", *what, **how, dtype=np.float32, meta=meta)
+            return dask.array.blockwise(
+                _features, "rf", *what, **axes_options, dtype=np.float32, meta=meta
+            )
         case "Bag":
             return _of_bag(X, shipped, n_features, meta)
         case _:
@@ -129,26 +110,23 @@ def _of_bag(X: Any, shipped: Any, n_features: int, meta: np.ndarray) -> Any:
 
 
 class Packed:
-    """A transformer as bytes, which become a transformer once in each process.
+    """A fitted transformer as bytes, which are unpickled once in each process.
 
-    dask's scheduler looks into what it hands on, and would load a network that it has no use for;
-    these bytes it leaves alone. A worker may drop them and fetch them again, or be given them for
-    the next computation, and has what they stand for all the same.
-
-    Parameters
-    ----------
-    transformer : fitted transformer
+    dask's scheduler unpickles the objects that it passes on, and would load a network that it does
+    not use; it leaves bytes alone. A worker that drops them and fetches them again, or gets them
+    for the next computation, still has the unpickled transformer.
     """
 
     def __init__(self, transformer: Any) -> None:
         import cloudpickle
 
-        own = object.__new__(type(transformer))
-        own.__dict__.update(vars(transformer))
-        own.__dict__.update({k: v for k, v in _FRESH.items() if k in vars(transformer)})
+        worker_copy = object.__new__(type(transformer))
+        worker_copy.__dict__.update(vars(transformer))
+        worker_copy.__dict__.update({k: v for k, v in _FRESH.items() if k in vars(transformer)})
+        worker_copy.fitted_ = transformer.fitted_.replace(forwarded=[0])
         # dask's own pickler, which takes classes that are defined in a notebook, too.
-        self._data = cloudpickle.dumps(own)
-        self.digest = _digest(own)
+        self._data = cloudpickle.dumps(worker_copy)
+        self.digest = _digest(worker_copy)
 
     def open(self) -> Any:
         """The transformer, shared by all blocks and threads of this process."""

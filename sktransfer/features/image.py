@@ -1,22 +1,20 @@
 """Images to vectors: a pretrained convolutional network or vision transformer as a transformer."""
 
-import copy
 import dataclasses
-import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sktransfer._validation import source_mask
-from sktransfer.backbones.custom import OwnBackbone
+from sktransfer.backbones.custom import CustomBackbone
+from sktransfer.backbones.entry import BackboneInfo
+from sktransfer.backbones.loaded import sha256_of
 from sktransfer.backbones.registry import (
     Backbone,
     load_backbone,
@@ -24,51 +22,94 @@ from sktransfer.backbones.registry import (
     shared_backbone,
 )
 from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.exceptions import ConversionError, ImageReadError
 from sktransfer.features._image_parameters import (
     check_parameters,
     resolve_layers,
+    resolve_poolings,
     resolve_preprocessing,
 )
-from sktransfer.features._shared import check_input_features, restored_on_error
-from sktransfer.features.base import FeatureTransformer, slices_of
-from sktransfer.features.dask import first_part, is_dask, refuse_dask, transform_lazily
-from sktransfer.features.layer_choice import choose_layer, is_auto
-from sktransfer.finetuning.buffers import roomy
-from sktransfer.finetuning.fitting import SEEN, forget_table, pass_on
-from sktransfer.finetuning.strategy import FineTune, is_frozen
-from sktransfer.finetuning.targets import weights_of
-from sktransfer.images.body import (
-    ImageBody,
-    TunableImages,
-    augmentation,
-    views_of,
+from sktransfer.features.base import (
+    FeatureTransformer,
+    Fitted,
+    FittedAttribute,
+    check_finite,
+    copied,
+    slices_of,
 )
-from sktransfer.images.engines import Engine, Network, resolve_engine, torch_engine
-from sktransfer.images.openvino import openvino_engine
+from sktransfer.features.dask import first_part, refuse_dask
+from sktransfer.finetuning.buffers import allocate
+from sktransfer.finetuning.network import Body
+from sktransfer.finetuning.strategy import FineTune
+from sktransfer.images.body import ImageBody, TunableImages, augmentation, views_of
 from sktransfer.images.preprocessing import (
     Preprocessing,
-    fitted,
+    fit_to_size,
     normalised,
     prepare,
     resized_size,
 )
 from sktransfer.images.reading import read_image
-from sktransfer.images.runner import FailedImage, extract, image_error, read_all, read_item
-from sktransfer.images.sources import as_image_items, name_of, rows_to_images
-from sktransfer.images.staged import Read, reads_of
+from sktransfer.images.runner import (
+    FailedImage,
+    extract,
+    first_readable,
+    in_passes,
+    read_all,
+    warn_of_failures,
+)
+from sktransfer.images.sources import as_image_items, rows_to_images
 from sktransfer.images.stored import Extracted, extract_cached
-from sktransfer.networks.devices import device_again, resolve_device
-from sktransfer.networks.fingerprint import module_state, network_fingerprint
-from sktransfer.networks.hooks import drop_hooks
+from sktransfer.images.tracing import ImageTrace
+from sktransfer.networks.devices import resolve_device
+from sktransfer.networks.engines import Engine, Network, make_engine, resolve_engine
+from sktransfer.networks.layers import Read
 from sktransfer.store import FeatureStore
-from sktransfer.store.session import StoreSession
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
 
 
-class PretrainedCNNFeatures(FeatureTransformer):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FittedImages(Fitted):
+    """All that `fit` has loaded and learned for images.
+
+    Parameters
+    ----------
+    network : Backbone or None
+    name : str or None
+        Name of the backbone; None for a network of the user's own.
+    info : BackboneInfo
+    preprocessing : Preprocessing
+        With a known size.
+    reads : tuple of Read
+    layers : tuple of str
+        Those that are read.
+    all_layers, stages : list of str
+    """
+
+    network: Backbone | None
+    name: str | None
+    info: BackboneInfo
+    preprocessing: Preprocessing
+    reads: tuple[Read, ...]
+    layers: tuple[str, ...]
+    all_layers: list[str]
+    stages: list[str]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the network receives."""
+        assert self.preprocessing.size is not None
+        return self.preprocessing.size
+
+    @property
+    def trace(self) -> ImageTrace:
+        """The layers of the network for images of this size."""
+        assert self.network is not None
+        return self.network.trace(self.size)
+
+
+class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     """Features of images from a layer of a pretrained network.
 
     Each image runs through the network up to the last wanted layer; what the layer
@@ -99,10 +140,11 @@ class PretrainedCNNFeatures(FeatureTransformer):
         `fit`: the one of the highest LogME [4]_, on standardised features, or the one before it
         if that is within a standard error. It needs one pass over the images of `fit`. Whole
         numbers in y are classes; below some hundred labels the choice wavers.
-    pooling : {"avg", "max", "avg+max", "gem", "cls", "flatten"}, default="avg"
-        How a feature map or a grid of tokens becomes a vector: mean, maximum, both,
-        generalised mean with exponent 3 [3]_, the class token of a vision transformer, or
-        all values. Layers that put out a vector are taken as they are.
+    pooling : str or tuple of str, default="mean"
+        How a feature map or a grid of tokens becomes a vector: "mean" (or "avg"), "max", "gem"
+        (generalised mean with exponent 3 [3]_), "cls" (the class token of a vision transformer),
+        "flatten" (all values), or several of these, joined as in "mean+max". Layers that put out
+        a vector are taken as they are.
     image_size : int, tuple of int or None, default=None
         Height and width in pixels of what the network receives. None takes the backbone's
         own size (224 for most), or for a network that states none the size of the first
@@ -162,6 +204,8 @@ class PretrainedCNNFeatures(FeatureTransformer):
 
     Attributes
     ----------
+    fitted_ : FittedImages
+        Record of all that `fit` has loaded and learned; the attributes below are read from it.
     module_ : nn.Module
         The network, frozen and in evaluation mode. Named backbones are shared by all
         estimators of a process: copy before you change it.
@@ -230,7 +274,7 @@ class PretrainedCNNFeatures(FeatureTransformer):
     >>> features.fit_transform(images).shape
     (300, 80)
     >>> features.get_feature_names_out()[:2]
-    array(['blocks.3_avg_0', 'blocks.3_avg_1'], dtype=object)
+    array(['blocks.3_mean_0', 'blocks.3_mean_1'], dtype=object)
     >>> pipeline = make_pipeline(features, LinearDiscriminantAnalysis())
     >>> bool(pipeline.fit(images[:200], labels[:200]).score(images[200:], labels[200:]) > 0.9)
     True
@@ -238,12 +282,12 @@ class PretrainedCNNFeatures(FeatureTransformer):
 
     def __init__(
         self,
-        backbone: str | OwnBackbone = "efficientnet_lite0",
+        backbone: str | CustomBackbone = "efficientnet_lite0",
         *,
         weights: str | Path = "default",
         weights_sha256: str | None = None,
         layer: str | int | tuple[str | int, ...] = "penultimate",
-        pooling: str = "avg",
+        pooling: str | tuple[str, ...] = "mean",
         image_size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         mean: float | Sequence[float] | None = None,
@@ -287,6 +331,20 @@ class PretrainedCNNFeatures(FeatureTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
+    _augments: ClassVar[bool] = True
+
+    layer_ = FittedAttribute("layers")
+    engine_ = FittedAttribute("engine")
+    image_size_ = FittedAttribute("size")
+    layers_ = FittedAttribute("all_layers")
+    stages_ = FittedAttribute("stages")
+
+    @property
+    def feature_slices_(self) -> dict[str, slice]:
+        """Columns of each layer, in the order of `layer_`."""
+        check_is_fitted(self)
+        return self._columns_of_layers(self.fitted_)
+
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
     ) -> Self:
@@ -302,7 +360,7 @@ class PretrainedCNNFeatures(FeatureTransformer):
             a list, array or Series of paths; PIL images; arrays of unequal size; or any object
             with ``len`` and indexing that yields images or (image, target) pairs, such as a
             torch ``Dataset``. With `image_shape`, an array or DataFrame of shape
-            (n, n_pixels). Of a dask collection the first block is read.
+            (n, n_pixels). Only the first block of a dask collection is read.
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
             numbers, told apart by their type.
@@ -330,167 +388,64 @@ class PretrainedCNNFeatures(FeatureTransformer):
         """
         return super().fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
 
-    def _check(self) -> None:
+    def _check_parameters(self) -> None:
+        self._check_common_parameters()
         check_parameters(self)
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
-        """Fit, and give the features of the same images.
-
-        With ``layer="auto"`` and a frozen network both take a single pass.
-
-        Parameters
-        ----------
-        X : array, sequence, Series, tensor or Dataset of n images
-        y : array-like or None, default=None
-        **fit_params : dict
-            As for `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_features_out), float32
-            Or a DataFrame, after ``set_output``.
-        """
-        if is_auto(self.layer) and is_frozen(self.strategy):
-            check_parameters(self)
-            features = self._fit_frozen(X, y, **fit_params)
-            assert features is not None
-            return features
-        return super().fit_transform(X, y, **fit_params)
-
-    def _fit_frozen(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        sample_domain: Any = None,
-        task: str | None = None,
-    ) -> np.ndarray | None:
-        """Fit without tuning; if that takes the features of X, give them."""
-        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        if not is_auto(self.layer):
-            self._settle(first_part(X), **of_rows)
-            self.__dict__.pop("layer_scores_", None)
-            return None
-        # On an estimator of its own: this one changes only if all goes well.
-        own = type(self)(
-            **{**self.get_params(deep=False), "layer": "penultimate", "strategy": "frozen"}
-        )
-        own._settle(X, **of_rows)
-        own._read_from(tuple(dict.fromkeys((*own.stages_, "penultimate"))))
-        features = np.asarray(own.transform(X))
-        columns = own.feature_slices_
-        layer, own.layer_scores_ = choose_layer(features, columns, y, task=task, **of_rows)
-        own._read_from((layer,))
-        pass_on(own, self)
-        return np.ascontiguousarray(features[:, columns[layer]])
-
-    def _read_from(self, layers: tuple[str, ...]) -> None:
-        """Read these layers from now on."""
-        trace = self._backbone.trace(self.image_size_)
-        self.layer_ = resolve_layers(layers, self.pooling, trace)
-        self._reads = reads_of(trace, self.layer_, self.pooling)
-
-    def _settle(self, X: Any, sample_weight: Any, sample_domain: Any) -> None:
-        """Load the network, and settle image size, layers and pooling."""
+    def _load(self, X: Any, every_layer: bool) -> tuple[FittedImages, int]:
         device = resolve_device(self.device)
         engine = resolve_engine(self.engine, device)
-        backbone = self._load(device)
+        backbone = self._load_backbone(device)
         _ = backbone.fingerprint  # taken before a pass, as a network may count its calls
-        how = resolve_preprocessing(self, backbone.info.preprocessing)
-        with restored_on_error(self, SEEN):
-            items = self._items(X, how.in_channels, reset=True)
-            weights_of(sample_weight, len(items))  # not used, and yet looked at
-            source_mask(sample_domain, len(items))
-            if how.size is None:
-                size = self._first_image(items, self._size_reader(how))
-                how = dataclasses.replace(how, size=size)
-            else:
-                self._first_image(items, self._reader(how))
-            assert how.size is not None
-            trace = backbone.trace(how.size)
-            layers = resolve_layers(self.layer, self.pooling, trace)
-        # All went well: only now does the estimator change.
-        self.device_ = str(device)
-        self.engine_ = engine
-        self.weights_sha256_ = backbone.weights_sha256
-        self.image_size_ = how.size
-        self.layer_ = layers
-        self.layers_ = list(trace.activations)
-        self.stages_ = list(trace.stages)
-        self.errors_: list[FailedImage] = []
-        self._preprocessing = how
-        self._reads = reads_of(trace, layers, self.pooling)
-        # How the network can be had again, whatever set_params says afterwards: by name and
-        # default weights, by name and the weights themselves, or not without the network.
-        self._name = self.backbone if isinstance(self.backbone, str) else None
-        self._by_reference = self._name is not None and self._by_default()
-        self._begin()
-        self._attach(backbone)
-
-    # --- fine-tuning: see features/_tuning.py ---------------------------------------------
-
-    def _count(self, X: Any) -> int:
-        return len(self._items(X, self._preprocessing.in_channels, reset=False))
-
-    def _body(self, module: nn.Module) -> ImageBody:
-        return ImageBody(module, self._backbone.trace(self.image_size_), self._reads)
-
-    def _tunable(self, X: Any, body: ImageBody | None = None) -> TunableImages:
-        """X and a network to be tuned: a copy of the own one, or the body given."""
-        items = self._items(X, self._preprocessing.in_channels, reset=False)
-        if body is None:
-            module = copy.deepcopy(self.module_)
-            drop_hooks(module)
-            body = self._body(module)
-
-        def activations(reads: tuple[Read, ...], out: np.ndarray) -> np.ndarray:
-            features, failed, n_forward = self._extract(items, reads, out)
-            self._note(items, failed, n_forward)
-            return features
-
-        device = torch.device(self.device_)
-        pixels = partial(self._pixels, items)
-        return TunableImages(body, device, self._preprocessing, len(items), activations, pixels)
-
-    def _pixels(self, items: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Images in the size of the network, not yet normalised, and which could be read."""
-        how = self._preprocessing
-        assert how.size is not None
-        images, failed = read_all(
-            items,
-            self._fitted_reader(),
-            shape=(*how.size, how.in_channels),
-            make=roomy,
-            batch_size=self.batch_size,
-            on_error=self.on_error,
+        preprocessing = resolve_preprocessing(self, backbone.info.preprocessing)
+        items, noted = self._read_items(
+            X if every_layer else first_part(X), preprocessing.in_channels, reset=True
         )
-        self._note(items, failed, 0)
-        readable = np.ones(len(items), dtype=bool)
-        readable[[failure.index for failure in failed]] = False
-        return images, readable
+        read = self._reader(preprocessing)
+        if preprocessing.size is None:
+            read = self._size_reader(preprocessing)
+        first = first_readable(items, read, self.on_error)
+        if preprocessing.size is None:
+            preprocessing = dataclasses.replace(preprocessing, size=first)
+        assert preprocessing.size is not None
+        trace = backbone.trace(preprocessing.size)
+        poolings = resolve_poolings(self.pooling)
+        asked = tuple(dict.fromkeys((*trace.stages, "penultimate"))) if every_layer else self.layer
+        layers = resolve_layers(asked, poolings, trace)
+        self.errors_: list[FailedImage] = []
+        fitted = FittedImages(
+            network=backbone,
+            # How the network can be had again, whatever set_params says afterwards: by name and
+            # default weights, by name and the weights themselves, or not without the network.
+            name=self.backbone if isinstance(self.backbone, str) else None,
+            by_reference=isinstance(self.backbone, str) and self._has_default_weights(),
+            info=backbone.info,
+            device=str(device),
+            engine=engine,
+            weights_sha256=backbone.weights_sha256,
+            preprocessing=preprocessing,
+            reads=trace.reads(layers, poolings),
+            layers=layers,
+            all_layers=list(trace.activations),
+            stages=list(trace.stages),
+            **noted,
+        )
+        return fitted, len(items)
 
-    def _use_module(self, module: nn.Module) -> None:
-        """Go on with other weights, which no name stands for."""
-        self.weights_sha256_ = hashlib.sha256(module_to_bytes(module)).hexdigest()
-        self._by_reference = False
-        self._is_tuned = True
-        if self.engine == "auto":
-            self.engine_ = "torch"  # converting a network takes longer than most transforms
-        self._attach(Backbone(module, self._backbone.info, self.weights_sha256_))
+    def _has_default_weights(self) -> bool:
+        return isinstance(self.weights, str) and self.weights == "default"
 
-    def _augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
-        """Features of the images, and of what `change` makes of them."""
-        items = self._items(X, self._preprocessing.in_channels, reset=False)
-        pixels, readable = self._pixels(items)
-        views = views_of(pixels, change, augmentation(augment, self.image_size_), seed)
-        engine = self._engine(self._reads)
-        for view in views:
-            starts = range(0, len(view), self.batch_size)
-            parts = (normalised(view[i : i + self.batch_size], self._preprocessing) for i in starts)
-            features = np.concatenate([np.concatenate(engine(part), axis=1) for part in parts])
-            features[~readable] = np.nan
-            yield features
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        if isinstance(self.backbone, str) and self._has_default_weights():
+            return shared_backbone(self.backbone, self.weights_sha256, device)
+        backbone = load_backbone(
+            self.backbone,
+            self.weights,
+            weights_sha256=self.weights_sha256,
+            random_state=self.random_state,
+        )
+        backbone.module.to(device)
+        return backbone
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each image, one row per image in the order of X.
@@ -503,39 +458,117 @@ class PretrainedCNNFeatures(FeatureTransformer):
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
-            Or a DataFrame, after ``set_output``. Of a dask collection a dask array, which is
-            computed when it is asked for, by dask's workers.
+            Or a DataFrame, after ``set_output``. The features of a dask collection are a dask
+            array, which dask's workers compute when it is asked for.
 
         Raises
         ------
         ImageReadError
             With ``on_error="raise"``, the first image that cannot be read, by row and path.
         """
-        check_is_fitted(self)
-        check_parameters(self)
-        if is_dask(X):
-            return transform_lazily(self, X)
-        items = self._items(X, self._preprocessing.in_channels, reset=False)
-        try:
-            features, self.errors_, n_forward = self._extract(items)
-        except ConversionError as error:
-            if self.engine != "auto":
-                raise ConversionError(
-                    f"engine={self.engine!r} cannot run {self._backbone.info.name} ({error}); set "
-                    "engine='auto' or 'torch'"
-                ) from error
-            warnings.warn(
-                f"OpenVINO cannot run {self._backbone.info.name}, so torch does, more slowly "
-                f"({error}). Set engine='torch' to choose it without this warning",
-                stacklevel=2,
-            )
-            self.engine_ = "torch"
-            features, self.errors_, n_forward = self._extract(items)
-        self._note(items, self.errors_, n_forward)
-        return features
+        return self._transform(X)
+
+    # --- features -------------------------------------------------------------------------
+
+    def _features(self, X: Any, fitted: FittedImages) -> tuple[np.ndarray, np.ndarray]:
+        items = self._items(X, fitted)
+        return self._read_features(items, self._extract(items, fitted, fitted.reads), fitted)
+
+    def _read_features(
+        self, items: Sequence[Any], found: Extracted, fitted: FittedImages
+    ) -> tuple[np.ndarray, np.ndarray]:
+        fitted.forwarded[0] += found.n_forward
+        return found.features, self._note_failures(len(items), found.failed)
+
+    def _note_failures(self, n: int, failed: list[FailedImage]) -> np.ndarray:
+        """Say which images could not be read; which could comes back."""
+        self.errors_ = failed
+        warn_of_failures(failed, n)
+        readable = np.ones(n, dtype=bool)
+        readable[[failure.index for failure in failed]] = False
+        return readable
+
+    def _extract(
+        self,
+        items: Sequence[Any],
+        fitted: FittedImages,
+        reads: tuple[Read, ...],
+        out: np.ndarray | None = None,
+    ) -> Extracted:
+        """Some reads of all items, through the store if there is one."""
+        options: dict[str, Any] = {
+            "read": self._reader(fitted.preprocessing),
+            "batch_size": self.batch_size,
+            "on_error": self.on_error,
+            "progress": type(self).__name__ if self.verbose else None,
+            "out": out,
+        }
+        session = self._session(fitted)
+        if session is None:
+            width = sum(map(fitted.trace.width, reads))
+            engine = self._engine(fitted, reads)
+            features, failed = extract(engine, items, n_features=width, **options)
+            return Extracted(features, failed, len(items) - len(failed))
+        return extract_cached(
+            session,
+            partial(self._engine, fitted),
+            items,
+            trace=fitted.trace,
+            reads=reads,
+            max_pixels=self.max_pixels,
+            **options,
+        )
+
+    def _engine(self, fitted: FittedImages, reads: tuple[Read, ...]) -> Engine:
+        assert fitted.network is not None
+        network = Network(fitted.module, fitted.trace, fitted.network.fingerprint)
+        device = torch.device(fitted.device)
+        engine = make_engine(fitted.engine, network, reads, device, self.precision)
+        return in_passes(engine, fitted.size) if device.type == "cpu" else engine
+
+    def _session(self, fitted: FittedImages) -> Any:
+        """The store for the features of this network under these parameters."""
+        if self.cache is None:
+            return None
+        assert fitted.network is not None
+        decided_by = (
+            _FORMAT,
+            fitted.network.fingerprint,
+            fitted.preprocessing,
+            self.channels,
+            self.value_range,
+            self.max_pixels,
+            bool(self.fast_decode),
+            fitted.engine,
+            torch.device(fitted.device).type,
+            self.precision,
+        )
+        height, width = fitted.size
+        description = f"{fitted.info.name}, {height} x {width}, {fitted.engine}, {self.precision}"
+        return self._store_session(fitted, decided_by, description)
+
+    def _columns_of_layers(self, fitted: FittedImages) -> dict[str, slice]:
+        trace = fitted.trace
+        return slices_of((read.layer, trace.width(read)) for read in fitted.reads)
+
+    def _read_layer(
+        self, fitted: FittedImages, features: np.ndarray, layer: str
+    ) -> tuple[FittedImages, np.ndarray]:
+        columns = self._columns_of_layers(fitted)[layer]
+        reads = tuple(read for read in fitted.reads if read.layer == layer)
+        return fitted.replace(layers=(layer,), reads=reads), features[:, columns]
+
+    def _names(self, fitted: FittedImages) -> np.ndarray:
+        trace = fitted.trace
+        names = []
+        for read in fitted.reads:
+            spatial = trace.activations[read.layer].is_spatial
+            prefix = f"{read.layer}_{read.pooling}" if spatial else read.layer
+            names += [f"{prefix}_{i}" for i in range(trace.width(read))]
+        return np.asarray(names, dtype=object)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the features: layer, pooling and number, as in "blocks.3_avg_17".
+        """Names of the features: layer, pooling and number, as in "blocks.3_mean_17".
 
         Parameters
         ----------
@@ -546,217 +579,169 @@ class PretrainedCNNFeatures(FeatureTransformer):
         -------
         ndarray of str, dtype object
         """
-        check_is_fitted(self)
-        check_input_features(self, input_features)
-        trace = self._backbone.trace(self.image_size_)
-        names = []
-        for read in self._reads:
-            spatial = trace.activations[read.layer].is_spatial
-            prefix = f"{read.layer}_{read.pooling}" if spatial else read.layer
-            names += [f"{prefix}_{i}" for i in range(read.width(trace))]
-        return np.asarray(names, dtype=object)
+        return super().get_feature_names_out(input_features)
 
-    # --- input ----------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------
 
-    def _items(self, X: Any, in_channels: int, *, reset: bool) -> Any:
+    def _count_rows(self, X: Any, fitted: FittedImages) -> int:
+        return len(self._items(X, fitted))
+
+    def _items(self, X: Any, fitted: FittedImages) -> Sequence[Any]:
+        return self._read_items(X, fitted.preprocessing.in_channels, reset=False)[0]
+
+    def _read_items(
+        self, X: Any, in_channels: int, *, reset: bool
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
         refuse_dask(X)
         if self.image_shape is None:
-            if reset:
-                forget_table(self)
-            return as_image_items(X, channels=self.channels, in_channels=in_channels)
-        rows = validate_data(self, X, reset=reset, ensure_all_finite=self.on_error == "raise")
-        return rows_to_images(rows, self.image_shape)
+            return as_image_items(X, channels=self.channels, in_channels=in_channels), {}
+        rows, noted = self._validate_table(
+            X, reset=reset, ensure_all_finite=self.on_error == "raise"
+        )
+        images: Any = rows_to_images(rows, self.image_shape)
+        return images, noted
 
-    def _decode(self, item: Any, how: Preprocessing) -> Any:
+    def _decode(self, item: Any, preprocessing: Preprocessing) -> Any:
+        enough = None
+        if self.fast_decode and preprocessing.size:
+            enough = partial(resized_size, preprocessing=preprocessing)
         return read_image(
             item,
             channels=self.channels,
             value_range=self.value_range,
             max_pixels=self.max_pixels,
-            enough=partial(resized_size, how=how) if self.fast_decode and how.size else None,
+            enough=enough,
         )
 
-    def _reader(self, how: Preprocessing) -> Callable[[Any], np.ndarray]:
-        """What turns an item of X into the array that the network takes."""
-        return lambda item: prepare(self._decode(item, how), how, max_pixels=self.max_pixels)
+    def _reader(self, preprocessing: Preprocessing) -> Callable[[Any], Any]:
+        """A function from an item of X to the array that the network takes."""
 
-    def _fitted_reader(self) -> Callable[[Any], np.ndarray]:
-        """The same before values are normalised."""
-        how = self._preprocessing
-        return lambda item: fitted(self._decode(item, how), how, max_pixels=self.max_pixels)
+        def read(item: Any) -> np.ndarray:
+            image = self._decode(item, preprocessing)
+            return prepare(image, preprocessing, max_pixels=self.max_pixels)
 
-    def _size_reader(self, how: Preprocessing) -> Callable[[Any], tuple[int, int]]:
-        """What tells height and width of an item, and sees to it that its channels fit."""
+        return read
+
+    def _size_reader(self, preprocessing: Preprocessing) -> Callable[[Any], Any]:
+        """A function to the height and width of an item, which sees that its channels fit."""
 
         def read(item: Any) -> tuple[int, int]:
-            image = self._decode(item, how)
+            image = self._decode(item, preprocessing)
             height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
-            own_size = dataclasses.replace(how, size=(height, width))
-            prepare(image, own_size, max_pixels=self.max_pixels)
+            as_it_is = dataclasses.replace(preprocessing, size=(height, width))
+            prepare(image, as_it_is, max_pixels=self.max_pixels)
             return height, width
 
         return read
 
-    def _first_image(self, items: Sequence[Any], read: Callable[[Any], Any]) -> Any:
-        """What `read` makes of the first image, or with on_error="nan" of the first good one."""
-        failures = []
-        for index in range(len(items)):
-            result = read_item(items, index, read)
-            if not isinstance(result, ImageReadError):
-                return result
-            failures.append(FailedImage(index, name_of(items, index), str(result)))
-            if self.on_error == "raise":
-                raise image_error(failures[0]) from result
-        raise ImageReadError(
-            f"none of the {len(items)} images can be read; the first, "
-            f"{failures[0].path or 'X[0]'}: {failures[0].message}"
-        )
+    def _pixels(self, items: Sequence[Any], fitted: FittedImages) -> tuple[np.ndarray, np.ndarray]:
+        """Images in the size of the network, not yet normalised, and which could be read."""
+        images, failed = self._read_pixels(items, fitted, self.on_error)
+        return images, self._note_failures(len(items), failed)
 
-    # --- the network ----------------------------------------------------------------------
+    def _read_pixels(
+        self, items: Sequence[Any], fitted: FittedImages, on_error: str
+    ) -> tuple[np.ndarray, list[FailedImage]]:
+        preprocessing = fitted.preprocessing
 
-    def _by_default(self) -> bool:
-        return isinstance(self.weights, str) and self.weights == "default"
+        def read(item: Any) -> np.ndarray:
+            image = self._decode(item, preprocessing)
+            return fit_to_size(image, preprocessing, max_pixels=self.max_pixels)
 
-    def _load(self, device: torch.device) -> Backbone:
-        if isinstance(self.backbone, str) and self._by_default():
-            return shared_backbone(self.backbone, self.weights_sha256, device)
-        backbone = load_backbone(
-            self.backbone,
-            self.weights,
-            weights_sha256=self.weights_sha256,
-            random_state=self.random_state,
-        )
-        backbone.module.to(device)
-        return backbone
-
-    def _attach(self, backbone: Backbone) -> None:
-        """Take a loaded network into use."""
-        self._backbone = backbone
-        self.module_ = backbone.module
-        self._fingerprint = backbone.fingerprint
-        self._module_state = backbone.state
-
-    def _note(self, items: Any, failed: list[FailedImage], n_forward: int) -> None:
-        """Count the images that went through the network, and say which could not be read."""
-        self._forwarded[0] += n_forward
-        self.errors_ = failed
-        if failed:
-            warnings.warn(
-                f"{len(failed)} of {len(items)} images could not be read and are rows of NaN, or "
-                f"left out of fine-tuning; `errors_` says why. The first: {failed[0].message}",
-                stacklevel=3,
-            )
-
-    def _extract(
-        self, items: Any, reads: tuple[Read, ...] | None = None, out: np.ndarray | None = None
-    ) -> Extracted:
-        """Features of all items, through the store if there is one."""
-        reads = self._reads if reads is None else reads
-        if module_state(self.module_) != self._module_state:  # someone trained it, say
-            self._module_state = module_state(self.module_)
-            weights = hashlib.sha256(module_to_bytes(self.module_)).hexdigest()
-            self._fingerprint = network_fingerprint(self.module_, weights)
-        trace = self._backbone.trace(self.image_size_)
-        how: dict[str, Any] = {
-            "read": self._reader(self._preprocessing),
-            "batch_size": self.batch_size,
-            "on_error": self.on_error,
-            "progress": type(self).__name__ if self.verbose else None,
-            "out": out,
-        }
-        # What a tuned network gives nobody will ask for again: the next fold tunes another.
-        if self.cache is None or self._is_tuned:
-            width = sum(read.width(trace) for read in reads)
-            engine = self._engine(reads)
-            features, failed = extract(engine, items, n_features=width, **how)
-            return Extracted(features, failed, len(items) - len(failed))
-        return extract_cached(
-            self._session(self.cache),
-            self._engine,
+        return read_all(
             items,
-            trace=trace,
-            reads=reads,
-            max_pixels=self.max_pixels,
-            **how,
+            read,
+            shape=(*fitted.size, preprocessing.in_channels),
+            make=allocate,
+            batch_size=self.batch_size,
+            on_error=on_error,
         )
 
-    def _engine(self, reads: tuple[Read, ...]) -> Engine:
-        trace = self._backbone.trace(self.image_size_)
-        network = Network(self.module_, trace, self._fingerprint)
-        if self.engine_ == "openvino":
-            return openvino_engine(network, reads, self.precision)
-        return torch_engine(network, reads, torch.device(self.device_), self.precision)
+    def pixels_of(self, X: Any) -> np.ndarray:
+        """Images resized and cropped as the network gets them, but not normalised.
 
-    def _session(self, cache: str | Path | FeatureStore) -> StoreSession:
-        """The store, for the features of this network under these parameters."""
-        decided_by = (
-            _FORMAT,
-            self._fingerprint,
-            self._preprocessing,
-            self.channels,
-            self.value_range,
-            self.max_pixels,
-            bool(self.fast_decode),
-            self.engine_,
-            torch.device(self.device_).type,
-            self.precision,
-        )
-        height, width = self.image_size_
-        description = (
-            f"{self._backbone.info.name}, {height} x {width}, {self.engine_}, {self.precision}"
-        )
-        return StoreSession(cache, decided_by, description)
+        Parameters
+        ----------
+        X : array, sequence, Series, tensor or Dataset of n images
 
-    @property
-    def feature_slices_(self) -> dict[str, slice]:
-        """Columns of each layer, in the order of `layer_`."""
+        Returns
+        -------
+        ndarray of shape (n, height, width, channels)
+            uint8 if all are, else float32 within [0, 1].
+
+        Raises
+        ------
+        ImageReadError
+            An image cannot be read, whatever `on_error` says.
+        """
         check_is_fitted(self)
-        trace = self._backbone.trace(self.image_size_)
-        return slices_of((read.layer, read.width(trace)) for read in self._reads)
+        return self._read_pixels(self._items(X, self.fitted_), self.fitted_, "raise")[0]
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_reads")
+    # --- fine-tuning ----------------------------------------------------------------------
+
+    def _body(self, fitted: FittedImages, module: nn.Module) -> Body:
+        return ImageBody(module, fitted.trace, fitted.reads)
+
+    def _tunable(self, X: Any, fitted: FittedImages, body: Any) -> TunableImages:
+        items = self._items(X, fitted)
+
+        def activations(reads: tuple[Read, ...], out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = self._extract(items, fitted, reads, out)
+            features, readable = self._read_features(items, found, fitted)
+            for start in range(0, len(features), self.batch_size):  # it may be larger than memory
+                rows = slice(start, start + self.batch_size)
+                check_finite(features[rows], readable[rows], first=start)
+            return features, readable
+
+        return TunableImages(
+            body,
+            torch.device(fitted.device),
+            fitted.preprocessing,
+            len(items),
+            activations,
+            lambda: self._pixels(items, fitted),
+        )
+
+    def _with_module(self, fitted: FittedImages, module: nn.Module) -> FittedImages:
+        weights_sha256 = sha256_of(module)
+        return fitted.replace(
+            network=Backbone(fitted.info.name, module, weights_sha256, fitted.info),
+            weights_sha256=weights_sha256,
+            by_reference=False,
+            is_tuned=True,
+            # Converting a network takes longer than most transforms.
+            engine="torch" if self.engine == "auto" else fitted.engine,
+        )
+
+    def _augmented(
+        self, X: Any, fitted: FittedImages, change: Any, augment: Any, seed: int
+    ) -> Iterator[np.ndarray]:
+        pixels, readable = self._pixels(self._items(X, fitted), fitted)
+        engine = self._engine(fitted, fitted.reads)
+        for view in views_of(pixels, change, augmentation(augment, fitted.size), seed):
+            starts = range(0, len(view), self.batch_size)
+            parts = (
+                normalised(view[i : i + self.batch_size], fitted.preprocessing) for i in starts
+            )
+            features = np.concatenate([np.concatenate(engine(part), axis=1) for part in parts])
+            features[~readable] = np.nan
+            yield features
 
     # --- pickling -------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
-        backbone = state.pop("_backbone", None)
-        module = state.pop("module_", None)
-        for derived in ("_fingerprint", "_module_state"):  # code may change, and ids do
-            state.pop(derived, None)
-        if backbone is None:
-            return state
-        if self._name is None:
+    def _pack(self, fitted: FittedImages) -> Any:
+        if fitted.name is None:
             # A state dict does not hold all of a network: plain attributes, buffers that
             # are not persistent. On the CPU, so that it can be unpickled anywhere.
-            own = copy.deepcopy(module).cpu()
-            drop_hooks(own)
-            state["_own"] = (own, backbone.info)
-        elif not self._by_reference:
-            state["_module_bytes"] = module_to_bytes(module)
-        return state
+            return copied(fitted.module).cpu()
+        return None if fitted.by_reference else module_to_bytes(fitted.module)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
-        data = state.pop("_module_bytes", None)
-        own = state.pop("_own", None)
-        super().__setstate__(state)
-        if not self.__sklearn_is_fitted__():
-            return
-        device = device_again(self)
-        self.device_ = str(device)
-        if self.engine == "auto" and self.engine_ != resolve_engine("auto", device):
-            self.engine_ = "torch"  # which runs everywhere
-        if self._name is None:
-            module, info = own
-            backbone = Backbone(module, info, self.weights_sha256_)
-        elif self._by_reference:
-            backbone = shared_backbone(self._name, self.weights_sha256_, device)
-        else:
-            backbone = rebuild_backbone(self._name, data, self.weights_sha256_)
-        backbone.module.to(device)
-        self._attach(backbone)
+    def _unpack(self, packed: Any, fitted: FittedImages, device: torch.device) -> Backbone:
+        if fitted.name is None:
+            return Backbone(fitted.info.name, packed.eval(), fitted.weights_sha256, fitted.info)
+        if fitted.by_reference:
+            return shared_backbone(fitted.name, fitted.weights_sha256, device)
+        return rebuild_backbone(fitted.name, packed, fitted.weights_sha256)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""Which layer suits a task: ``layer="auto"``."""
+"""The choice of the layer that suits a task, ``layer="auto"``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer.finetuning.targets import encode_targets, weights_of
+from sktransfer._validation import training_weights
+from sktransfer.finetuning.targets import encode_targets
 from sktransfer.metrics.transferability import logme_by_output
 
 
@@ -34,9 +35,9 @@ def choose_layer(
     Parameters
     ----------
     features : ndarray of shape (n, n_features)
-        Of all layers; rows of NaN are left out.
+        Features of all layers; rows of NaN are left out.
     columns : dict of str to slice or ndarray of int
-        Of each layer, shallow to deep.
+        Columns of each layer, shallow to deep.
     y, sample_weight, sample_domain : Any
         As for the `fit` of a transformer. A row of weight 2 counts as two.
     task : {"classification", "regression"} or None, default=None
@@ -66,7 +67,7 @@ def choose_layer(
     values = values[:, values.any(axis=0)]  # a class without rows says nothing
     if not np.ptp(values, axis=0).any():
         raise ValueError("layer='auto' finds nothing to choose by: y is the same in all rows")
-    weights = weights_of(sample_weight, len(features))[rows]
+    weights = training_weights(sample_weight, len(features))[rows]
     scores = np.array(
         [
             logme_by_output(

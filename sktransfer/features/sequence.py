@@ -1,10 +1,9 @@
 """Sequences to vectors: a recurrent network as a transformer."""
 
-import copy
-import hashlib
+import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,32 +11,35 @@ import numpy as np
 import torch
 from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
-from sktransfer._validation import source_mask
-from sktransfer.backbones.custom import OwnBackbone, name_of_own
+from sktransfer.backbones.custom import CustomBackbone, custom_name
+from sktransfer.backbones.loaded import LoadedNetwork, sha256_of
 from sktransfer.backbones.recurrent import save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
 from sktransfer.features._sequence_parameters import (
-    EVERY_LAYER,
     check_parameters,
+    every_layer_of,
     load_network,
     resolve_layers,
     resolve_poolings,
     resolve_views,
 )
-from sktransfer.features._shared import check_input_features, restored_on_error
-from sktransfer.features.base import FeatureTransformer
-from sktransfer.features.dask import is_dask, refuse_dask, transform_lazily
-from sktransfer.features.layer_choice import choose_layer, is_auto
-from sktransfer.finetuning.fitting import SEEN, forget_table, pass_on
+from sktransfer.features.base import (
+    FeatureTransformer,
+    Fitted,
+    FittedAttribute,
+    check_finite,
+    copied,
+)
+from sktransfer.features.dask import refuse_dask
+from sktransfer.finetuning.network import Body
+from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
-from sktransfer.finetuning.targets import weights_of
-from sktransfer.networks.devices import device_again, resolve_device
+from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
-from sktransfer.networks.hooks import drop_hooks
 from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
@@ -54,14 +56,8 @@ from sktransfer.sequences.reading import (
 )
 from sktransfer.sequences.recurrent import RecurrentNetwork, Shape
 from sktransfer.sequences.stored import vectors_through
-from sktransfer.sequences.vectors import Plan, fit_thresholds, vectors_of, width_of
-from sktransfer.sequences.views import (
-    Scale,
-    View,
-    learn_scales,
-    statistics,
-    statistics_names,
-)
+from sktransfer.sequences.vectors import SequencePlan, fit_thresholds, vectors_of, width_of
+from sktransfer.sequences.views import Scale, View, learn_scales, statistics, statistics_names
 from sktransfer.store import FeatureStore
 from sktransfer.store.session import StoreSession
 
@@ -77,7 +73,61 @@ _WINDOW_STEPS = 2_000_000
 """Steps that are held, and shown to the network, at once."""
 
 
-class RNNSequenceFeatures(FeatureTransformer):
+class SequenceNetwork(LoadedNetwork):
+    """A network for sequences with its weights, frozen and in evaluation mode."""
+
+    def fingerprint_with(self, weights_sha256: str) -> str:
+        """Hash of the weights, the structure and the code of the network."""
+        # Not of the file that they came from: other files hold the same weights.
+        return network_fingerprint(self.module, sha256_of(self.module))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FittedSequences(Fitted):
+    """All that `fit` has loaded and learned for sequences.
+
+    Parameters
+    ----------
+    network : SequenceNetwork or None
+    vocabulary_size : int or None
+    plan : SequencePlan
+        With views and scales.
+    poolings : tuple of str
+    layers : tuple of int or str
+    thresholds : list of ndarray of shape (n_groups, n_thresholds, units), one per layer
+    with_statistics : bool
+    projection : GaussianRandomProjection or None
+    pretraining_loss : list of float
+    """
+
+    network: SequenceNetwork | None
+    vocabulary_size: int | None
+    plan: SequencePlan
+    poolings: tuple[str, ...]
+    layers: tuple[int | str, ...]
+    thresholds: list[np.ndarray]
+    with_statistics: bool
+    projection: GaussianRandomProjection | None
+    pretraining_loss: list[float]
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return tuple(map(str, self.plan.views))
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of each series."""
+        return self.plan.n_channels
+
+    @property
+    def width(self) -> int:
+        """Columns of pooled states, before statistics and projection."""
+        thresholds = [torch.from_numpy(t) for t in self.thresholds]
+        return self.plan.n_groups * width_of(self.poolings, thresholds)
+
+
+class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     """Features of time series, token sequences or texts from a recurrent network.
 
     Each channel of a series is shown to the network in several views - normalised, on the scale
@@ -132,9 +182,8 @@ class RNNSequenceFeatures(FeatureTransformer):
     append_stats : bool or "auto", default="auto"
         Append mean, log standard deviation and share of missing steps of each channel, and the
         log length. "auto" does so for time series and the named backbones.
-    channels_first : bool, default=False
-        Whether series of several channels are (channels, time), as in aeon, instead of
-        (time, channels).
+    channels : {"last", "first"}, default="last"
+        Where series keep their channels: (time, channels), or (channels, time) as in aeon.
     missing : {"interpolate", "error"}, default="interpolate"
         What to do about NaN inside a series: interpolate linearly, and count it, or raise. NaN at
         the end, in all channels, is padding either way and is cut off.
@@ -169,6 +218,8 @@ class RNNSequenceFeatures(FeatureTransformer):
 
     Attributes
     ----------
+    fitted_ : FittedSequences
+        Record of all that `fit` has loaded and learned; the attributes below are read from it.
     module_ : nn.Module
         The network, frozen and in evaluation mode.
     views_, pooling_ : tuple of str
@@ -244,7 +295,7 @@ class RNNSequenceFeatures(FeatureTransformer):
 
     def __init__(
         self,
-        backbone: str | OwnBackbone = "lstm",
+        backbone: str | CustomBackbone = "lstm",
         *,
         weights: str | Path = "default",
         weights_prefix: str | None = None,
@@ -256,7 +307,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         pooling: str | tuple[str, ...] = "auto",
         n_thresholds: int = 4,
         append_stats: bool | str = "auto",
-        channels_first: bool = False,
+        channels: str = "last",
         missing: str = "interpolate",
         max_length: int | None = None,
         vocabulary_size: int | None = None,
@@ -281,7 +332,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         self.pooling = pooling
         self.n_thresholds = n_thresholds
         self.append_stats = append_stats
-        self.channels_first = channels_first
+        self.channels = channels
         self.missing = missing
         self.max_length = max_length
         self.vocabulary_size = vocabulary_size
@@ -295,6 +346,12 @@ class RNNSequenceFeatures(FeatureTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
+    views_ = FittedAttribute("views")
+    pooling_ = FittedAttribute("poolings")
+    layer_ = FittedAttribute("layers")
+    n_channels_ = FittedAttribute("n_channels")
+    pretraining_loss_ = FittedAttribute("pretraining_loss")
+
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
     ) -> Self:
@@ -305,7 +362,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         X : array, DataFrame, or sequence of n sequences
             Time series as an array or DataFrame of shape (n, time), an array of shape
             (n, time, channels), or a list of arrays of shape (time,) or (time, channels), which
-            may differ in length; with `channels_first` (channels, time). With
+            may differ in length; with ``channels="first"`` (channels, time). With
             `vocabulary_size`, sequences of integers. Or a list, array or Series of str, read as
             their UTF-8 bytes.
         y : array-like of shape (n,) or (n, n_outputs), or None
@@ -331,148 +388,71 @@ class RNNSequenceFeatures(FeatureTransformer):
         """
         return super().fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
 
-    def _check(self) -> None:
+    def _check_parameters(self) -> None:
+        self._check_common_parameters()
         check_parameters(self)
 
-    def _fit_frozen(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        sample_domain: Any = None,
-        task: str | None = None,
-    ) -> None:
-        """Fit without tuning."""
-        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        if not is_auto(self.layer):
-            self._settle(X, self.layer, **of_rows)
-            self.__dict__.pop("layer_scores_", None)
-            return
-        # On an estimator of its own: this one changes only if all goes well.
-        changed = {"layer": -1, "strategy": "frozen", "output_dim": None}
-        own = type(self)(**{**self.get_params(deep=False), **changed})
-        own._settle(X, EVERY_LAYER, **of_rows)
-        features = np.asarray(own.transform(X))
-        layer, scores = choose_layer(features, own._columns_of_layers(), y, task=task, **of_rows)
-        own.layer_scores_ = scores
-        number = list(map(str, own.layer_)).index(layer)
-        own.layer_, own._thresholds = (own.layer_[number],), [own._thresholds[number]]
-        own._n_features = len(own._names())
-        own._project(self.output_dim)
-        pass_on(own, self)
-
-    def _columns_of_layers(self) -> dict[str, np.ndarray]:
-        """Columns of each layer, by its name, without statistics of the series."""
-        layers: list[str] = []
-        for _ in range(self._plan.n_groups):
-            for layer, of_layer in zip(self.layer_, self._thresholds, strict=True):
-                width = width_of(self.pooling_, [torch.from_numpy(of_layer)])
-                layers += [str(layer)] * width
-        return {layer: np.flatnonzero(np.array(layers) == layer) for layer in map(str, self.layer_)}
-
-    def _project(self, output_dim: int | None) -> None:
-        """Draw the random projection, if there is to be one."""
-        self._projection = None
-        if output_dim is not None:
-            self._projection = GaussianRandomProjection(
-                output_dim, random_state=check_random_state(self.random_state).randint(2**31)
-            ).fit(np.zeros((1, self._n_features), dtype=np.float32))
-
-    def _settle(self, X: Any, layer: Any, sample_weight: Any, sample_domain: Any) -> None:
-        """Load or pretrain the network, and learn scales and thresholds."""
+    def _load(self, X: Any, every_layer: bool) -> tuple[FittedSequences, int]:
         device = resolve_device(self.device)
-        with restored_on_error(self, SEEN):
-            source, vocabulary_size = self._source(X, reset=True)
-            weights_of(sample_weight, len(source))  # not used, and yet looked at
-            source_mask(sample_domain, len(source))
-            loaded = load_network(self, vocabulary_size)
-            module = loaded.module.to(device)
-            everything = source.read(range(len(source)))
-            views = resolve_views(self, everything)
-            joint = self._is_joint(module, source, vocabulary_size)
-            plan = Plan(
-                views, _scales_of(everything, views), source.n_channels, joint, self.batch_size
+        source, vocabulary_size, noted = self._read_source(X, reset=True)
+        loaded = load_network(self, vocabulary_size)
+        module = loaded.module.to(device)
+        everything = source.read(range(len(source)))
+        views = resolve_views(self, everything)
+        joint = self._is_joint(module, source, vocabulary_size)
+        plan = SequencePlan(
+            views, _scales_of(everything, views), source.n_channels, joint, self.batch_size
+        )
+        layers = every_layer_of(module) if every_layer else resolve_layers(self.layer, module)
+        self._try(Encoder(module, layers, self.precision), source)
+        strategy = resolve_pretraining(self.pretraining)
+        losses: list[float] = []
+        if strategy is not None:
+            losses = pretrain(
+                module,
+                source,
+                everything.lengths,
+                plan,
+                strategy,
+                int(check_random_state(self.random_state).randint(2**31 - 1)),
+                vocabulary_size=vocabulary_size,
+                progress="pretraining" if self.verbose else None,
             )
-            layers = resolve_layers(layer, module)
-            self._try(Encoder(module, layers, self.precision), source)
-            strategy = resolve_pretraining(self.pretraining)
-            losses: list[float] = []
-            if strategy is not None:
-                losses = pretrain(
-                    module,
-                    source,
-                    everything.lengths,
-                    plan,
-                    strategy,
-                    int(check_random_state(self.random_state).randint(2**31 - 1)),
-                    vocabulary_size=vocabulary_size,
-                    progress="pretraining" if self.verbose else None,
-                )
-            poolings = resolve_poolings(self, module, layers)
-            encoder = Encoder(module, layers, self.precision)
-            some = np.unique(np.linspace(0, len(source) - 1, _REFERENCES).astype(int))
-            sequences = source.read(some[:1] if "ppv" not in poolings else some)
-            thresholds = fit_thresholds(encoder, sequences, plan, self.n_thresholds)
-        # All went well: only now does the estimator change.
-        self.device_ = str(device)
-        self.module_ = module
-        self.n_channels_ = source.n_channels
-        self.views_ = tuple(map(str, views))
-        self.pooling_ = poolings
-        self.layer_ = layers
-        self.pretraining_loss_ = losses
-        self.weights_sha256_ = (
-            hashlib.sha256(module_to_bytes(module)).hexdigest() if losses else loaded.sha256
+        poolings = resolve_poolings(self, module, layers)
+        encoder = Encoder(module, layers, self.precision)
+        some = np.unique(np.linspace(0, len(source) - 1, _REFERENCES).astype(int))
+        sequences = source.read(some[:1] if "ppv" not in poolings else some)
+        thresholds = fit_thresholds(encoder, sequences, plan, self.n_thresholds)
+        named = isinstance(self.backbone, str)
+        weights_sha256 = sha256_of(module) if losses else loaded.sha256
+        name = self.backbone if isinstance(self.backbone, str) else custom_name(self.backbone)
+        fitted = FittedSequences(
+            network=SequenceNetwork(name, module, weights_sha256),
+            by_reference=False,
+            device=str(device),
+            engine="torch",
+            weights_sha256=weights_sha256,
+            vocabulary_size=vocabulary_size,
+            plan=plan,
+            poolings=poolings,
+            layers=layers,
+            thresholds=[t.cpu().numpy() for t in thresholds],
+            with_statistics=vocabulary_size is None
+            and bool(named if self.append_stats == "auto" else self.append_stats),
+            projection=None,
+            pretraining_loss=losses,
+            **noted,
         )
-        self._vocabulary_size = vocabulary_size
-        self._plan = plan
-        self._thresholds = [t.cpu().numpy() for t in thresholds]
-        self._with_stats = vocabulary_size is None and (
-            isinstance(self.backbone, str) if self.append_stats == "auto" else self.append_stats
-        )
-        self._n_features = len(self._names())
-        self._project(self.output_dim)
-        self._begin()
+        return fitted if every_layer else self._with_projection(fitted), len(source)
 
-    # --- fine-tuning: see features/_tuning.py ---------------------------------------------
-
-    def _count(self, X: Any) -> int:
-        return len(self._source(X, reset=False)[0])
-
-    def _body(self, module: nn.Module) -> SequenceBody:
-        projection = None if self._projection is None else self._projection.components_
-        return SequenceBody(module, self.layer_, self.pooling_, self._thresholds, projection)
-
-    def _tunable(self, X: Any, body: SequenceBody | None = None) -> TunableSequences:
-        """X and a network to be tuned: a copy of the own one, or the body given."""
-        if body is None:
-            module = copy.deepcopy(self.module_)
-            drop_hooks(module)
-            body = self._body(module)
-        source, _ = self._source(X, reset=False)
-        n = len(source)
-
-        def lost(sequences: Sequences) -> np.ndarray:
-            if not self._with_stats:
-                return np.empty((len(sequences), 0))
-            return statistics(sequences, self._plan.scales[1])
-
-        return TunableSequences(
-            body.to(self.device_),
-            torch.device(self.device_),
-            lambda: source.read(range(n)),
-            self._plan,
-            lost,
-            lambda: np.asarray(self.transform(X)),
-            n,
-        )
-
-    def _use_module(self, module: nn.Module) -> None:
-        """Go on with other weights."""
-        self.module_ = module
-        self.weights_sha256_ = hashlib.sha256(module_to_bytes(module)).hexdigest()
-        self._is_tuned = True
+    def _with_projection(self, fitted: FittedSequences) -> FittedSequences:
+        """Draw the random projection, if there is to be one."""
+        if self.output_dim is None:
+            return fitted
+        projection = GaussianRandomProjection(
+            self.output_dim, random_state=check_random_state(self.random_state).randint(2**31)
+        ).fit(np.zeros((1, len(self._unprojected_names(fitted))), dtype=np.float32))
+        return fitted.replace(projection=projection)
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each sequence, one row per sequence in the order of X.
@@ -487,45 +467,103 @@ class RNNSequenceFeatures(FeatureTransformer):
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
-            Or a DataFrame, after ``set_output``. Of a dask collection a dask array, which is
-            computed when it is asked for, by dask's workers.
+            Or a DataFrame, after ``set_output``. The features of a dask collection are a dask
+            array, which dask's workers compute when it is asked for.
         """
-        check_is_fitted(self)
-        check_parameters(self)
-        if is_dask(X):
-            return transform_lazily(self, X)
-        source, vocabulary_size = self._source(X, reset=False)
-        if vocabulary_size != self._vocabulary_size:
-            raise ValueError(
-                f"X holds {_content(vocabulary_size)}, but this {type(self).__name__} was fitted "
-                f"on {_content(self._vocabulary_size)}"
-            )
-        if source.n_channels != self.n_channels_:
-            raise ValueError(
-                f"X has {source.n_channels} channels, but this {type(self).__name__} was fitted "
-                f"on {self.n_channels_}; see channels_first={self.channels_first!r}"
-            )
-        # Someone may have trained it in between: with dropout on, features would be random.
-        encoder = Encoder(self.module_.eval(), self.layer_, self.precision)
-        thresholds = [torch.from_numpy(t).to(encoder.device) for t in self._thresholds]
-        out = np.empty((len(source), self._n_features), dtype=np.float32)
-        session = self._session()
+        return self._transform(X)
+
+    # --- features -------------------------------------------------------------------------
+
+    def _features(self, X: Any, fitted: FittedSequences) -> tuple[np.ndarray, np.ndarray]:
+        source = self._source(X, fitted)
+        plan = fitted.plan
+        encoder = Encoder(fitted.module, fitted.layers, self.precision)
+        thresholds = [torch.from_numpy(t).to(encoder.device) for t in fitted.thresholds]
+        n_features = len(self._unprojected_names(fitted))
+        features = np.empty((len(source), n_features), dtype=np.float32)
+        session = self._session(fitted)
         with tqdm(
-            total=len(source) * self._plan.n_groups,
+            total=len(source) * plan.n_groups,
             desc=type(self).__name__,
             unit="row",
             disable=not self.verbose,
         ) as bar:
-            for start, window in _windows(source, self._plan):
-                rows = out[start : start + len(window)]
-                self._transform(window, encoder, thresholds, session, rows, bar.update)
-        finite = np.isfinite(out).all(axis=1)
-        if not finite.all():
-            raise ValueError(
-                f"the network puts out NaN or infinity for X[{finite.argmin()}]; see whether its "
-                "weights are sound, and leave views='raw' to networks that are made for such values"
-            )
-        return out if self._projection is None else self._projection.transform(out)
+            for start, window in _windows(source, plan):
+                rows = features[start : start + len(window)]
+                states = rows[:, : fitted.width].reshape(len(window), plan.n_groups, -1)  # a view
+                computing = (encoder, window, plan, fitted.poolings, thresholds, states, bar.update)
+                if session is None:
+                    vectors_of(*computing)
+                    fitted.forwarded[0] += len(window)
+                else:
+                    fitted.forwarded[0] += vectors_through(session, *computing)
+                if fitted.with_statistics:
+                    rows[:, fitted.width :] = statistics(window, plan.scales[1])
+        if fitted.projection is not None:
+            check_finite(features, np.ones(len(features), dtype=bool))  # which would refuse NaN
+            features = fitted.projection.transform(features)
+        return features, np.ones(len(features), dtype=bool)
+
+    def _session(self, fitted: FittedSequences) -> StoreSession | None:
+        """The store for the vectors of this network."""
+        if self.cache is None:
+            return None
+        assert fitted.network is not None
+        decided_by = (
+            _FORMAT,
+            fitted.network.fingerprint,
+            fitted.layers,
+            fitted.plan.joint,
+            fitted.n_channels,
+            fitted.vocabulary_size,
+            torch.device(fitted.device).type,
+            self.precision,
+        )
+        description = f"{fitted.network.name} on sequences, {self.precision}"
+        return self._store_session(fitted, decided_by, description)
+
+    def _columns_of_layers(self, fitted: FittedSequences) -> dict[str, np.ndarray]:
+        """Columns of each layer, by its name, without statistics of the series."""
+        layers: list[str] = []
+        for _ in range(fitted.plan.n_groups):
+            for layer, thresholds in zip(fitted.layers, fitted.thresholds, strict=True):
+                width = width_of(fitted.poolings, [torch.from_numpy(thresholds)])
+                layers += [str(layer)] * width
+        names = np.array(layers)
+        return {str(layer): np.flatnonzero(names == str(layer)) for layer in fitted.layers}
+
+    def _read_layer(
+        self, fitted: FittedSequences, features: np.ndarray, layer: str
+    ) -> tuple[FittedSequences, np.ndarray]:
+        columns = self._columns_of_layers(fitted)[layer]
+        features = np.concatenate([features[:, columns], features[:, fitted.width :]], axis=1)
+        number = list(map(str, fitted.layers)).index(layer)
+        chosen = self._with_projection(
+            fitted.replace(layers=(fitted.layers[number],), thresholds=[fitted.thresholds[number]])
+        )
+        if chosen.projection is not None:
+            features = chosen.projection.transform(features)
+        return chosen, features
+
+    def _names(self, fitted: FittedSequences) -> np.ndarray:
+        if fitted.projection is not None:
+            return fitted.projection.get_feature_names_out()
+        return np.asarray(self._unprojected_names(fitted), dtype=object)
+
+    def _unprojected_names(self, fitted: FittedSequences) -> list[str]:
+        units = [t.shape[1:] for t in fitted.thresholds]
+        names = []
+        for view in fitted.views:
+            channels = [""] if fitted.plan.joint else [f"_c{c}" for c in range(fitted.n_channels)]
+            for channel in channels:
+                for layer, (n_thresholds, n_units) in zip(fitted.layers, units, strict=True):
+                    infix = f"_{layer}" if len(fitted.layers) > 1 else ""
+                    for pooling in fitted.poolings:
+                        many = pooling == "ppv"
+                        for number in range(n_thresholds if many else 1):
+                            start = f"{view}{channel}{infix}_{pooling}{number if many else ''}"
+                            names += [f"{start}_{unit}" for unit in range(n_units)]
+        return names + (statistics_names(fitted.n_channels) if fitted.with_statistics else [])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features.
@@ -544,11 +582,7 @@ class RNNSequenceFeatures(FeatureTransformer):
         -------
         ndarray of str, dtype object
         """
-        check_is_fitted(self)
-        check_input_features(self, input_features)
-        if self._projection is not None:
-            return self._projection.get_feature_names_out()
-        return np.asarray(self._names(), dtype=object)
+        return super().get_feature_names_out(input_features)
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
         """Write the network's weights to a file for ``weights=`` elsewhere.
@@ -562,35 +596,54 @@ class RNNSequenceFeatures(FeatureTransformer):
         check_is_fitted(self)
         save_network(self.module_, path)
 
-    # --- input ----------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------
 
-    def _source(self, X: Any, *, reset: bool) -> tuple[Source, int | None]:
-        """X, and for tokens and texts the size of their vocabulary."""
+    def _count_rows(self, X: Any, fitted: FittedSequences) -> int:
+        return len(self._source(X, fitted))
+
+    def _source(self, X: Any, fitted: FittedSequences) -> Source:
+        """X, of the kind that the network was fitted on."""
+        source, vocabulary_size, _ = self._read_source(X, reset=False)
+        if vocabulary_size != fitted.vocabulary_size:
+            raise ValueError(
+                f"X holds {_content(vocabulary_size)}, but this {type(self).__name__} was fitted "
+                f"on {_content(fitted.vocabulary_size)}"
+            )
+        if source.n_channels != fitted.n_channels:
+            raise ValueError(
+                f"X has {source.n_channels} channels, but this {type(self).__name__} was fitted "
+                f"on {fitted.n_channels}; see channels={self.channels!r}"
+            )
+        return source
+
+    def _read_source(self, X: Any, *, reset: bool) -> tuple[Source, int | None, dict[str, Any]]:
+        """X, for tokens and texts the size of their vocabulary, and what is noted of a table."""
         refuse_dask(X)
-        if reset:
-            forget_table(self)
         if is_text(X):
             if self.vocabulary_size not in (None, _N_BYTES):
                 raise ValueError(
                     f"vocabulary_size={self.vocabulary_size} is for sequences of integers; texts "
                     f"are read as bytes, of which there are {_N_BYTES}: set it to None"
                 )
-            return text_source(X, self.max_length), _N_BYTES
+            return text_source(X, self.max_length), _N_BYTES, {}
         if self.vocabulary_size is not None:
-            return token_source(X, self.vocabulary_size, self.max_length), self.vocabulary_size
+            source = token_source(X, self.vocabulary_size, self.max_length)
+            return source, self.vocabulary_size, {}
         X = as_array(X)
+        noted: dict[str, Any] = {}
         if is_table(X):
-            X = validate_data(self, X, reset=reset, ensure_all_finite="allow-nan")
-        how: dict[str, Any] = {"missing": self.missing, "max_length": self.max_length}
-        source = series_source(X, channels_first=self.channels_first, **how)
+            X, noted = self._validate_table(X, reset=reset, ensure_all_finite="allow-nan")
+        source = series_source(
+            X, channels=self.channels, missing=self.missing, max_length=self.max_length
+        )
         longest = max(map(len, source.items)) if reset and source.n_channels > 1 else np.inf
-        if source.n_channels > longest and not self.channels_first:
+        if source.n_channels > longest and self.channels == "last":
             warnings.warn(
                 f"X has {source.n_channels} channels and at most {longest} time steps. If its "
-                "arrays are (channels, time), as in aeon, set channels_first=True",
+                "arrays are (channels, time), as in aeon, set channels='first'",
                 stacklevel=3,
             )
-        return source, None
+        return source, None, noted
 
     def _is_joint(self, module: nn.Module, source: Source, vocabulary_size: int | None) -> bool:
         """Whether the network reads all channels at once."""
@@ -608,7 +661,7 @@ class RNNSequenceFeatures(FeatureTransformer):
             raise ValueError(
                 f"the backbone reads {rnn.input_size} channels, and X has {source.n_channels}; "
                 f"pass a network of that input size, or of 1, which reads channels one by one "
-                f"(channels_first={self.channels_first!r})"
+                f"(channels={self.channels!r})"
             )
         return True
 
@@ -625,94 +678,58 @@ class RNNSequenceFeatures(FeatureTransformer):
         with torch.inference_mode():
             check_module(encoder, steps.to(encoder.device))
 
-    # --- features -------------------------------------------------------------------------
+    # --- fine-tuning ----------------------------------------------------------------------
 
-    def _transform(
-        self,
-        sequences: Sequences,
-        encoder: Encoder,
-        thresholds: list[torch.Tensor],
-        session: StoreSession | None,
-        out: np.ndarray,
-        advance: Callable[[int], object],
-    ) -> None:
-        """Write the features of some sequences into their rows."""
-        n_groups = self._plan.n_groups
-        width = n_groups * width_of(self.pooling_, thresholds)
-        vectors = out[:, :width].reshape(len(sequences), n_groups, -1)  # a view
-        how = (encoder, sequences, self._plan, self.pooling_, thresholds, vectors, advance)
-        if session is None:
-            vectors_of(*how)
-            self._forwarded[0] += len(sequences)
-        else:
-            self._forwarded[0] += vectors_through(session, *how)
-        if self._with_stats:
-            out[:, width:] = statistics(sequences, self._plan.scales[1])
+    def _body(self, fitted: FittedSequences, module: nn.Module) -> Body:
+        projection = None if fitted.projection is None else fitted.projection.components_
+        return SequenceBody(module, fitted.layers, fitted.poolings, fitted.thresholds, projection)
 
-    def _names(self) -> list[str]:
-        units = [t.shape[1:] for t in self._thresholds]
-        names = []
-        for view in self.views_:
-            channels = [""] if self._plan.joint else [f"_c{c}" for c in range(self.n_channels_)]
-            for channel in channels:
-                for layer, (n_thresholds, n_units) in zip(self.layer_, units, strict=True):
-                    of_layer = f"_{layer}" if len(self.layer_) > 1 else ""
-                    for pooling in self.pooling_:
-                        many = pooling == "ppv"
-                        for number in range(n_thresholds if many else 1):
-                            start = f"{view}{channel}{of_layer}_{pooling}{number if many else ''}"
-                            names += [f"{start}_{unit}" for unit in range(n_units)]
-        return names + (statistics_names(self.n_channels_) if self._with_stats else [])
+    def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
+        source = self._source(X, fitted)
+        n = len(source)
 
-    def _session(self) -> StoreSession | None:
-        """The store, for the vectors of this network."""
-        # What a tuned network gives nobody will ask for again: the next fold tunes another.
-        if self.cache is None or self._is_tuned:
-            return None
-        weights = hashlib.sha256(module_to_bytes(self.module_)).hexdigest()
-        decided_by = (
-            _FORMAT,
-            network_fingerprint(self.module_, weights),
-            self.layer_,
-            self._plan.joint,
-            self.n_channels_,
-            self._vocabulary_size,
-            torch.device(self.device_).type,
-            self.precision,
+        def statistics_of(sequences: Sequences) -> np.ndarray:
+            if not fitted.with_statistics:
+                return np.empty((len(sequences), 0))
+            return statistics(sequences, fitted.plan.scales[1])
+
+        return TunableSequences(
+            body,
+            torch.device(fitted.device),
+            lambda: source.read(range(n)),
+            fitted.plan,
+            statistics_of,
+            lambda: self._compute(X, fitted)[0],
+            n,
         )
-        name = self.backbone if isinstance(self.backbone, str) else name_of_own(self.backbone)
-        return StoreSession(self.cache, decided_by, f"{name} on sequences, {self.precision}")
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_thresholds")
+    def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
+        assert fitted.network is not None
+        weights_sha256 = sha256_of(module)
+        return fitted.replace(
+            network=SequenceNetwork(fitted.network.name, module, weights_sha256),
+            weights_sha256=weights_sha256,
+            is_tuned=True,
+        )
 
     # --- pickling -------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
-        module = state.pop("module_", None)
+    def _pack(self, fitted: FittedSequences) -> Any:
+        assert fitted.network is not None
+        module = fitted.module
         if isinstance(module, RecurrentNetwork):
-            state["_network"] = (module.shape, module_to_bytes(module))
-        elif module is not None:
-            # A state dict does not hold all of a network: plain attributes, buffers that are
-            # not persistent.
-            own = copy.deepcopy(module).cpu()
-            drop_hooks(own)
-            state["_network"] = own
-        return state
+            return fitted.network.name, module.shape, module_to_bytes(module)
+        # A state dict does not hold all of a network: plain attributes, buffers that are
+        # not persistent.
+        return fitted.network.name, None, copied(module).cpu()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
-        network = state.pop("_network", None)
-        super().__setstate__(state)
-        if network is None:
-            return
-        if isinstance(network, tuple):
-            shape, data = network
-            network = _rebuilt(shape, data)
-        device = device_again(self)
-        self.device_ = str(device)
-        self.module_ = network.to(device).eval().requires_grad_(False)
+    def _unpack(
+        self, packed: Any, fitted: FittedSequences, device: torch.device
+    ) -> SequenceNetwork:
+        name, shape, network = packed
+        if shape is not None:
+            network = _rebuilt(shape, network)
+        return SequenceNetwork(name, network.eval().requires_grad_(False), fitted.weights_sha256)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -736,7 +753,7 @@ def _scales_of(sequences: Sequences, views: tuple[View, ...]) -> dict[int, Scale
     return learn_scales(sequences, views)
 
 
-def _windows(source: Source, plan: Plan) -> Iterator[tuple[int, Sequences]]:
+def _windows(source: Source, plan: SequencePlan) -> Iterator[tuple[int, Sequences]]:
     """All sequences in order, some at a time, each time with the number of the first."""
     start = 0
     while start < len(source):

@@ -1,9 +1,9 @@
 """Texts to vectors: a pretrained transformer as a scikit-learn transformer."""
 
-import copy
-import hashlib
+import dataclasses
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,50 +14,92 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
-from sktransfer._validation import source_mask
 from sktransfer.backbones.language import (
     Language,
-    fingerprint_of,
     language_from_dict,
     language_to_dict,
     shared_language,
 )
-from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.exceptions import ConversionError
-from sktransfer.features._shared import check_input_features
+from sktransfer.backbones.loaded import sha256_of
 from sktransfer.features._text_parameters import (
     check_parameters,
     resolve_layers,
     resolve_max_length,
     resolve_poolings,
 )
-from sktransfer.features.base import FeatureTransformer, slices_of
-from sktransfer.features.dask import first_part, is_dask, refuse_dask, transform_lazily
-from sktransfer.features.layer_choice import choose_layer, is_auto
-from sktransfer.finetuning.fitting import pass_on
+from sktransfer.features.base import FeatureTransformer, Fitted, FittedAttribute, slices_of
+from sktransfer.features.dask import first_part, refuse_dask
+from sktransfer.finetuning.network import Body
+from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
-from sktransfer.finetuning.targets import weights_of
-from sktransfer.images.engines import resolve_engine
-from sktransfer.networks.devices import device_again, resolve_device
-from sktransfer.networks.fingerprint import module_state
-from sktransfer.networks.hooks import drop_hooks
+from sktransfer.networks.devices import resolve_device
+from sktransfer.networks.engines import Engine, Network, make_engine, resolve_engine
+from sktransfer.networks.layers import Read
 from sktransfer.store import FeatureStore
-from sktransfer.store.session import StoreSession
 from sktransfer.texts.body import TextBody, TunableTexts
-from sktransfer.texts.openvino import openvino_engine
 from sktransfer.texts.reading import FailedText, as_texts
 from sktransfer.texts.stored import Found, vectors_through
-from sktransfer.texts.tokens import limited
-from sktransfer.texts.tracing import Engine, Read, Trace, torch_engine, trace_of
-from sktransfer.texts.vectors import Plan, assembled, vectors_of
+from sktransfer.texts.tokens import Tokens, limited
+from sktransfer.texts.tracing import TextTrace, trace_of
+from sktransfer.texts.vectors import TextPlan, assembled, vectors_of
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
 
 _SHOWN = 3
+"""Long texts that a warning names."""
 
 
-class PretrainedTextFeatures(FeatureTransformer):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FittedTexts(Fitted):
+    """All that `fit` has loaded and learned for texts.
+
+    Parameters
+    ----------
+    network : Language or None
+    revision : str or None
+    poolings, layers : tuple of str
+    reads : tuple of Read
+    combine : str
+    normalize : bool
+    compares_layers : bool
+        Whether layers are read to choose among them, each normalized on its own.
+    max_length : int or None
+    all_layers, stages : list of str
+    """
+
+    network: Language | None
+    revision: str | None
+    poolings: tuple[str, ...]
+    layers: tuple[str, ...]
+    reads: tuple[Read, ...]
+    combine: str
+    normalize: bool
+    compares_layers: bool
+    max_length: int | None
+    all_layers: list[str]
+    stages: list[str]
+
+    @property
+    def language(self) -> Language:
+        """The network with its tokenizer."""
+        assert self.network is not None
+        return self.network
+
+    @property
+    def trace(self) -> TextTrace:
+        """The layers of the network."""
+        return trace_of(self.module)
+
+    @property
+    def combined_reads(self) -> tuple[Read, ...]:
+        """Reads that have columns of their own."""
+        if self.combine == "concat":
+            return self.reads
+        return tuple(read for read in self.reads if read.layer == self.layers[0])
+
+
+class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
     """Features of texts from the layers of a pretrained transformer, such as BERT.
 
     Each text is cut into tokens and runs through the network up to the last wanted layer; the
@@ -78,18 +120,18 @@ class PretrainedTextFeatures(FeatureTransformer):
     layer : str, int or tuple of these, default="last"
         Where states are read: "last" (what the network puts out), the number of a stage in
         `stages_` - 0 the embeddings, 1 what the first block puts out, negative from the last - or
-        any name in `layers_`. Of several a single pass serves all; `combine` says what becomes of
+        any name in `layers_`. A single pass serves several; `combine` says what becomes of
         them. "auto" chooses among the stages by the labels given to `fit`: the one of the highest
         LogME [3]_, or the one before it if that is within a standard error.
     combine : {"concat", "mean", "sum"}, default="concat"
         How vectors of several layers become one. BERT's authors concatenate the last four or
         sum them [4]_: ``layer=(-4, -3, -2, -1)``.
-    pooling : str or tuple of str, default="default"
+    pooling : str or tuple of str, default="auto"
         How the states of a text's tokens become a vector: "mean" over all tokens, "max", "cls"
-        (the first token's), or several of these, joined as in "mean+max". "default" is what the
+        (the first token's), or several of these, joined as in "mean+max". "auto" is what the
         model was published for if it says so, as those of sentence-transformers do, else "mean".
-    normalize : bool or "default", default="default"
-        Whether rows are scaled to length 1. "default" does as the model was published; "mean" of a
+    normalize : bool or "auto", default="auto"
+        Whether rows are scaled to length 1. "auto" does as the model was published; "mean" of a
         plain BERT is left as it is.
     max_length : int or None, default=None
         Tokens of a text at most, special ones included. None takes the model's own limit.
@@ -127,6 +169,8 @@ class PretrainedTextFeatures(FeatureTransformer):
 
     Attributes
     ----------
+    fitted_ : FittedTexts
+        Record of all that `fit` has loaded and learned; the attributes below are read from it.
     module_ : nn.Module
         The network, frozen and in evaluation mode. Those of the hub and the default are shared by
         all estimators of a process: copy before you change it.
@@ -209,8 +253,8 @@ class PretrainedTextFeatures(FeatureTransformer):
         weights_sha256: str | None = None,
         layer: str | int | tuple[str | int, ...] = "last",
         combine: str = "concat",
-        pooling: str | tuple[str, ...] = "default",
-        normalize: bool | str = "default",
+        pooling: str | tuple[str, ...] = "auto",
+        normalize: bool | str = "auto",
         max_length: int | None = None,
         long_texts: str = "warn",
         strategy: str | FineTune = "frozen",
@@ -241,6 +285,26 @@ class PretrainedTextFeatures(FeatureTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
+    layer_ = FittedAttribute("layers")
+    pooling_ = FittedAttribute("poolings")
+    normalize_ = FittedAttribute("normalize")
+    max_length_ = FittedAttribute("max_length")
+    engine_ = FittedAttribute("engine")
+    layers_ = FittedAttribute("all_layers")
+    stages_ = FittedAttribute("stages")
+
+    @property
+    def revision_(self) -> str | None:
+        """Commit of a model of the hub."""
+        check_is_fitted(self)
+        return self.fitted_.revision
+
+    @property
+    def feature_slices_(self) -> dict[str, slice]:
+        """Columns of each layer, in the order of `layer_`."""
+        check_is_fitted(self)
+        return self._columns_of_layers(self.fitted_)
+
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
     ) -> Self:
@@ -251,7 +315,7 @@ class PretrainedTextFeatures(FeatureTransformer):
         Parameters
         ----------
         X : list, array, Series or one-column table of n str
-            Of a dask collection the first block is read.
+            Only the first block of a dask collection is read.
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
             numbers, told apart by their type.
@@ -278,124 +342,42 @@ class PretrainedTextFeatures(FeatureTransformer):
         """
         return super().fit(X, y, sample_weight=sample_weight, sample_domain=sample_domain)
 
-    def _check(self) -> None:
+    def _check_parameters(self) -> None:
+        self._check_common_parameters()
         check_parameters(self)
 
-    def _fit_frozen(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        sample_domain: Any = None,
-        task: str | None = None,
-    ) -> None:
-        """Fit without tuning."""
-        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        if not is_auto(self.layer):
-            self._settle(first_part(X), **of_rows)
-            self.__dict__.pop("layer_scores_", None)
-            return
-        # On an estimator of its own: this one changes only if all goes well.
-        changed = {"layer": "last", "combine": "concat", "normalize": False, "strategy": "frozen"}
-        own = type(self)(**{**self.get_params(deep=False), **changed})
-        own._settle(X, **of_rows)
-        own._read_from(tuple(own.stages_))
-        features = np.asarray(own.transform(X))
-        if self._normalizes(own._language):
-            for columns in own.feature_slices_.values():
-                norms = np.linalg.norm(features[:, columns], axis=1, keepdims=True)
-                features[:, columns] /= np.maximum(norms, 1e-12)
-        layer, own.layer_scores_ = choose_layer(
-            features, own.feature_slices_, y, task=task, **of_rows
-        )
-        own._read_from((layer,))
-        own.normalize_ = self._normalizes(own._language)
-        pass_on(own, self)
-
-    def _normalizes(self, language: Language) -> bool:
-        return language.recipe.normalize if self.normalize == "default" else bool(self.normalize)
-
-    def _read_from(self, layers: tuple[str, ...]) -> None:
-        """Read these layers from now on."""
-        self.layer_ = resolve_layers(layers, self.combine, self._trace)
-        self._reads = self._trace.reads(self.layer_, self.pooling_)
-        self._combine = self.combine
-
-    def _settle(self, X: Any, sample_weight: Any, sample_domain: Any) -> None:
-        """Load the network, and settle layers and pooling."""
+    def _load(self, X: Any, every_layer: bool) -> tuple[FittedTexts, int]:
         device = resolve_device(self.device)
         engine = resolve_engine(self.engine, device)
-        texts, failed = self._texts(X)
+        texts, failed = self._texts(X if every_layer else first_part(X))
         if len(failed) == len(texts):
             raise TypeError(f"no row of X is a text; X[0] is not usable: {failed[0].message}")
-        weights_of(sample_weight, len(texts))  # not used, and yet looked at
-        source_mask(sample_domain, len(texts))
         language = shared_language(self.backbone, self.weights_sha256, device)
         recipe = language.recipe
         poolings = resolve_poolings(self.pooling, recipe, os.fspath(self.backbone))
-        max_length = resolve_max_length(self.max_length, recipe)
         trace = trace_of(language.module)
-        layers = resolve_layers(self.layer, self.combine, trace)
-        # All went well: only now does the estimator change.
-        self.device_ = str(device)
-        self.engine_ = engine
-        self.weights_sha256_ = language.weights_sha256
-        self.revision_ = language.revision
-        self.pooling_ = poolings
-        self.normalize_ = self._normalizes(language)
-        self.max_length_ = max_length
-        self.stages_ = list(trace.stages)
-        self.layers_ = list(trace.runs)
-        self.errors_ = failed
-        self.n_truncated_ = 0
-        self._by_reference = language.by_reference
-        self._begin()
-        self._attach(language, language.module)
-        self._read_from(layers)
-
-    # --- fine-tuning: see features/_tuning.py ---------------------------------------------
-
-    def _count(self, X: Any) -> int:
-        return len(self._texts(X)[0])
-
-    def _body(self, module: nn.Module) -> TextBody:
-        how = (self._reads, self._combine, self.normalize_)
-        return TextBody(module, self._trace, *how)
-
-    def _tunable(self, X: Any, body: TextBody | None = None) -> TunableTexts:
-        """X and a network to be tuned: a copy of the own one, or the body given."""
-        if body is None:
-            module = copy.deepcopy(self.module_)
-            drop_hooks(module)
-            body = self._body(module)
-        texts, failed = self._texts(X)
-        self._note(len(texts), failed)
-        readable = np.ones(len(texts), dtype=bool)
-        readable[[failure.index for failure in failed]] = False
-
-        def tokens() -> Any:
-            found = self._plan.tokens_of(texts)
-            self._judge_lengths(found.totals)
-            return found
-
-        return TunableTexts(
-            body.to(self.device_),
-            torch.device(self.device_),
-            tokens,
-            readable,
-            lambda: np.asarray(self.transform(X)),
-            self.batch_size,
+        # Layers are compared one by one, whatever is going to be made of the chosen one.
+        combine = "concat" if every_layer else self.combine
+        layers = resolve_layers(trace.stages if every_layer else self.layer, combine, trace)
+        fitted = FittedTexts(
+            network=language,
+            by_reference=language.by_reference,
+            device=str(device),
+            engine=engine,
+            weights_sha256=language.weights_sha256,
+            revision=language.revision,
+            poolings=poolings,
+            layers=layers,
+            reads=trace.reads(layers, poolings),
+            combine=combine,
+            normalize=recipe.normalize if self.normalize == "auto" else bool(self.normalize),
+            compares_layers=every_layer,
+            max_length=resolve_max_length(self.max_length, recipe),
+            all_layers=list(trace.taps),
+            stages=list(trace.stages),
         )
-
-    def _use_module(self, module: nn.Module) -> None:
-        """Go on with other weights, which no name stands for."""
-        self.weights_sha256_ = hashlib.sha256(module_to_bytes(module)).hexdigest()
-        self._by_reference = False
-        self._is_tuned = True
-        if self.engine == "auto":
-            self.engine_ = "torch"  # converting a network takes longer than most transforms
-        self._attach(self._language, module)
+        self.errors_, self.n_truncated_ = failed, 0
+        return fitted, len(texts)
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of each text, one row per text in the order of X.
@@ -408,8 +390,8 @@ class PretrainedTextFeatures(FeatureTransformer):
         Returns
         -------
         ndarray of shape (n, n_features_out), float32
-            Or a DataFrame, after ``set_output``. Of a dask collection a dask array, which is
-            computed when it is asked for, by dask's workers.
+            Or a DataFrame, after ``set_output``. The features of a dask collection are a dask
+            array, which dask's workers compute when it is asked for.
 
         Raises
         ------
@@ -423,13 +405,14 @@ class PretrainedTextFeatures(FeatureTransformer):
         UserWarning
             With ``long_texts="warn"``, if texts have been cut off.
         """
-        check_is_fitted(self)
-        check_parameters(self)
-        if is_dask(X):
-            return transform_lazily(self, X)
+        return self._transform(X)
+
+    # --- features -------------------------------------------------------------------------
+
+    def _features(self, X: Any, fitted: FittedTexts) -> tuple[np.ndarray, np.ndarray]:
         texts, failed = self._texts(X)
         missing = {failure.index for failure in failed}
-        numbers: dict[str, int] = {}  # each text once
+        numbers: dict[str, int] = {}  # each text is computed once
         places = np.array(
             [
                 -1 if i in missing else numbers.setdefault(t, len(numbers))
@@ -437,30 +420,87 @@ class PretrainedTextFeatures(FeatureTransformer):
             ]
         )
         read = places >= 0
-        features = np.full((len(texts), self._n_features), np.nan, dtype=np.float32)
+        n_features = sum(map(fitted.trace.width, fitted.combined_reads))
+        features = np.full((len(texts), n_features), np.nan, dtype=np.float32)
         lengths = np.zeros(len(texts), dtype=np.int64)
         if numbers:
             if self.long_texts == "raise":  # before the network has run for nothing
-                totals = self._plan.tokens_of(list(numbers)).totals
-                self._judge_lengths(np.where(read, totals[places], 0))
-            found = self._extract(list(numbers))
-            features[read] = self._assembled(found.matrices)[places[read]]
+                totals = self._tokens(list(numbers), fitted).totals
+                self._check_lengths(np.where(read, totals[places], 0), fitted)
+            found = self._extract(list(numbers), fitted)
+            parts = [torch.from_numpy(matrix) for matrix in found.matrices]
+            normalize = fitted.normalize and not fitted.compares_layers
+            vectors = assembled(parts, fitted.reads, fitted.combine, normalize)
+            if fitted.normalize and fitted.compares_layers:
+                blocks = [vectors[:, c] for c in self._columns_of_layers(fitted).values()]
+                vectors = torch.cat([nn.functional.normalize(block) for block in blocks], 1)
+            features[read] = vectors.numpy()[places[read]]
             lengths[read] = found.n_tokens[places[read]]
-            self._forwarded[0] += found.n_forward
-        self.errors_ = failed
-        self._note(len(texts), failed)
-        self._judge_lengths(lengths)
-        wrong = ~np.isfinite(features[read]).all(axis=1)
-        if wrong.any():
-            raise ValueError(
-                f"the network puts out NaN or infinity for X[{np.flatnonzero(read)[wrong][0]}]; "
-                "see whether its weights are sound"
-            )
-        return features
+            fitted.forwarded[0] += found.n_forward
+        self._note_failures(len(texts), failed)
+        self._check_lengths(lengths, fitted)
+        return features, read
 
-    def _assembled(self, matrices: list[np.ndarray]) -> np.ndarray:
-        parts = [torch.from_numpy(matrix) for matrix in matrices]
-        return assembled(parts, self._reads, self._combine, self.normalize_).numpy()
+    def _extract(self, texts: list[str], fitted: FittedTexts) -> Found:
+        """One matrix per read for texts that are all different."""
+        label = type(self).__name__
+        plan = self._plan(fitted)
+        with tqdm(total=len(texts), desc=label, unit="text", disable=not self.verbose) as bar:
+            session = self._session(fitted)
+            if session is None:
+                engine = self._engine(fitted, fitted.reads)
+                matrices, n_tokens = vectors_of(engine, fitted.reads, plan, texts, bar.update)
+                return Found(matrices, n_tokens, len(texts))
+            engine_for = partial(self._engine, fitted)
+            return vectors_through(
+                session, engine_for, fitted.trace, fitted.reads, plan, texts, bar.update
+            )
+
+    def _engine(self, fitted: FittedTexts, reads: tuple[Read, ...]) -> Engine:
+        network = Network(fitted.module, fitted.trace, fitted.language.fingerprint)
+        device = torch.device(fitted.device)
+        return make_engine(fitted.engine, network, reads, device, self.precision)
+
+    def _session(self, fitted: FittedTexts) -> Any:
+        """The store for the features of this network under these parameters."""
+        if self.cache is None:
+            return None
+        decided_by = (
+            _FORMAT,
+            fitted.language.fingerprint,
+            fitted.max_length,
+            self.long_texts == "split",
+            fitted.engine,
+            torch.device(fitted.device).type,
+            self.precision,
+        )
+        length = f"{fitted.max_length} tokens"
+        description = f"{fitted.language.name}, {length}, {fitted.engine}, {self.precision}"
+        return self._store_session(fitted, decided_by, description)
+
+    def _columns_of_layers(self, fitted: FittedTexts) -> dict[str, slice]:
+        widths = [(read.layer, fitted.trace.width(read)) for read in fitted.combined_reads]
+        if fitted.combine != "concat":
+            return {fitted.combine: slice(0, sum(width for _, width in widths))}
+        return slices_of(widths)
+
+    def _read_layer(
+        self, fitted: FittedTexts, features: np.ndarray, layer: str
+    ) -> tuple[FittedTexts, np.ndarray]:
+        columns = self._columns_of_layers(fitted)[layer]
+        reads = tuple(read for read in fitted.reads if read.layer == layer)
+        chosen = fitted.replace(
+            layers=(layer,), reads=reads, combine=self.combine, compares_layers=False
+        )
+        return chosen, features[:, columns]
+
+    def _names(self, fitted: FittedTexts) -> np.ndarray:
+        names = []
+        for read in fitted.combined_reads:
+            layer = read.layer if fitted.combine == "concat" else fitted.combine
+            start = layer if read.pooling == "vector" else f"{layer}_{read.pooling}"
+            names += [f"{start}_{i}" for i in range(fitted.trace.width(read))]
+        return np.asarray(names, dtype=object)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features: layer, pooling and number, as in "last_mean_17".
@@ -474,26 +514,20 @@ class PretrainedTextFeatures(FeatureTransformer):
         -------
         ndarray of str, dtype object
         """
-        check_is_fitted(self)
-        check_input_features(self, input_features)
-        names = []
-        for read in self._reads if self._combine == "concat" else self._first_reads():
-            layer = read.layer if self._combine == "concat" else self._combine
-            start = layer if read.pooling == "vector" else f"{layer}_{read.pooling}"
-            names += [f"{start}_{i}" for i in range(self._trace.widths[read.layer])]
-        return np.asarray(names, dtype=object)
+        return super().get_feature_names_out(input_features)
 
-    def _first_reads(self) -> tuple[Read, ...]:
-        return tuple(read for read in self._reads if read.layer == self.layer_[0])
+    # --- reading --------------------------------------------------------------------------
 
-    # --- input ----------------------------------------------------------------------------
+    def _count_rows(self, X: Any, fitted: FittedTexts) -> int:
+        return len(self._texts(X)[0])
 
     def _texts(self, X: Any) -> tuple[list[str], list[FailedText]]:
         refuse_dask(X)
         return as_texts(X, self.on_error)
 
-    def _note(self, n: int, failed: list[FailedText]) -> None:
+    def _note_failures(self, n: int, failed: list[FailedText]) -> None:
         """Say which rows are no texts."""
+        self.errors_ = failed
         if failed:
             warnings.warn(
                 f"{len(failed)} of {n} rows of X are no texts and are rows of NaN, or left out of "
@@ -502,9 +536,21 @@ class PretrainedTextFeatures(FeatureTransformer):
                 stacklevel=4,
             )
 
-    def _judge_lengths(self, lengths: np.ndarray) -> None:
+    def _plan(self, fitted: FittedTexts) -> TextPlan:
+        return TextPlan(
+            limited(fitted.language.tokenizer, fitted.max_length),
+            fitted.language.recipe.pad_id,
+            self.long_texts == "split",
+            self.batch_size,
+            fitted.device == "cpu",
+        )
+
+    def _tokens(self, texts: list[str], fitted: FittedTexts) -> Tokens:
+        return self._plan(fitted).tokens_of(texts)
+
+    def _check_lengths(self, lengths: np.ndarray, fitted: FittedTexts) -> None:
         """Count the texts that are too long, and say which."""
-        limit = self.max_length_
+        limit = fitted.max_length
         rows = np.flatnonzero(lengths > limit) if limit is not None else np.empty(0, dtype=np.intp)
         self.n_truncated_ = 0 if self.long_texts == "split" else len(rows)
         if not self.n_truncated_ or self.long_texts == "cut":
@@ -525,139 +571,56 @@ class PretrainedTextFeatures(FeatureTransformer):
             stacklevel=4,
         )
 
-    # --- the network ----------------------------------------------------------------------
+    # --- fine-tuning ----------------------------------------------------------------------
 
-    def _attach(self, language: Language, module: nn.Module) -> None:
-        """Take a loaded network into use."""
-        self._language = language
-        self.module_ = module
-        self._module_state = language.state if module is language.module else module_state(module)
-        self._fingerprint = (
-            language.fingerprint
-            if module is language.module
-            else fingerprint_of(module, self.weights_sha256_, language.tokenizer)
-        )
-        self._tokenizer = limited(language.tokenizer, self.max_length_)
+    def _body(self, fitted: FittedTexts, module: nn.Module) -> Body:
+        trace = trace_of(fitted.module)
+        return TextBody(module, trace, fitted.reads, fitted.combine, fitted.normalize)
 
-    @property
-    def _trace(self) -> Trace:
-        return trace_of(self.module_)
+    def _tunable(self, X: Any, fitted: FittedTexts, body: Any) -> Tunable:
+        texts, failed = self._texts(X)
+        self._note_failures(len(texts), failed)
+        readable = np.ones(len(texts), dtype=bool)
+        readable[[failure.index for failure in failed]] = False
 
-    @property
-    def _n_features(self) -> int:
-        reads = self._reads if self._combine == "concat" else self._first_reads()
-        return sum(self._trace.widths[read.layer] for read in reads)
+        def tokens() -> Tokens:
+            found = self._tokens(texts, fitted)
+            self._check_lengths(found.totals, fitted)
+            return found
 
-    @property
-    def _plan(self) -> Plan:
-        return Plan(
-            self._tokenizer,
-            self._language.recipe.pad_id,
-            self.long_texts == "split",
+        return TunableTexts(
+            body,
+            torch.device(fitted.device),
+            tokens,
+            readable,
+            lambda: self._compute(X, fitted)[0],
             self.batch_size,
-            self.device_ == "cpu",
         )
 
-    def _extract(self, texts: list[str]) -> Found:
-        """One matrix per read for texts that are all different."""
-        if module_state(self.module_) != self._module_state:  # someone trained it, say
-            self._module_state = module_state(self.module_)
-            weights = hashlib.sha256(module_to_bytes(self.module_)).hexdigest()
-            self._fingerprint = fingerprint_of(self.module_, weights, self._language.tokenizer)
-        self.module_.eval()  # with dropout on, features would be random
-        try:
-            return self._run(texts)
-        except ConversionError as error:
-            name = self._language.name
-            if self.engine != "auto":
-                raise ConversionError(
-                    f"engine={self.engine!r} cannot run {name} ({error}); set engine='auto' or "
-                    "'torch'"
-                ) from error
-            warnings.warn(
-                f"OpenVINO cannot run {name}, so torch does, more slowly ({error}). Set "
-                "engine='torch' to choose it without this warning",
-                stacklevel=4,
-            )
-            self.engine_ = "torch"
-            return self._run(texts)
-
-    def _run(self, texts: list[str]) -> Found:
-        label = type(self).__name__
-        with tqdm(total=len(texts), desc=label, unit="text", disable=not self.verbose) as bar:
-            # What a tuned network gives nobody will ask for again: the next fold tunes another.
-            if self.cache is None or self._is_tuned:
-                engine = self._engine(self._reads)
-                matrices, n_tokens = vectors_of(engine, self._reads, self._plan, texts, bar.update)
-                return Found(matrices, n_tokens, len(texts))
-            session = self._session(self.cache)
-            how = (self._trace, self._reads, self._plan, texts, bar.update)
-            return vectors_through(session, self._engine, *how)
-
-    def _engine(self, reads: tuple[Read, ...]) -> Engine:
-        if self.engine_ == "openvino":
-            limit = self.max_length_
-            return openvino_engine(self.module_, self._fingerprint, reads, self.precision, limit)
-        return torch_engine(self.module_, reads, torch.device(self.device_), self.precision)
-
-    def _session(self, cache: str | Path | FeatureStore) -> StoreSession:
-        """The store, for the features of this network under these parameters."""
-        decided_by = (
-            _FORMAT,
-            self._fingerprint,
-            self.max_length_,
-            self.long_texts == "split",
-            self.engine_,
-            torch.device(self.device_).type,
-            self.precision,
+    def _with_module(self, fitted: FittedTexts, module: nn.Module) -> FittedTexts:
+        weights_sha256 = sha256_of(module)
+        return fitted.replace(
+            network=dataclasses.replace(
+                fitted.language, module=module, weights_sha256=weights_sha256
+            ),
+            weights_sha256=weights_sha256,
+            by_reference=False,
+            is_tuned=True,
+            # Converting a network takes longer than most transforms.
+            engine="torch" if self.engine == "auto" else fitted.engine,
         )
-        description = (
-            f"{self._language.name}, {self.max_length_} tokens, {self.engine_}, {self.precision}"
-        )
-        return StoreSession(cache, decided_by, description)
-
-    @property
-    def feature_slices_(self) -> dict[str, slice]:
-        """Columns of each layer, in the order of `layer_`."""
-        check_is_fitted(self)
-        if self._combine != "concat":
-            return {self._combine: slice(0, self._n_features)}
-        return slices_of((read.layer, self._trace.widths[read.layer]) for read in self._reads)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_reads")
 
     # --- pickling -------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__().copy()
-        language = state.pop("_language", None)
-        module = state.pop("module_", None)
-        for derived in ("_fingerprint", "_module_state", "_tokenizer"):
-            state.pop(derived, None)
-        if language is not None:
-            by_reference = self._by_reference
-            state["_network"] = (
-                language.name if by_reference else language_to_dict(language, module)
-            )
-        return state
+    def _pack(self, fitted: FittedTexts) -> Any:
+        if fitted.by_reference:
+            return fitted.language.name
+        return language_to_dict(fitted.language, fitted.module)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
-        network = state.pop("_network", None)
-        super().__setstate__(state)
-        if network is None:
-            return
-        device = device_again(self)
-        self.device_ = str(device)
-        if self.engine == "auto" and self.engine_ != resolve_engine("auto", device):
-            self.engine_ = "torch"  # which runs everywhere
-        if isinstance(network, str):
-            language = shared_language(network, self.weights_sha256_, device)
-        else:
-            language = language_from_dict(network)
-            language.module.to(device)
-        self._attach(language, language.module)
+    def _unpack(self, packed: Any, fitted: FittedTexts, device: torch.device) -> Language:
+        if isinstance(packed, str):
+            return shared_language(packed, fitted.weights_sha256, device)
+        return language_from_dict(packed)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

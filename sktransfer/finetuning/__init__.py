@@ -1,4 +1,4 @@
-"""Model transfer: a pretrained network goes on learning, on the labels of the new task."""
+"""Fine-tuning of pretrained networks on the labels of a new task."""
 
 from sktransfer.finetuning.classifier import FineTunedClassifier
 from sktransfer.finetuning.regressor import FineTunedRegressor

@@ -1,7 +1,7 @@
-"""Rows to train on, and the order in which they come.
+"""Batches of training rows, in place of torch's ``Dataset`` and ``DataLoader``.
 
-skorch lets any class stand for ``DataLoader``. This one draws from a generator of its own, where
-``DataLoader`` draws from torch's global one, and takes whole batches out of arrays.
+skorch accepts any class in place of ``DataLoader``. This one draws from its own random generator,
+while ``DataLoader`` uses torch's global one, and takes whole batches out of arrays.
 """
 
 from collections.abc import Iterator
@@ -16,31 +16,29 @@ from sktransfer.finetuning.targets import Targets
 
 
 class Inputs(Protocol):
-    """What a body runs on: all rows of X, each as the part of the network that is run needs it.
+    """All rows of X in the form that a body takes, such as pixels or activations.
 
     Attributes
     ----------
     mixable : bool
-        Whether rows can be blended.
+        Whether rows have one shape, so that mixup can blend them.
     """
 
     mixable: bool
 
-    def __len__(self) -> int: ...
-
     def batch(self, rows: np.ndarray, *, training: bool) -> Any:
-        """A tensor, or tuple of tensors, whose first axis is that of `rows`."""
+        """Some rows as a tensor, or tuple of tensors, with one entry per row on the first axis."""
 
 
 class ArrayInputs:
-    """Rows that lie in an array, such as activations or features.
+    """Rows of an array, such as activations or features.
 
     Parameters
     ----------
     values : ndarray of shape (n, ...)
         May be a memory map.
     shape : tuple of int
-        Of one row.
+        Shape of one row for the network.
     """
 
     mixable = True
@@ -49,11 +47,8 @@ class ArrayInputs:
         self.values = values
         self.shape = shape
 
-    def __len__(self) -> int:
-        return len(self.values)
-
     def batch(self, rows: np.ndarray, *, training: bool) -> Tensor:
-        """Rows as a float32 tensor; maps in the memory format that convolutions run fastest in."""
+        """Rows as a float32 tensor, feature maps in channels-last format for fast convolutions."""
         taken = torch.from_numpy(np.ascontiguousarray(self.values[rows], dtype=np.float32))
         taken = taken.reshape(len(rows), *self.shape)
         if len(self.shape) == 3:
@@ -61,21 +56,8 @@ class ArrayInputs:
         return taken
 
 
-class Rows(Dataset[Any]):
-    """Some rows with their targets.
-
-    Parameters
-    ----------
-    inputs : Inputs
-    targets : Targets
-    rows : ndarray of int
-        Those that belong to it.
-    seed : int or None, default=None
-        Of the order in which they come; None gives them as they are, as validation wants them.
-    sampler : "balanced" or None, default=None
-    mixup : float, default=0.0
-        As in `sktransfer.FineTune`.
-    """
+class TrainingRows(Dataset[Any]):
+    """Some rows of X with their targets: to train on, or without a seed to validate on."""
 
     def __init__(
         self,
@@ -91,7 +73,7 @@ class Rows(Dataset[Any]):
         self.rows = rows
         self.sampler = sampler
         self.mixup = mixup
-        self.draw = None if seed is None else np.random.default_rng(seed)
+        self.rng = None if seed is None else np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,80 +82,77 @@ class Rows(Dataset[Any]):
         return self.take(np.atleast_1d(self.rows[index]), training=False)
 
     def take(self, rows: np.ndarray, *, training: bool) -> tuple[Any, dict[str, Tensor]]:
-        """Inputs and targets of rows of X."""
-        of_rows = {
+        """Inputs and targets of some rows of X."""
+        targets = {
             "values": torch.from_numpy(self.targets.values[rows]),
             "weights": torch.from_numpy(self.targets.weights[rows]),
             "labelled": torch.from_numpy(self.targets.labelled[rows]),
         }
-        return self.inputs.batch(rows, training=training), of_rows
+        return self.inputs.batch(rows, training=training), targets
 
 
 class Batches:
-    """Batches of rows, in place of a ``DataLoader``.
+    """Batches of rows, in place of a ``DataLoader``."""
 
-    Parameters
-    ----------
-    dataset : Rows
-    batch_size : int
-    """
-
-    def __init__(self, dataset: Rows, batch_size: int) -> None:
+    def __init__(self, dataset: TrainingRows, batch_size: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
 
     def __len__(self) -> int:
         n = len(self.dataset)
-        # A batch of one row would say nothing of variances and distances.
+        # Variances and distances within a batch need at least two rows.
         most = n // 2 if self.batch_size > 1 else n
         return max(1, min(round(n / self.batch_size), most))
 
     def __iter__(self) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        draw = self.dataset.draw
-        if draw is None:
+        rng = self.dataset.rng
+        if rng is None:
             for start in range(0, len(self.dataset), self.batch_size):
                 rows = self.dataset.rows[start : start + self.batch_size]
                 yield self.dataset.take(rows, training=False)
             return
-        for rows in np.array_split(self._order(draw), len(self)):
+        for rows in np.array_split(self._order(rng), len(self)):
             batch = self.dataset.take(rows, training=True)
-            yield _mixed(batch, self.dataset.mixup, draw) if self.dataset.mixup else batch
+            yield _mixup(batch, self.dataset.mixup, rng) if self.dataset.mixup else batch
 
-    def _order(self, draw: np.random.Generator) -> np.ndarray:
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
         rows = self.dataset.rows
         labelled = self.dataset.targets.labelled[rows]
-        source = self._resampled(rows[labelled], draw)
-        others = draw.permutation(rows[~labelled])
-        # Every batch gets its share of both domains.
-        place = np.concatenate([_evenly(len(source), draw), _evenly(len(others), draw)])
-        return np.concatenate([source, others])[np.argsort(place, kind="stable")]
+        source = self._resampled(rows[labelled], rng)
+        others = rng.permutation(rows[~labelled])
+        # Both domains are spread evenly over the epoch, so that every batch has rows of both.
+        position = np.concatenate(
+            [_spread_evenly(len(source), rng), _spread_evenly(len(others), rng)]
+        )
+        return np.concatenate([source, others])[np.argsort(position, kind="stable")]
 
-    def _resampled(self, rows: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def _resampled(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.dataset.sampler is None:
-            return draw.permutation(rows)
+            return rng.permutation(rows)
         codes = self.dataset.targets.codes[rows]
         share = 1 / np.bincount(codes)[codes]
-        return draw.choice(rows, len(rows), p=share / share.sum())
+        return rng.choice(rows, len(rows), p=share / share.sum())
 
 
-def _mixed(
-    batch: tuple[Any, dict[str, Tensor]], mixup: float, draw: np.random.Generator
+def _mixup(
+    batch: tuple[Any, dict[str, Tensor]], mixup: float, rng: np.random.Generator
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Blend the rows of a batch with one another, and name the others' targets."""
+    """Blend each row of a batch with a partner, and add the partners' targets."""
     inputs, targets = batch
-    share = float(draw.beta(mixup, mixup))
-    # Labelled rows among themselves: the others have no label to blend.
-    other = np.arange(len(targets["values"]))
+    share = float(rng.beta(mixup, mixup))
+    # Labelled rows are blended among themselves, as the others have no label to blend.
+    order = np.arange(len(targets["values"]))
     for group in (targets["labelled"], ~targets["labelled"]):
         members = np.flatnonzero(group.numpy())
-        other[members] = draw.permutation(members)
-    with_these = torch.from_numpy(other)
+        order[members] = rng.permutation(members)
+    partners = torch.from_numpy(order)
 
-    # Losses are blended, not labels: each keeps the weight of its row.
-    others = {f"other_{name}": targets[name][with_these] for name in ("values", "weights")}
-    blended = torch.lerp(inputs[with_these], inputs, share)
-    return blended, {**targets, **others, "share": torch.full((len(other),), share)}
+    # The objective blends the losses instead of the labels, so that each keeps its row's weight.
+    others = {f"other_{name}": targets[name][partners] for name in ("values", "weights")}
+    blended = torch.lerp(inputs[partners], inputs, share)
+    return blended, {**targets, **others, "share": torch.full((len(order),), share)}
 
 
-def _evenly(n: int, draw: np.random.Generator) -> np.ndarray:
-    return (np.arange(n) + draw.random(n)) / max(1, n)
+def _spread_evenly(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Random numbers in [0, 1), one in each of n equal intervals."""
+    return (np.arange(n) + rng.random(n)) / max(1, n)

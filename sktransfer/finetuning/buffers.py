@@ -1,18 +1,21 @@
-"""Arrays for all rows of X, in memory or in a temporary file."""
+"""Allocation of large arrays, in memory or in a temporary file."""
 
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 _IN_MEMORY = 2 * 2**30
-"""Bytes of activations or pixels up to which they stay in memory; more lie in a temporary file."""
+"""Largest array in bytes that is held in memory; larger ones are in a temporary file."""
 
 
-def roomy(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array in memory, or if it is large in a temporary file that goes with it."""
+def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An uninitialised array: a memory map of a temporary file if it is large.
+
+    The file is deleted with the array.
+    """
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if n_bytes <= _IN_MEMORY:
         return np.empty(shape, dtype=dtype)

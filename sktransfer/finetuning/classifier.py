@@ -1,4 +1,4 @@
-"""A network and its head as one classifier."""
+"""A classifier that fine-tunes a network and its head end to end."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from sktransfer.finetuning.estimator import FineTuned
 
 
 class FineTunedClassifier(ClassifierMixin, FineTuned):
-    """A pretrained network, fine-tuned as a classifier from end to end.
+    """A pretrained network, fine-tuned as a classifier end to end.
 
     Parameters
     ----------
     features : PretrainedCNNFeatures or RNNSequenceFeatures
         The network, its layer and its preprocessing. A clone is fitted.
     strategy : FineTune, "frozen" or None, default=None
-        How to tune; None is ``FineTune()``. "frozen" fits logistic regression to the
-        features of the network as it is.
+        How to tune; None is ``FineTune()``. "frozen" fits logistic regression to the features of
+        the untuned network.
     start_from : fitted estimator or None, default=None
         A fitted `FineTunedClassifier`, `FineTunedRegressor` or feature transformer of the same
-        network, whose weights training begins with; the head, too, if it has the same outputs.
+        network, whose weights training starts from; also its head, if it has the same outputs.
         Wrap it in `sklearn.frozen.FrozenEstimator`, so that `clone` leaves it fitted.
     test_time_augmentation : "flip", int or None, default=None
-        Average the scores of images and mirror images, or of each image and so many views that
-        the strategy's `augment` makes of it ("light" if it has none).
+        "flip" averages the scores of images and their mirror images; a number averages those of
+        each image and as many random views by the strategy's `augment` ("light" if it has none).
     random_state : int, RandomState instance or None, default=None
-        Of the training, unless the strategy has its own.
+        Seed of the training, unless the strategy has its own.
     verbose : bool, default=False
         Show a progress bar over epochs.
 
@@ -40,10 +40,10 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     features_ : transformer
         Fitted, with the tuned network.
     coef_ : ndarray of shape (n_outputs, n_features), float64
-        Of the head, on the features as `features_` gives them.
+        Weights of the head for the features that `features_` returns.
     intercept_ : ndarray of shape (n_outputs,), float64
     net_ : skorch.NeuralNet
-        What ran the epochs: the network behind its cached trunk, and the head.
+        The net that was trained: the part of the network after its cached trunk, and the head.
     history_ : list of dict
         "train_loss", "dur" (seconds) and with early stopping "valid_loss" of each epoch.
     trained_parameters_ : tuple of str
@@ -128,7 +128,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         return log_expit(scores) if self._fitted_task == "multilabel" else log_softmax(scores, 1)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Most probable class of each sample, or all labels more probable than not.
+        """Most probable class of each sample, or all labels of probability above a half.
 
         Parameters
         ----------
@@ -142,14 +142,14 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         Raises
         ------
         ValueError
-            A sample could not be read; there is no class for that.
+            A sample could not be read, and so has no class.
         """
         scores = self._scores(X)
         unread = np.flatnonzero(np.isnan(scores).any(axis=1))
         if len(unread):
             raise ValueError(
                 f"X[{unread[0]}] could not be read ({len(unread)} in all), so it has no class; "
-                "drop these samples, or see predict_proba, which gives NaN for them"
+                "drop these samples, or use predict_proba, which returns NaN for them"
             )
         if self._fitted_task == "multilabel":
             return (scores > 0).astype(np.int64)

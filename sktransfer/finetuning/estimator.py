@@ -1,4 +1,4 @@
-"""What the fine-tuned classifier and regressor share: a network and its head, end to end."""
+"""The base of the fine-tuned classifier and regressor: a network and its head, end to end."""
 
 import numbers
 from typing import Any, ClassVar, Self
@@ -10,20 +10,28 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer import persistence
-from sktransfer.finetuning.network import Head
+from sktransfer.finetuning.fitting import FitResult, fit_on_labels
+from sktransfer.finetuning.network import LinearHead
+from sktransfer.finetuning.settings import same_setting
 from sktransfer.finetuning.strategy import FineTune, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
-from sktransfer.finetuning.training import Tuned, go_on, raise_interrupt, rebuild, seed_of
+from sktransfer.finetuning.training import (
+    Tuned,
+    continue_training,
+    raise_interrupt,
+    rebuild,
+    seed_of,
+)
 
-_BEGUN_WITH = (
+_FIXED_BY_FIT = (
     "unfreeze", "optimizer", "weight_decay", "layer_decay", "label_smoothing", "penalty",
     "penalty_weight", "alignment", "alignment_weight", "batch_norm", "gradient_clip",
 )  # fmt: skip
-"""Parameters of a strategy that `partial_fit` cannot change on the way."""
+"""Parameters of a strategy that must be the same in `partial_fit` as in `fit`."""
 
 
 def _is_tuned(estimator: Any) -> bool:
-    """Whether there is anything to go on with; else `partial_fit` is not there."""
+    """Whether there is a network to train further; else there is no `partial_fit`."""
     if is_frozen(estimator.strategy):
         raise AttributeError(
             "strategy='frozen' trains nothing that partial_fit could go on with; give "
@@ -33,7 +41,7 @@ def _is_tuned(estimator: Any) -> bool:
 
 
 class FineTuned(BaseEstimator):
-    """Fits, goes on, predicts scores and is saved; subclasses say what scores mean."""
+    """Base of the fine-tuned estimators; subclasses turn scores into predictions."""
 
     __metadata_request__fit: ClassVar = {"sample_domain": True}
 
@@ -91,7 +99,7 @@ class FineTuned(BaseEstimator):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
     ) -> Self:
-        """Go on learning, for one epoch of these rows at a rate that rises to `learning_rate`.
+        """Continue training for one epoch of these rows, at a rate that rises to `learning_rate`.
 
         After unpickling the optimizer begins anew, and penalties that need the source network
         are left out.
@@ -121,24 +129,25 @@ class FineTuned(BaseEstimator):
         tuned = self._tuned
         self._check_unchanged(strategy, classes)
         targets = self._encoded(X, y, strategy, of_rows)
-        tunable = self.features_._tunable(X, body=tuned.network.body)
+        source = self.features_.__tuning_source__()
+        tunable = source.tunable(X, body=tuned.network.body)
         inputs, readable = tunable.inputs(tuned.trained, strategy)
         targets.weights[~readable] = 0
         seed = seed_of(strategy, self.random_state) + len(tuned.net.history)
-        go_on(tuned, inputs, targets, strategy, seed)
-        self.features_._take(tuned)
-        self._keep(tuned.head)
+        continue_training(tuned, inputs, targets, strategy, seed)
+        source.commit(tuned)
+        self._set_head(tuned.head)
         raise_interrupt(tuned)
         return self
 
     def _check_unchanged(self, strategy: FineTune, classes: Any) -> None:
-        """See that going on means what `fit` began."""
-        for name, was in self._begun_with.items():
+        """Check that `partial_fit` has the settings and classes of the first fit."""
+        for name, was in self._settings_of_fit.items():
             value = getattr(strategy, name)
-            if repr(value) != was:
+            if not same_setting(was, value):
                 raise ValueError(
-                    f"partial_fit goes on as it began: {name} was {was} and is {value!r} now; set "
-                    "it back, or call fit"
+                    f"partial_fit goes on as it began: {name} was {was!r} and is {value!r} now; "
+                    "set it back, or call fit"
                 )
         known: Any = getattr(self, "classes_", None)
         if classes is not None and not np.array_equal(np.unique(classes), known):
@@ -148,7 +157,7 @@ class FineTuned(BaseEstimator):
         """Targets on the scale, or of the classes, of the first fit."""
         targets = encode_targets(
             y,
-            n_rows=self.features_._count(X),
+            n_rows=self.features_.__tuning_source__().n_rows(X),
             task=self._task,
             classes=None if self._fitted_task == "multilabel" else getattr(self, "classes_", None),
             location=self._location,
@@ -163,13 +172,16 @@ class FineTuned(BaseEstimator):
             )
         return targets
 
-    def _fit(self, X: Any, y: Any, strategy: Any, classes: Any, of_rows: dict[str, Any]) -> Any:
+    def _fit(
+        self, X: Any, y: Any, strategy: Any, classes: Any, of_rows: dict[str, Any]
+    ) -> FitResult:
         seed = seed_of(strategy if not is_frozen(strategy) else FineTune(), self.random_state)
         features = clone(self.features).set_params(strategy=strategy)
         if features.random_state is None:
             features.set_params(random_state=seed)
         start = None if self.start_from is None else _fitted(self.start_from)
-        fitted = features._fit(
+        fitted = fit_on_labels(
+            features,
             X,
             y,
             task=self._task,
@@ -179,19 +191,20 @@ class FineTuned(BaseEstimator):
             verbose=self.verbose,
             **of_rows,
         )
-        self._take(features, fitted)
+        self._set_fitted(features, fitted)
         return fitted
 
-    def _take(self, features: Any, fitted: Any) -> None:
-        """Become fitted, with a tuned network or with a head on frozen features."""
+    def _set_fitted(self, features: Any, fitted: FitResult) -> None:
+        """Set the fitted attributes, of a tuned network or of a head on frozen features."""
         targets: Targets = fitted.targets
         self.features_ = features
         self._fitted_task = targets.task
         self._location = targets.location
         self._flat = targets.flat
         tuning = features.strategy
-        names = () if is_frozen(tuning) else _BEGUN_WITH
-        self._begun_with = {name: repr(getattr(tuning, name)) for name in names}
+        names = () if is_frozen(tuning) else _FIXED_BY_FIT
+        # Copies: a change of the strategy after the fit is to be noticed.
+        self._settings_of_fit = {n: clone(getattr(tuning, n), safe=False) for n in names}
         self._view_seed = seed_of(FineTune(), self.random_state)
         self._n_outputs = targets.values.shape[1]
         self._trained_names = () if fitted.tuned is None else fitted.tuned.trained
@@ -203,10 +216,10 @@ class FineTuned(BaseEstimator):
                 setattr(self, name, getattr(features, name))
             elif hasattr(self, name):
                 delattr(self, name)
-        self._keep(fitted.head)
+        self._set_head(fitted.head)
 
-    def _keep(self, head: Head) -> None:
-        """The head as plain arrays, on raw features and in the units of y."""
+    def _set_head(self, head: LinearHead) -> None:
+        """Set the head as plain arrays, for raw features and in the units of y."""
         self._head = {name: t.detach().cpu().numpy() for name, t in head.state_dict().items()}
         coef = head.weight.detach().double().cpu().numpy() / self._head["scale"]
         intercept = self._head["bias"] - coef @ self._head["mean"].astype(np.float64)
@@ -224,10 +237,11 @@ class FineTuned(BaseEstimator):
         if change is None:
             return np.asarray(self.features_.transform(X)) @ self.coef_.T + self.intercept_
         augment = getattr(self.features_.strategy, "augment", None) or "light"
-        views = self.features_._augmented(X, change, augment, self._view_seed)
+        source = self.features_.__tuning_source__()
+        views = source.augmented(X, change, augment, self._view_seed)
         return np.mean([view @ self.coef_.T + self.intercept_ for view in views], axis=0)
 
-    # --- what was fitted ------------------------------------------------------------------
+    # --- fitted attributes ----------------------------------------------------------------
 
     @property
     def _tuned(self) -> Tuned:
@@ -238,7 +252,7 @@ class FineTuned(BaseEstimator):
                     "net_ to go on with; call fit"
                 )
             self._tuned_cache = rebuild(
-                self.features_._body(self.features_.module_),
+                self.features_.__tuning_source__().body(),
                 self._head,
                 self._trained_names,
                 self.features_.strategy,
@@ -268,7 +282,7 @@ class FineTuned(BaseEstimator):
 
     @property
     def n_trained_parameters_(self) -> int:
-        """How many numbers were trained, those of the head included."""
+        """Number of trained parameters, including those of the head."""
         check_is_fitted(self)
         return max(self.features_.n_trained_parameters_, self.coef_.size + self.intercept_.size)
 
@@ -278,7 +292,7 @@ class FineTuned(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__().copy()
         if "_tuned_cache" in state:
-            state["_tuned_cache"] = None  # made again when it is asked for
+            state["_tuned_cache"] = None  # `_tuned` rebuilds it
         return state
 
     def save(self, path: Any) -> None:
@@ -314,7 +328,7 @@ class FineTuned(BaseEstimator):
     def _checked(self) -> Any:
         strategy = FineTune() if self.strategy is None else self.strategy
         check_strategy(strategy)
-        if isinstance(self.features, type) or not hasattr(self.features, "_tunable"):
+        if isinstance(self.features, type) or not hasattr(self.features, "__tuning_source__"):
             raise TypeError(
                 "features must be a transformer that can be tuned, such as "
                 "PretrainedCNNFeatures(), PretrainedTextFeatures() or RNNSequenceFeatures(), got "
@@ -333,7 +347,7 @@ class FineTuned(BaseEstimator):
                 "test_time_augmentation must be None, 'flip' or a positive number of views, got "
                 f"{views!r}"
             )
-        if views is not None and not hasattr(self.features, "_augmented"):
+        if views is not None and not self.features.__tuning_source__().augments:
             raise ValueError(
                 f"test_time_augmentation={views!r} changes images, and "
                 f"{type(self.features).__name__} reads sequences; set it to None"
@@ -353,7 +367,7 @@ def _fitted(start_from: Any) -> Any:
     """The fitted transformer, and head if any, to start from."""
     start = getattr(start_from, "estimator", start_from)  # FrozenEstimator
     inner = getattr(start, "features_", start)
-    if not hasattr(inner, "_tunable") or not hasattr(inner, "module_"):
+    if not hasattr(inner, "__tuning_source__") or not hasattr(inner, "module_"):
         raise ValueError(
             "start_from must be a fitted FineTunedClassifier, FineTunedRegressor or feature "
             "transformer; clone() and searches unfit it unless it is wrapped in "

@@ -1,4 +1,4 @@
-"""The network that is tuned: a body that gives features, and a linear head."""
+"""The network that is tuned: a body that computes features, and a linear head."""
 
 import copy
 from collections.abc import Collection, Mapping
@@ -10,44 +10,29 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from sktransfer.finetuning.unfreezing import Stages
+from sktransfer.networks.layers import Read, Trace
+from sktransfer.networks.resuming import Resumption
 
 _MOMENTUM = 0.1
-"""Share of a batch in the statistics of batch norm. Networks made for millions of steps have 0.01,
-of which the few steps of a fine-tuning would leave most of the source data's statistics."""
+"""Least momentum of batch norm statistics. With 0.01, which some networks have for millions of
+steps, most of the source data's statistics would remain after the few steps of a fine-tuning."""
 
 
-class Output(NamedTuple):
-    """What a network puts out for a batch.
+class NetworkOutput(NamedTuple):
+    """Outputs of a tuned network for a batch, and those of the source network for penalties.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (n, n_outputs)
-        Logits, or standardised numbers.
-    features : Tensor of shape (n, n_features)
-        Standardised.
-    source : Tensor of shape (n, n_features) or None
-        Those of the source network.
-    maps, source_maps : Tensor of shape (n, channels, positions) or None
-        Activations of the deepest stage, here and in the source network.
+    Maps are the activations of the deepest stage, (n, channels, positions).
     """
 
-    scores: Tensor
-    features: Tensor
+    scores: Tensor  # logits, or standardised numbers
+    features: Tensor  # standardised, as are those of the source
     source: Tensor | None = None
     maps: Tensor | None = None
     source_maps: Tensor | None = None
 
 
-class Head(nn.Module):
-    """A linear layer on standardised features.
-
-    Parameters
-    ----------
-    mean, scale : ndarray of shape (n_features,)
-        Of the features of the untuned network.
-    coef : ndarray of shape (n_outputs, n_features)
-    intercept : ndarray of shape (n_outputs,)
-    """
+class LinearHead(nn.Module):
+    """A linear layer on features that are standardised as those of the untuned network."""
 
     def __init__(
         self, mean: np.ndarray, scale: np.ndarray, coef: np.ndarray, intercept: np.ndarray
@@ -62,7 +47,7 @@ class Head(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """The head that has this state."""
+        """A head from its state dict as arrays."""
         return cls(state["mean"], state["scale"], state["weight"], state["bias"])
 
     def standardise(self, features: Tensor) -> Tensor:
@@ -75,55 +60,51 @@ class Head(nn.Module):
 
 
 class Body(nn.Module):
-    """What turns a batch into features; subclasses say how.
+    """A module that computes features of a batch.
 
     Attributes
     ----------
     module : nn.Module
-        Holds the weights, under the names that `stages` knows.
+        The network; its parameters have the names in `stages`.
     stages : Stages
-    begin : Any
-        What a batch holds, such as pixels or the activations of a layer.
+    trace : Trace or None
+        Layers of the network; None for one that is always run as a whole.
+    reads : tuple of Read
+        Layers that are read, with a trace.
+    begin : "input", "features" or Resumption
+        What a batch holds: inputs of the network, features that are already computed, or the
+        activations of the layer that the network resumes from.
     """
 
     module: nn.Module
     stages: Stages
-    begin: Any
+    trace: Trace | None = None
+    reads: tuple[Read, ...] = ()
+    begin: Resumption | str = "input"
 
     def forward(self, batch: Any) -> Tensor:
         """Features, (n, n_features)."""
         raise NotImplementedError
 
     def with_maps(self, batch: Any, *, leaf: bool = False) -> tuple[Tensor, Tensor]:
-        """Features, and what the deepest stage puts out, (n, channels, positions).
+        """Features, and the output of the deepest stage, (n, channels, positions).
 
-        Parameters
-        ----------
-        batch : Any
-        leaf : bool, default=False
-            Make the maps the start of the graph, so that gradients are for them.
+        With `leaf` the maps are a leaf of the autograd graph, so that they get gradients.
         """
         raise ValueError("penalty='delta' compares feature maps, which only images have")
 
 
 class TunedNetwork(nn.Module):
-    """Body and head, of which only what is to be trained ever moves.
+    """Body and head, of which the head and the named parameters of the body are trained.
 
-    Parameters
-    ----------
-    body : Body
-    head : Head
-    trained : collection of str
-        Names of the body's parameters.
-    batch_norm : {"frozen", "update"}
-    compare : {"features", "maps"} or None
-        What of the source network to put out beside, for the same batches.
+    `compare` tells the output of the source network that a penalty needs for the same batches:
+    "features", "maps" or None.
     """
 
     def __init__(
         self,
         body: Body,
-        head: Head,
+        head: LinearHead,
         trained: Collection[str],
         batch_norm: str,
         compare: str | None,
@@ -135,7 +116,8 @@ class TunedNetwork(nn.Module):
         self._compare = compare
         self._stage_of = {name: body.stages.of[name] for name in trained}
         self._first = 0
-        # In a list, so that it is no submodule: it is neither trained nor saved.
+        # In a list, so that torch does not register it as a submodule: it is neither trained nor
+        # part of the state dict.
         self._source = [copy.deepcopy(body).eval().requires_grad_(False)] if compare else []
         if batch_norm == "update":
             for module in body.module.modules():
@@ -144,75 +126,77 @@ class TunedNetwork(nn.Module):
         self.unfreeze_from(0)
 
     def unfreeze_from(self, first: int) -> None:
-        """Train the head, and what is to be trained of the stages from `first` on."""
+        """Train the head, and of the chosen parameters those in stages from `first` on."""
         self._first = first
         self.head.requires_grad_(True)
         for name, parameter in self.body.module.named_parameters():
             parameter.requires_grad_(self._stage_of.get(name, -1) >= first)
-        self._modes = self._modes_of_modules()
+        self._modes = self._training_modes()
         self.train(self.training)
 
-    def wake(self) -> None:
-        """Train again what was trained last, after all has been frozen to be read."""
+    def unfreeze_again(self) -> None:
+        """Undo `freeze_for_inference`: train the stages that were trained before."""
         self.unfreeze_from(self._first)
 
-    def awake(self) -> tuple[str, ...]:
-        """Names of the body's parameters that are trained by now."""
+    def unfrozen_names(self) -> tuple[str, ...]:
+        """Names of the body's parameters that have been unfrozen so far."""
         return tuple(name for name, stage in self._stage_of.items() if stage >= self._first)
 
-    def begin_where_the_body_does(self) -> None:
-        """Let the source network take the same batches as the body."""
+    def match_source_input(self) -> None:
+        """Let batches enter the source network at the same point as the body."""
         for source in self._source:
             source.begin = self.body.begin
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """The body's parameters that are trained, sooner or later."""
+        """The body's parameters to train, including those that are not unfrozen yet."""
         parameters = dict(self.body.module.named_parameters())
         return {name: parameters[name] for name in self._stage_of}
 
     def train(self, mode: bool = True) -> "TunedNetwork":
-        """Put into training mode what is trained, and keep everything else still.
+        """Set the training mode of modules with trained parameters, and evaluation for the others.
 
-        A frozen batch norm in training mode would go on moving its statistics, and a frozen
-        dropout would go on dropping.
+        A frozen batch norm in training mode would still update its statistics, and dropout in a
+        frozen part would still drop activations.
         """
-        for module, moving in self._modes:  # skorch asks before every step
-            wanted = mode and moving
+        for module, trains in self._modes:
+            wanted = mode and trains
+            # skorch calls this before every step, and setting attributes of modules is slow.
             if module.training is not wanted:
                 module.training = wanted
         return self
 
-    def _modes_of_modules(self) -> list[tuple[nn.Module, bool]]:
-        """Each module, and whether training is to be in training mode for it."""
-        moving = {id(self): True, id(self.head): True}
+    def _training_modes(self) -> list[tuple[nn.Module, bool]]:
+        """Each module, with whether it is in training mode during training."""
+        trains = {id(self): True, id(self.head): True}
         for module in self.body.module.modules():
-            own = list(module.parameters())
-            trains = bool(own) and all(parameter.requires_grad for parameter in own)
+            parameters = list(module.parameters())
+            trained = bool(parameters) and all(each.requires_grad for each in parameters)
             if isinstance(module, _NormBase):
-                trains = trains and self._batch_norm == "update"
-            if isinstance(module, nn.RNNBase):  # cuDNN gives gradients in training mode only
-                trains = any(parameter.requires_grad for parameter in own)
-            moving[id(module)] = trains
-        # Dropout and the like act where all that their parent trains is trained.
+                trained = trained and self._batch_norm == "update"
+            if isinstance(module, nn.RNNBase):  # cuDNN computes gradients in training mode only
+                trained = any(parameter.requires_grad for parameter in parameters)
+            trains[id(module)] = trained
+        # Modules without parameters, such as dropout, follow the module that contains them.
         for parent in self.body.module.modules():
-            for child in parent.children() if moving[id(parent)] else ():
-                still = any(isinstance(each, _NormBase) for each in child.modules())
-                if not still and not any(True for _ in child.parameters()):
-                    moving |= {id(each): True for each in child.modules()}
-        return [(module, moving.get(id(module), False)) for module in self.modules()]
+            for child in parent.children() if trains[id(parent)] else ():
+                has_norm = any(isinstance(each, _NormBase) for each in child.modules())
+                if not has_norm and not any(True for _ in child.parameters()):
+                    trains |= {id(each): True for each in child.modules()}
+        return [(module, trains.get(id(module), False)) for module in self.modules()]
 
-    def forward(self, batch: Any) -> Output:
-        """Scores and features of a batch, and in training what penalties look at."""
+    def forward(self, batch: Any) -> NetworkOutput:
+        """Scores and features of a batch, and in training the outputs that penalties compare."""
         maps = source = source_maps = None
         if self.training and self._compare == "maps":
             features, maps = self.body.with_maps(batch)
         else:
             features = self.body(batch)
         standardised = self.head.standardise(features)
+        # Validation needs no comparison with the source network, which would double its cost.
         if self.training and self._compare:
             with torch.no_grad():
                 if maps is not None:
                     source_maps = self._source[0].with_maps(batch)[1]
                 else:
                     source = self.head.standardise(self._source[0](batch))
-        return Output(self.head(standardised), standardised, source, maps, source_maps)
+        return NetworkOutput(self.head(standardised), standardised, source, maps, source_maps)

@@ -1,4 +1,4 @@
-"""What a step of fine-tuning lessens: the loss of the task, a penalty, and a gap of domains."""
+"""The training objective: the loss of the task, plus a penalty and a domain alignment loss."""
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,14 @@ from sktransfer.finetuning.alignment import (
     mmd_loss,
     reversal_strength,
 )
-from sktransfer.finetuning.network import Output
+from sktransfer.finetuning.network import NetworkOutput
 from sktransfer.finetuning.penalties import delta_penalty, relational_penalty, spectral_shrinkage
 
 
 class TaskLoss(nn.Module):
-    """Cross entropy, binary cross entropy of several labels, or squared error, by row.
+    """Cross entropy, binary cross entropy of several labels, or squared error of each row.
 
-    Parameters
-    ----------
-    task : {"classification", "multilabel", "regression"}
-    smoothing : float
-        Share of each label that is spread over all classes.
+    `smoothing` is the share of each label that is spread over all classes.
     """
 
     def __init__(self, task: str, smoothing: float) -> None:
@@ -33,6 +29,7 @@ class TaskLoss(nn.Module):
         if self.task == "regression":
             return (scores - values).square().mean(1)
         n_options = values.shape[1] if self.task == "classification" else 2
+        # Not in evaluation: the loss on held-out rows should not depend on the smoothing.
         if self.training and self.smoothing:
             values = values * (1 - self.smoothing) + self.smoothing / n_options
         if self.task == "classification":
@@ -42,24 +39,10 @@ class TaskLoss(nn.Module):
 
 
 class Objective(nn.Module):
-    """The criterion that skorch is given.
+    """The criterion for skorch, with the penalties but "l2-sp", which is a `PullToSource`.
 
-    Parameters
-    ----------
-    task_loss : TaskLoss
-    penalty : {"delta", "bss", "rkd"} or None
-        "l2-sp" is none of the loss: see `sktransfer.finetuning.steps.DrawToSource`.
-    penalty_weight : float
-    alignment : {"coral", "mmd", "dann"} or None
-    alignment_weight : float
-    n_features : int
-    channel_weights : Tensor of shape (channels,) or None
-        For "delta".
-
-    Attributes
-    ----------
-    progress : float
-        Share of the training that is done; "dann" begins softly.
+    `channel_weights` are for "delta"; `progress`, the share of the training that is done, scales
+    the reversed gradient of "dann".
     """
 
     def __init__(
@@ -83,16 +66,16 @@ class Objective(nn.Module):
         self.discriminator = DomainDiscriminator(n_features) if alignment == "dann" else None
         self.progress = 0.0
 
-    def forward(self, output: Output, target: dict[str, Tensor]) -> Tensor:
-        """Loss of a batch; in evaluation that of the task alone."""
+    def forward(self, output: NetworkOutput, target: dict[str, Tensor]) -> Tensor:
+        """Loss of a batch; in evaluation mode that of the task alone."""
         labelled = target["labelled"]
         n_labelled = labelled.sum().clamp(min=1)
         # Rows without a label have weight zero.
-        of_rows = self.task_loss(output.scores, target["values"]) * target["weights"]
+        losses = self.task_loss(output.scores, target["values"]) * target["weights"]
         if "share" in target:  # mixup
-            of_others = self.task_loss(output.scores, target["other_values"])
-            of_rows = torch.lerp(of_others * target["other_weights"], of_rows, target["share"])
-        loss: Tensor = of_rows.sum() / n_labelled
+            partner_losses = self.task_loss(output.scores, target["other_values"])
+            losses = torch.lerp(partner_losses * target["other_weights"], losses, target["share"])
+        loss: Tensor = losses.sum() / n_labelled
         if not self.training:
             return loss
         if self.penalty is not None and self.penalty_weight:
@@ -101,7 +84,7 @@ class Objective(nn.Module):
             loss = loss + self.alignment_weight * self._gap(output.features, labelled)
         return loss
 
-    def _penalty(self, output: Output) -> Tensor:
+    def _penalty(self, output: NetworkOutput) -> Tensor:
         if self.penalty == "bss":
             return spectral_shrinkage(output.features)
         if self.penalty == "rkd":

@@ -1,4 +1,4 @@
-"""A network and its head as one regressor."""
+"""A regressor that fine-tunes a network and its head end to end."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from sktransfer.finetuning.estimator import FineTuned
 
 
 class FineTunedRegressor(RegressorMixin, FineTuned):
-    """A pretrained network, fine-tuned as a regressor from end to end.
+    """A pretrained network, fine-tuned as a regressor end to end.
 
-    Targets are standardised for training; predictions are in their units.
+    Targets are standardised for training; predictions are in the units of y.
 
     Parameters
     ----------
     features : PretrainedCNNFeatures or RNNSequenceFeatures
         The network, its layer and its preprocessing. A clone is fitted.
     strategy : FineTune, "frozen" or None, default=None
-        How to tune; None is ``FineTune()``. "frozen" fits ridge regression to the features
-        of the network as it is.
+        How to tune; None is ``FineTune()``. "frozen" fits ridge regression to the features of the
+        untuned network.
     start_from : fitted estimator or None, default=None
         As for `FineTunedClassifier`.
     test_time_augmentation : "flip", int or None, default=None
         As for `FineTunedClassifier`.
     random_state : int, RandomState instance or None, default=None
-        Of the training, unless the strategy has its own.
+        Seed of the training, unless the strategy has its own.
     verbose : bool, default=False
         Show a progress bar over epochs.
 
@@ -35,7 +35,7 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
     features_ : transformer
         Fitted, with the tuned network.
     coef_ : ndarray of shape (n_outputs, n_features), float64
-        Of the head, on the features as `features_` gives them.
+        Weights of the head for the features that `features_` returns.
     intercept_ : ndarray of shape (n_outputs,), float64
     net_ : skorch.NeuralNet
     history_ : list of dict

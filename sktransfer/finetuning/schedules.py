@@ -1,29 +1,22 @@
-"""Learning rates over the steps of a training, relative to their height."""
+"""Learning rate schedules, as factors of the peak rate for each step."""
 
 import math
 from collections.abc import Callable
 
+# The defaults of torch.optim.lr_scheduler.OneCycleLR.
 _START = 1 / 25
 _RISE = 0.3
 _END = 1e-4
-"""Of the start. These are the values of ``torch.optim.lr_scheduler.OneCycleLR``."""
+"""Factor of the last step, relative to the first."""
 
 
 def rate_over_steps(schedule: str, n_steps: int, n_warmup: int) -> Callable[[int], float]:
-    """The factor of each step for "constant", "cosine" and "one-cycle".
-
-    Parameters
-    ----------
-    schedule : {"constant", "cosine", "one-cycle"}
-    n_steps : int
-        Of the whole training.
-    n_warmup : int
-        Steps of a linear rise; "one-cycle" has its own.
-    """
+    """A function of the step that returns its factor; "one-cycle" ignores `n_warmup`."""
 
     def factor(step: int) -> float:
         if schedule == "one-cycle":
             return _one_cycle(step, n_steps)
+        # Not from 0: a first step at rate 0 would be wasted.
         warm = min(1.0, (step + 1) / (n_warmup + 1))
         if schedule == "constant" or step < n_warmup:
             return warm
@@ -36,10 +29,10 @@ def rate_over_steps(schedule: str, n_steps: int, n_warmup: int) -> Callable[[int
 def _one_cycle(step: int, n_steps: int) -> float:
     top = _RISE * n_steps - 1
     if step <= top:
-        return _between(_START, 1.0, step / top)
+        return _cosine_between(_START, 1.0, step / top)
     last = n_steps - 1
-    return _between(1.0, _START * _END, min(1.0, (step - top) / max(1e-9, last - top)))
+    return _cosine_between(1.0, _START * _END, min(1.0, (step - top) / max(1e-9, last - top)))
 
 
-def _between(start: float, end: float, share: float) -> float:
+def _cosine_between(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

@@ -1,22 +1,23 @@
-"""What a search over strategies found, as a table."""
+"""Results of a search over strategies: a table, and a scorer that counts trained parameters."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer._composites import find_all
+
 
 def count_trained_parameters(estimator: Any, X: Any = None, y: Any = None) -> int:
-    """How many numbers an estimator has trained in its network and head: a scorer for searches.
+    """Number of parameters that were trained in the network and the head, as a scorer for searches.
 
     Parameters
     ----------
     estimator : fitted estimator
         A `FineTunedClassifier`, `FineTunedRegressor` or feature transformer, or a pipeline, union
-        or search of such; of several the sum.
+        or search of such, whose counts are added.
     X, y : Any
-        Not used; scorers are called with them.
+        Ignored, present because scorers are called with them.
 
     Returns
     -------
@@ -40,43 +41,29 @@ def count_trained_parameters(estimator: Any, X: Any = None, y: Any = None) -> in
 
     `strategy_table` shows it as a column.
     """
-    counts = [*_counts(estimator)]
+    tuned = find_all(estimator, lambda each: hasattr(each, "n_trained_parameters_"))
+    counts = [int(each.n_trained_parameters_) for each in tuned]
     if not counts:
         raise ValueError(
             "count_trained_parameters needs a fitted FineTunedClassifier, FineTunedRegressor or "
-            f"feature transformer, or a pipeline of such, got {estimator!r}"
+            f"feature transformer, or a pipeline with one, got {estimator!r}"
         )
     return sum(counts)
 
 
-def _counts(estimator: Any) -> Iterator[int]:
-    """Of an estimator, or of the parts of one that is made of several."""
-    if hasattr(estimator, "n_trained_parameters_"):
-        yield int(estimator.n_trained_parameters_)
-        return
-    # Searches; pipelines; unions and the transformers of columns as they were fitted.
-    best = getattr(estimator, "best_estimator_", None)
-    several = [best] if best is not None else []
-    for name in ("steps", "transformers_", "transformer_list"):
-        several += [part[1] for part in getattr(estimator, name, ())]
-    for part in several:
-        yield from _counts(part)
-
-
 def strategy_table(search: Any) -> str:
-    """What a search found, the best first, as lines of text.
+    """Results of a search as a table of text, the best first.
 
     Parameters
     ----------
     search : GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV or the like, fitted
-        With `count_trained_parameters` as one of several scorers there is a column of it.
+        If `count_trained_parameters` is one of its scorers, the table has a column for it.
 
     Returns
     -------
     str
-        Mean score over folds (each, if there are several) and its standard deviation, mean
-        seconds of fitting and of scoring, and the parameters that were set. The last round of
-        a halving search comes first.
+        Mean and standard deviation of each score over folds, mean seconds of fitting and of
+        scoring, and the parameters that were set. The last round of a halving search comes first.
 
     Examples
     --------
@@ -112,9 +99,12 @@ def strategy_table(search: Any) -> str:
     if "n_resources" in found:
         columns[getattr(search, "resource", "resources")] = list(map(str, found["n_resources"]))
     head = [name.rjust(_width(name, cells)) for name, cells in columns.items()]
-    settings = [_described(parameters) for parameters in found["params"]]
+    settings = [
+        ", ".join(f"{name}={' '.join(repr(value).split())}" for name, value in parameters.items())
+        for parameters in found["params"]
+    ]
     lines = ["  ".join([*head, "parameters"])]
-    for row in _best_first(search):
+    for row in best_first(search):
         cells = [cells[row].rjust(_width(name, cells)) for name, cells in columns.items()]
         lines.append("  ".join([*cells, settings[row]]))
     return "\n".join(lines)
@@ -126,21 +116,19 @@ def _scores(found: Any, name: str) -> list[str]:
         found[key] for key in found if key.startswith("split") and key.endswith(f"_test_{name}")
     ]
     if all(float(value).is_integer() for value in np.ravel(folds)) and np.max(np.abs(mean)) > 1:
-        return [f"{value:,.0f}" for value in mean]  # counts, the same in each fold or nearly so
+        return [f"{value:,.0f}" for value in mean]  # counts, which need no decimals
     return [f"{value:.4f} +- {spread:.4f}" for value, spread in zip(mean, std, strict=True)]
 
 
-def _best_first(search: Any) -> np.ndarray:
+def best_first(search: Any) -> np.ndarray:
+    """Candidates of a fitted search by rank; those of the last round of a halving search first."""
     found = search.cv_results_
     by = search.refit if isinstance(search.refit, str) else None
     ranks = [key for key in found if key.startswith("rank_test_")]
     rank = found[f"rank_test_{by}"] if by is not None else found[ranks[0]]
+    # The last key of lexsort is its first criterion: later rounds of a halving search first.
     rounds = found.get("iter", np.zeros(len(rank)))
     return np.lexsort((rank, -np.asarray(rounds)))
-
-
-def _described(parameters: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={' '.join(repr(v).split())}" for name, v in parameters.items())
 
 
 def _width(name: str, cells: list[str]) -> int:

@@ -1,7 +1,7 @@
-"""What happens between the steps of a training, as skorch callbacks."""
+"""The optimizer's parameter groups, and skorch callbacks that act between training steps."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,51 +13,10 @@ from sktransfer.finetuning.network import TunedNetwork
 from sktransfer.finetuning.objective import Objective
 
 
-class DrawToSource(Callback):
-    """L2-SP: after each step, draw weights towards where they began.
-
-    The step is the proximal one of weight / 2 * ||w - w0||^2 at the step's learning rate, so that
-    it is stable for any weight: an infinite one stays at the source, zero does nothing, and for
-    plain gradient descent the fixed point is the optimum of loss plus penalty.
-
-    Parameters
-    ----------
-    source : dict of str to Tensor
-        Weights of the source network, by name.
-    weight : float
-    """
-
-    def __init__(self, source: Mapping[str, Tensor], weight: float) -> None:
-        self.source = source
-        self.weight = weight
-
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Take the step."""
-        if not training:
-            return
-        rates = {
-            id(parameter): group["lr"]
-            for group in net.optimizer_.param_groups
-            for parameter in group["params"]
-        }
-        with torch.no_grad():
-            for name, parameter in net.module_.trained_parameters().items():
-                if parameter.grad is None:  # not yet unfrozen
-                    continue
-                pull = rates[id(parameter)] * self.weight
-                share = 1.0 if math.isinf(self.weight) else pull / (1 + pull)
-                parameter.lerp_(self.source[name], share)
-
-
 class UnfreezeGradually(Callback):
-    """Train the head alone at first, and one more stage every so many epochs.
+    """Train the head alone at first, and unfreeze one more stage every few epochs.
 
-    Parameters
-    ----------
-    stages : list of int
-        Those that have something to train, from the deepest.
-    every : int
-        Epochs.
+    `stages` are the numbers of the stages to train, the deepest first.
     """
 
     def __init__(self, stages: list[int], every: int) -> None:
@@ -65,65 +24,50 @@ class UnfreezeGradually(Callback):
         self.every = every
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Begin with epoch 0."""
+        """Count epochs from 0."""
         self.epoch = 0
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Unfreeze what is due."""
-        n_awake = min(self.epoch // self.every, len(self.stages))
-        # Before the first is due, from where there is none.
-        net.module_.unfreeze_from(self.stages[n_awake - 1] if n_awake else self.stages[0] + 1)
+        """Unfreeze the stages that are due."""
+        n_unfrozen = min(self.epoch // self.every, len(self.stages))
+        # Before the first one is due: from beyond the deepest, which leaves all of them frozen.
+        net.module_.unfreeze_from(self.stages[n_unfrozen - 1] if n_unfrozen else self.stages[0] + 1)
         self.epoch += 1
 
 
-class RiseOnce(Callback):
-    """Let learning rates rise linearly over some steps.
+class LinearWarmup(Callback):
+    """Increase learning rates linearly over some steps, in a training that continues.
 
-    skorch's own scheduler counts from the beginning of the history.
-
-    Parameters
-    ----------
-    n_steps : int
+    skorch's scheduler counts steps from the beginning of the history.
     """
 
     def __init__(self, n_steps: int) -> None:
         self.n_steps = n_steps
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Note the heights."""
-        self.heights = [group["lr"] for group in net.optimizer_.param_groups]
+        """Store the peak rates."""
+        self.peak_rates = [group["lr"] for group in net.optimizer_.param_groups]
         self.step = 0
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Set the rates of a step."""
+        """Set the rates of the step."""
         self.step += 1
         share = min(1.0, self.step / (self.n_steps + 1))
-        for group, height in zip(net.optimizer_.param_groups, self.heights, strict=True):
-            group["lr"] = height * share
+        for group, peak in zip(net.optimizer_.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * share
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Stay at the heights."""
-        for group, height in zip(net.optimizer_.param_groups, self.heights, strict=True):
-            group["lr"] = height
+        """Restore the peak rates."""
+        for group, peak in zip(net.optimizer_.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak
 
 
-class Watch(Callback):
-    """Stop what diverges, tell the objective how far the training is, and show the epochs.
+class ProgressMonitor(Callback):
+    """Stop a diverging training, update the objective's progress, and show a progress bar.
 
-    Parameters
-    ----------
-    n_steps : int
-    n_epochs : int
-    label : str or None
-        Of the progress bar; None for no bar.
-    learning_rate : float
-        For the message.
-
-    Attributes
-    ----------
-    amid_epoch : bool
-        Whether an epoch has begun and not ended. Callbacks stop a training between epochs, in
-        the way that Ctrl-C does anywhere.
+    Without a label there is no bar. `in_epoch`, whether an epoch has begun and not ended, tells
+    Ctrl-C from early stopping: both raise KeyboardInterrupt in skorch, but callbacks do so between
+    epochs.
     """
 
     def __init__(
@@ -133,7 +77,7 @@ class Watch(Callback):
         self.n_epochs = n_epochs
         self.label = label
         self.learning_rate = learning_rate
-        self.amid_epoch = False
+        self.in_epoch = False
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Start the bar."""
@@ -143,13 +87,13 @@ class Watch(Callback):
         self.step = 0
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Note it."""
-        self.amid_epoch = True
+        """Mark the epoch as begun."""
+        self.in_epoch = True
 
     def on_batch_end(
         self, net: Any, training: bool = False, loss: Tensor | None = None, **kwargs: Any
     ) -> None:
-        """Look at the loss."""
+        """Check the loss."""
         if loss is None or not training:
             return
         self.step += 1
@@ -162,8 +106,8 @@ class Watch(Callback):
             )
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Move the bar."""
-        self.amid_epoch = False
+        """Advance the bar."""
+        self.in_epoch = False
         shown = {
             name: f"{net.history[-1, name]:.3g}"
             for name in ("train_loss", "valid_loss")
@@ -173,7 +117,7 @@ class Watch(Callback):
         self.bar.update()
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Close the bar, and take from the callback what no pickle can hold."""
+        """Close the bar, and drop it, as it cannot be pickled."""
         self.bar.close()
         del self.bar
 
@@ -186,28 +130,30 @@ def optimizer_for(
     weight_decay: float,
     body_decay: float,
 ) -> Callable[..., torch.optim.Optimizer]:
-    """What skorch calls to make the optimizer of a network and its criterion.
+    """A function that skorch calls to build the optimizer of a network and its criterion.
 
-    Rates fall from the deepest stage to the shallowest. Vectors, such as biases and the scales of
-    batch norm, have no weight decay. Parameters of the same settings are one group, as few large
-    groups are stepped faster than the one group per name that skorch's patterns would make.
+    Learning rates fall from the deepest stage to the shallowest. Vectors, such as biases and the
+    scales of batch norm, have no weight decay. Parameters with the same settings form one group, as
+    a step over few large groups is faster than over one group per name, as skorch would make.
     """
-    of = network.body.stages.of
+    stage_of = network.body.stages.of
     deepest = len(network.body.stages.names) - 1
     settings = {id(network.head.weight): (1.0, weight_decay), id(network.head.bias): (1.0, 0.0)}
     for name, parameter in network.trained_parameters().items():
         decay = body_decay if parameter.ndim > 1 else 0.0
-        settings[id(parameter)] = (layer_decay ** (deepest - of[name]), decay)
-    own = {id(parameter) for parameter in network.parameters()}
+        settings[id(parameter)] = (layer_decay ** (deepest - stage_of[name]), decay)
+    in_network = {id(parameter) for parameter in network.parameters()}
 
     def optimizer(parameters: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in (p for group in parameters for p in group["params"]):
-            if id(parameter) in settings or id(parameter) not in own:  # or of the criterion
+            # Parameters outside the network are the criterion's, such as a discriminator's.
+            if id(parameter) in settings or id(parameter) not in in_network:
                 key = settings.get(id(parameter), (1.0, weight_decay))
                 groups.setdefault(key, []).append(parameter)
         return build(
             [
+                # `continue_training` reads the factor to restore the rates.
                 {"params": members, "lr": lr * factor, "weight_decay": decay, "factor": factor}
                 for (factor, decay), members in groups.items()
             ],

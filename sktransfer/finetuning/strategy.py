@@ -1,4 +1,4 @@
-"""How to fine-tune, as parameters: a value for ``strategy=`` that a search can reach into."""
+"""The parameters of fine-tuning as an estimator, so that searches can set them."""
 
 import numbers
 from collections.abc import Callable, Sequence
@@ -9,71 +9,73 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 
+from sktransfer._validation import Seed
+
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 
-PLANNED = ("unfreeze", "rate", "stop")
-"""Names of our callbacks that plan a whole training."""
+SCHEDULE_CALLBACKS = ("unfreeze", "rate", "stop")
+"""Names of the package's callbacks that depend on the position in the whole training."""
 
-RESERVED = (*PLANNED, "watch", "clip", "draw")
-"""Names of all our callbacks."""
+RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "clip", "pull")
+"""Names of all callbacks of the package."""
 
 PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
-"""What ``penalty_weight=None`` stands for."""
+"""Default weights of the penalties, for ``penalty_weight=None``."""
 
 
 class FineTune(BaseEstimator):
     """Fine-tuning of a pretrained network on the labels of a task, for ``strategy=``.
 
-    This is model transfer: the weights themselves are passed on and go on learning. The object
-    holds parameters only. Given to a transformer such as `PretrainedCNNFeatures`, its `fit`
-    tunes the network with a temporary linear head and `transform` reads the tuned layer; given
-    to `FineTunedClassifier` or `FineTunedRegressor`, network and head stay together. skorch
-    runs the epochs.
+    This is model transfer: training continues from the pretrained weights. The object holds
+    parameters only. If a transformer such as `PretrainedCNNFeatures` has it, its `fit` tunes the
+    network with a temporary linear head and `transform` computes features of the tuned layer; in
+    `FineTunedClassifier` and `FineTunedRegressor` network and head stay together. skorch runs the
+    epochs.
 
     Parameters
     ----------
     unfreeze : int, float, str or sequence of str, default=1
-        What is trained besides the head. 1, 2, ...: so many last stages (see `stages_`), with all
-        that follows them up to the layer that is read. A float in (0, 1]: that share of the
-        stages, rounded up. "head": nothing. "all": every weight that the features depend on. Any
-        other string, or several: names of modules or parameters, with shell-style wildcards;
+        Weights to train besides the head. 1, 2, ...: this number of last stages (see `stages_`),
+        with all that follows them up to the layer of the features. A float in (0, 1]: this share
+        of the stages, rounded up. "head": none. "all": every weight that the features depend on.
+        Any other string, or several: names of modules or parameters, with shell-style wildcards;
         one that matches nothing is an error.
     gradual : int or None, default=None
-        Begin with the head alone, and unfreeze one more stage from the deepest every so many
-        epochs, of those that are to be trained [1]_. None unfreezes all of `unfreeze` at once.
+        Number of epochs after which one more of the stages to train is unfrozen, starting from the
+        head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
     learning_rate : float, default=0.001
-        Of the head and the deepest stage, at its height.
+        Peak learning rate of the head and the deepest stage.
     layer_decay : float, default=1.0
-        Each stage learns at this times the rate of the stage after it [1]_.
+        Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
         "sgd" has Nesterov momentum of 0.9. A class of ``torch.optim`` or a function of its
         signature (``functools.partial`` sets options).
     schedule : {"constant", "cosine", "one-cycle", "plateau"}, default="cosine"
-        How learning rates change, step by step: "cosine" falls to zero [2]_, "one-cycle" rises
-        from 1/25 over the first 30 % of the steps and falls to nothing [3]_, "plateau" takes a
-        tenth whenever the loss (on held-out rows, if there are any) has not fallen for 3 epochs.
+        Change of the learning rates over steps: "cosine" falls to zero [2]_, "one-cycle" rises
+        from 1/25 over the first 30 % of the steps and falls to nearly zero [3]_, "plateau" divides
+        by ten whenever the loss (on held-out rows, if any) has not fallen for 3 epochs.
     warmup_epochs : float, default=1
         Epochs over which learning rates rise linearly from zero; not for "one-cycle" and
-        "plateau". They rise over at least 32 steps and at most a quarter of all; 0 is no rise.
-        Without, Adam's first steps, all of full length, throw the features about.
+        "plateau". They rise over at least 32 steps and at most a quarter of all; 0 is no warmup.
+        Without warmup Adam's first steps, all of full length, distort the features.
     epochs : int, default=10
         Passes over all rows.
     batch_size : int, default=64
         Rows per step.
     weight_decay : float, default=0.01
-        Of the optimizer, for weight matrices; biases and batch norm have none, and with
-        ``penalty="l2-sp"`` only the head has.
+        Weight decay of weight matrices; biases and batch norm have none, and with
+        ``penalty="l2-sp"`` only the head has one.
     early_stopping : bool or "auto", default="auto"
-        Hold out rows (of each class alike), stop once the loss on them has not fallen for
-        `patience` epochs, and keep the best epoch's weights. "auto" does so where at least ten
-        rows of every class are held out, or a hundred for regression: in smaller data such an
-        estimate is noise, and the rows are missed.
+        Hold out rows (stratified by class), stop once the loss on them has not fallen for
+        `patience` epochs, and keep the best epoch's weights. "auto" does so if at least ten rows
+        of every class are held out, or a hundred for regression: with fewer the estimate is noise,
+        and the rows are needed for training.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out.
+        Share of the rows to hold out.
     patience : int, default=5
     class_weight : "balanced", dict or None, default=None
         Weight of each class in the loss, as in scikit-learn.
@@ -81,48 +83,49 @@ class FineTune(BaseEstimator):
         Draw rows with replacement so that all classes are equally frequent.
     augment : {"light", "strong"}, callable or None, default=None
         Random changes to training images. "light": crops of at least 70 % and mirror images.
-        "strong": besides, one random distortion of shape or colour [4]_ and an erased patch. Or
-        any torchvision v2 transform of uint8 or float tensors (channels, height, width). Both
-        mirror: for digits or text pass a transform that does not.
+        "strong": also one random distortion of shape or colour [4]_ and an erased patch. Or any
+        torchvision v2 transform of uint8 or float tensors (channels, height, width). "light" and
+        "strong" mirror images: for digits or text pass a transform that does not.
     task : {"auto", "classification", "regression"}, default="auto"
-        What y holds, for a transformer: "auto" takes whole numbers for classes, of whatever
-        dtype, and others for regression. Classifier and regressor know it.
+        Task of a transformer: "auto" treats whole numbers of any dtype as classes, and other
+        numbers as regression. Classifiers and regressors ignore it.
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes.
     mixup : float, default=0.0
-        Each row is blended with another one, its label too; the share is drawn from
-        Beta(mixup, mixup) [5]_. Behind a cached trunk its activations are blended [6]_.
+        Blend each row and its label with another one; the share is drawn from Beta(mixup, mixup)
+        [5]_. With a cached trunk its activations are blended [6]_.
     penalty : {"l2-sp", "delta", "bss", "rkd"} or None, default=None
-        What keeps the network close to its source. "l2-sp": after each step weights are drawn
-        towards where they began [7]_, decoupled from the gradient as AdamW's weight decay is.
-        "delta": activations of the deepest stage stay close, more so in channels that matter
-        [8]_. "bss": the smallest singular value of the features of a batch shrinks [9]_. "rkd":
-        distances and angles between the rows of a batch stay as they were, which is relation
+        Penalty that keeps the network close to its source. "l2-sp": after each step weights are
+        pulled towards their initial values [7]_, decoupled from the gradient like AdamW's weight
+        decay. "delta": activations of the deepest stage stay close, especially in channels that
+        matter [8]_. "bss": the smallest singular value of the features of a batch shrinks [9]_.
+        "rkd": distances and angles between the rows of a batch stay the same, which is relation
         transfer [10]_.
     penalty_weight : float or None, default=None
-        None takes 1, 0.01, 0.001 and 1. Of "l2-sp", infinity keeps the source network.
+        Weight of the penalty. None takes 1, 0.01, 0.001 and 1. With "l2-sp", infinity keeps the
+        weights of the source network.
     alignment : {"coral", "mmd", "dann"} or None, default=None
-        Make the features of two domains alike, given as `sample_domain` in `fit` (positive:
-        source, negative: target, whose labels are not used): by their covariances [11]_, by
-        kernel means [12]_, or so that a discriminator cannot tell them apart [13]_.
+        Align the features of two domains, given as `sample_domain` in `fit` (positive: source,
+        negative: target, whose labels are not used): their covariances [11]_, their kernel means
+        [12]_, or by making a discriminator unable to distinguish them [13]_.
     alignment_weight : float, default=1.0
     batch_norm : {"frozen", "update"}, default="frozen"
         Whether batch norm in the trained stages keeps the statistics of the source data, or
-        learns those of the batches. In frozen stages it never moves.
+        updates them by the batches. In frozen stages it never changes.
     head_init : {"probe", "random"}, default="probe"
         "probe" starts from a linear model that is fitted to the features of the untuned network,
         so that the first steps do not distort them [14]_; its penalty is ten times the one that is
-        best on rows left out.
+        best on held-out rows.
     gradient_clip : float or None, default=1.0
         Largest norm of a step's gradient.
     callbacks : list or None, default=None
-        More skorch callbacks, or pairs of a name and one; they are cloned. Those that score
-        predictions, such as ``EpochScoring``, do not know the form of the targets.
+        Additional skorch callbacks, or pairs of a name and one; they are cloned. Those that score
+        predictions, such as ``EpochScoring``, cannot interpret the form of the targets.
     cache_trunk : bool, default=True
-        Run the frozen part once before the first epoch rather than in each. Without `mixup`,
-        it changes nothing but time and memory. With `augment` there is nothing to keep.
+        Run the frozen part once before the first epoch instead of in each. Without `mixup` it
+        affects only time and memory. With `augment` nothing can be cached.
     random_state : int, RandomState instance or None, default=None
-        None takes that of the estimator it is given to.
+        Seed of the training. None takes that of the estimator.
 
     References
     ----------
@@ -193,7 +196,7 @@ class FineTune(BaseEstimator):
         gradient_clip: float | None = 1.0,
         callbacks: list[Any] | None = None,
         cache_trunk: bool = True,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.unfreeze = unfreeze
         self.gradual = gradual
@@ -227,17 +230,17 @@ class FineTune(BaseEstimator):
 
 
 def is_frozen(strategy: Any) -> bool:
-    """Whether a strategy leaves the network as it is."""
+    """Whether a strategy does not tune the network."""
     return isinstance(strategy, str) and strategy == "frozen"
 
 
 def check_strategy(strategy: Any) -> None:
-    """Refuse what is neither "frozen" nor a `FineTune` with sound parameters.
+    """Refuse anything but "frozen" and a `FineTune` with valid parameters.
 
     Raises
     ------
     ValueError, TypeError
-        Naming the parameter.
+        A parameter is invalid; the message names it.
     """
     if is_frozen(strategy):
         return
@@ -279,11 +282,12 @@ def _check_callbacks(callbacks: Any) -> None:
                 "callbacks must hold skorch callbacks, or pairs of a name and one, got "
                 f"{callback!r}"
             )
-        if name in RESERVED:
+        if name in RESERVED_CALLBACKS:
             raise ValueError(f"callbacks must not be named {name!r}, which is in use; rename it")
 
 
 def _same(value: Any, option: Any) -> bool:
+    # Types are compared first: 1 == True, and `==` of an array is no bool.
     return type(value) is type(option) and bool(value == option)
 
 

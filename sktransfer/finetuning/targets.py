@@ -1,23 +1,23 @@
-"""What is to be predicted, as a network learns it: labels encoded, numbers standardised."""
+"""Targets in the form that a network learns: one-hot labels and standardised numbers."""
 
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import type_of_target
 
-from sktransfer._validation import source_mask
+from sktransfer._validation import Vector, as_array, check_no_missing, source_mask, training_weights
 
 TASKS = ("classification", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Targets of some rows.
+    """Targets of the rows of X.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ class Targets:
         One-hot labels, an indicator, or numbers of mean 0 and variance 1. Rows of the target
         domain, which have none, are zero.
     labelled : ndarray of shape (n,), bool
-        Which rows have a target.
+        Mask of the rows with a target.
     weights : ndarray of shape (n,), float32
-        Of the rows in the loss; those that are above zero have mean 1.
+        Weights of the rows in the loss; the positive ones have mean 1.
     classes : ndarray or None
     location : tuple of ndarray of shape (n_outputs,) or None
         Mean and scale of the numbers.
@@ -46,7 +46,7 @@ class Targets:
 
     @property
     def codes(self) -> np.ndarray:
-        """Number of the class of each row."""
+        """Code of the class of each row."""
         return self.values.argmax(1)
 
 
@@ -55,11 +55,11 @@ def encode_targets(
     *,
     n_rows: int,
     task: str | None = None,
-    classes: Any = None,
+    classes: ArrayLike | None = None,
     location: tuple[np.ndarray, np.ndarray] | None = None,
-    sample_weight: Any = None,
-    sample_domain: Any = None,
-    class_weight: Any = None,
+    sample_weight: Vector = None,
+    sample_domain: Vector = None,
+    class_weight: str | dict[Any, float] | None = None,
     outputs: int | None = None,
 ) -> Targets:
     """Check and encode y.
@@ -68,103 +68,82 @@ def encode_targets(
     ----------
     y : array-like of shape (n,) or (n, n_outputs)
     n_rows : int
-        That X has.
+        Number of rows of X.
     task : {"classification", "multilabel", "regression"} or None, default=None
-        None tells it by the type of y: continuous numbers are regression, an indicator matrix
+        None infers it from the type of y: continuous numbers are regression, an indicator matrix
         is multilabel, everything else classification. An indicator matrix for "classification"
         is multilabel, too.
     classes : array-like or None, default=None
-        All that there may be, or those of an earlier call; None takes those of y.
+        All classes that may occur, or those of an earlier call; None takes those of y.
     location : tuple of ndarray or None, default=None
         Mean and scale of an earlier call.
     sample_weight : array-like of shape (n,) or None
     sample_domain : array-like of shape (n,) or None
-        Rows below 0 are of the target domain: their y is not looked at.
+        Negative for rows of the target domain, whose y is ignored.
     class_weight : "balanced", dict or None
     outputs : int or None, default=None
-        Columns of an earlier call, which numbers and several labels must have again.
+        Number of columns in an earlier call, which must be the same for "multilabel" and
+        "regression".
 
     Raises
     ------
     ValueError
-        y is missing, holds NaN, has other rows than X, or a single class.
+        y is missing, holds NaN, differs in length from X, or has a single class.
     """
     if y is None:
         raise ValueError(
             "requires y to be passed, but the target y is None: fine-tuning learns from labels; "
-            "set strategy='frozen' to go without"
+            "set strategy='frozen' for features without labels"
         )
     labelled = source_mask(sample_domain, n_rows)
-    y = _one_array(y)
+    y = _dense_array(y)
     if len(y) != n_rows:
         raise ValueError(f"y has {len(y)} rows and X has {n_rows}; they must be equal")
-    some = y[labelled]
-    found = "regression" if task == "regression" else _task_of(some)
+    seen = y[labelled]
+    found = "regression" if task == "regression" else _task_of(seen)
     if task == "classification" and found == "regression":
         raise ValueError(
-            "Unknown label type: continuous. y holds numbers that are no classes; use a regressor, "
-            "or bin them"
+            "Unknown label type: continuous. y holds continuous numbers, not classes; use a "
+            "regressor, or bin them"
         )
     task = found
+    known = None if classes is None else np.unique(np.asarray(classes))
     weights = np.zeros(n_rows, dtype=np.float64)
-    weights[labelled] = weights_of(sample_weight, n_rows)[labelled]
-    _check_some(weights, "sample_weight")
+    weights[labelled] = training_weights(sample_weight, n_rows)[labelled]
+    _check_any_positive(weights, "sample_weight")
     flat = y.ndim == 1
     width = 1 if flat else y.shape[1]
     if outputs is not None and task != "classification" and width != outputs:
-        raise ValueError(f"y has {width} columns, and had {outputs} before; they must be as many")
+        raise ValueError(f"y must have {outputs} columns, as in the first fit, got {width}")
     if task == "regression":
-        table = check_array(some.reshape(len(some), -1), dtype=np.float64, input_name="y")
+        table = check_array(seen.reshape(len(seen), -1), dtype=np.float64, input_name="y")
         location = location or _location(table, weights[labelled])
         values = (table - location[0]) / location[1]
     elif task == "multilabel":
-        values = check_array(some, dtype=np.float64, input_name="y")
-        classes = np.arange(values.shape[1])
+        values = check_array(seen, dtype=np.float64, input_name="y")
+        known = np.arange(values.shape[1])
     else:
-        known = None if classes is None else np.unique(np.asarray(classes))
-        values, classes = _one_hot(some, known, weights[labelled])
+        values, known = _one_hot(seen, known, weights[labelled])
     if class_weight is not None:
-        weights[labelled] *= _of_classes(class_weight, task, classes, values, weights[labelled])
-        _check_some(weights, "class_weight")
+        weights[labelled] *= _class_weights(class_weight, task, known, values, weights[labelled])
+        _check_any_positive(weights, "class_weight")
+    # Weights of mean 1 keep the learning rate meaningful, whatever their scale.
     mean = weights[weights > 0].mean()
-    every = np.zeros((n_rows, values.shape[1]), dtype=np.float32)
-    every[labelled] = values
+    all_values = np.zeros((n_rows, values.shape[1]), dtype=np.float32)
+    all_values[labelled] = values
     return Targets(
-        task, every, labelled, (weights / mean).astype(np.float32), classes, location, flat
+        task, all_values, labelled, (weights / mean).astype(np.float32), known, location, flat
     )
 
 
-def weights_of(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of the rows, (n,) and none negative, as they were given or 1."""
-    if sample_weight is None:
-        return np.ones(n_rows)
-    if isinstance(sample_weight, numbers.Real):
-        sample_weight = np.full(n_rows, sample_weight)
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight per row"
-        )
-    if (weights < 0).any():
-        raise ValueError(f"Negative values in data passed to sample_weight: {weights.min()}")
-    if not (weights > 0).any():
-        raise ValueError("sample_weight is zero for every row; one at least must have some weight")
-    return weights
-
-
-def _check_some(weights: np.ndarray, name: str) -> None:
+def _check_any_positive(weights: np.ndarray, name: str) -> None:
     if not (weights > 0).any():
         raise ValueError(f"{name} leaves no labelled row with a weight above zero")
 
 
-def _one_array(y: Any) -> np.ndarray:
-    if issparse(y):  # an indicator of several labels may be
-        y = y.toarray()
-    if hasattr(y, "to_numpy"):
-        y = y.to_numpy()
-    y = np.asarray(y)
+def _dense_array(y: Any) -> np.ndarray:
+    # Indicator matrices of several labels may be sparse.
+    y = y.toarray() if issparse(y) else as_array(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     if y.ndim not in (1, 2):
@@ -173,10 +152,7 @@ def _one_array(y: Any) -> np.ndarray:
 
 
 def _task_of(y: np.ndarray) -> str:
-    if y.dtype.kind == "f":
-        assert_all_finite(y, input_name="y")
-    if y.dtype.kind == "O" and any(label is None or label != label for label in y.ravel()):
-        raise ValueError("Input y contains NaN or None; drop these rows, or label them")
+    check_no_missing(y)
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     if kind == "multiclass-multioutput":
         raise ValueError(
@@ -194,6 +170,7 @@ def _location(table: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     )
     mean = share @ table
     scale = np.sqrt(share @ (table - mean) ** 2)
+    # The scale of a constant column is rounding error, and must not divide it.
     return mean, np.where(scale > 64 * np.finfo(float).eps * np.abs(mean), scale, 1.0)
 
 
@@ -204,17 +181,17 @@ def _one_hot(
         raise ValueError(
             f"y has {y.shape[1]} columns; classes need one, or an indicator of 0 and 1"
         )
-    own, codes = np.unique(y, return_inverse=True)
+    present, codes = np.unique(y, return_inverse=True)
     if classes is None:
-        classes = own
-        heavy = np.unique(codes[weights > 0])
-        if len(classes) < 2 or len(heavy) < 2:
+        classes = present
+        weighted = np.unique(codes[weights > 0])
+        if len(classes) < 2 or len(weighted) < 2:
             raise ValueError(
-                f"learning needs at least 2 classes in y, got {len(heavy)} class"
-                f" ({own[heavy].tolist()})"
+                f"learning needs at least 2 classes in y, got {len(weighted)} class"
+                f" ({present[weighted].tolist()})"
             )
     else:
-        unknown = np.setdiff1d(own, classes)
+        unknown = np.setdiff1d(present, classes)
         if len(unknown):
             raise ValueError(
                 f"y holds classes {unknown.tolist()} that are not in {classes.tolist()}"
@@ -223,7 +200,7 @@ def _one_hot(
     return np.eye(len(classes))[codes], classes
 
 
-def _of_classes(
+def _class_weights(
     class_weight: Any,
     task: str,
     classes: np.ndarray | None,
@@ -234,7 +211,7 @@ def _of_classes(
         raise ValueError(f"class_weight is for classification, and y makes this {task}")
     codes = values.argmax(1)
     if isinstance(class_weight, str) and class_weight == "balanced":
-        counted = codes[weights > 0]  # a row without weight is as good as none
+        counted = codes[weights > 0]  # rows of weight 0 count as absent
         present = np.unique(counted)
         by_code = np.ones(len(classes))
         by_code[present] = compute_class_weight("balanced", classes=present, y=counted)

@@ -1,9 +1,9 @@
-"""From a body, rows and a strategy to a tuned network: skorch runs the epochs."""
+"""Training of a body and a head under a strategy, with skorch."""
 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,58 +13,38 @@ from skorch import NeuralNet
 from skorch.helper import predefined_split
 from torch import Tensor
 
-from sktransfer.finetuning.batches import Batches, Inputs, Rows
-from sktransfer.finetuning.net import (
-    lasting_callbacks,
-    make_net,
-    penalty_weight,
-    planned_callbacks,
-)
-from sktransfer.finetuning.network import Body, Head, TunedNetwork
+from sktransfer._validation import Seed
+from sktransfer.finetuning.batches import Batches, Inputs, TrainingRows
+from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.probing import fit_head
-from sktransfer.finetuning.steps import (
-    RiseOnce,
-    Watch,
+from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.skorch_net import (
+    make_net,
+    penalty_weight,
+    schedule_callbacks,
+    step_callbacks,
 )
-from sktransfer.finetuning.strategy import PLANNED, FineTune
+from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
+from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 from sktransfer.networks.seeding import seeded
 
 _PROBE_ROWS = 5000
-"""Rows that a head begins with: more cost minutes and hardly change the start."""
+"""Most rows that an initial head is fitted to: more take minutes and hardly change it."""
 
 _HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
-"""Rows, of each class in classification, that ``early_stopping="auto"`` wants to hold out."""
+"""Least held-out rows, of each class in classification, for ``early_stopping="auto"``."""
 
-_NOTED = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
-
-
-def seed_of(strategy: FineTune, random_state: Any) -> int:
-    """The seed of a training: of the strategy, or else of the estimator it is given to."""
-    own = strategy.random_state
-    return int(check_random_state(random_state if own is None else own).randint(2**31 - 1))
+_HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
 
 
-class Tunable(Protocol):
-    """What a transformer gives to be tuned.
-
-    Attributes
-    ----------
-    body : Body
-        On its device, with a copy of the network that may be trained.
-    device : torch.device
-    """
-
-    body: Body
-    device: torch.device
-
-    def __len__(self) -> int: ...
-
-    def inputs(self, trained: tuple[str, ...], strategy: FineTune) -> tuple[Inputs, np.ndarray]:
-        """All rows of X as the body is going to need them, and which of them could be read."""
+def seed_of(strategy: FineTune, random_state: Seed) -> int:
+    """Seed of a training, from the strategy's random state or else that of its estimator."""
+    state = random_state if strategy.random_state is None else strategy.random_state
+    return int(check_random_state(state).randint(2**31 - 1))
 
 
 @dataclass
@@ -90,21 +70,25 @@ class Tuned:
         return self.net.module_
 
     @property
-    def head(self) -> Head:
+    def head(self) -> LinearHead:
         """The head alone."""
         return self.network.head
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What skorch notes of each epoch, without its batches."""
+        """Records of skorch for each epoch, without its batches."""
         return [
-            {name: _plain(value) for name, value in epoch.items() if name in _NOTED}
+            {
+                name: value.item() if isinstance(value, np.generic) else value
+                for name, value in epoch.items()
+                if name in _HISTORY_KEYS
+            }
             for epoch in self.net.history
         ]
 
     @property
     def n_trained(self) -> int:
-        """How many numbers were trained, the head's too."""
+        """Number of trained parameters, including the head's."""
         trained = self.network.trained_parameters()
         parameters = [*(trained[name] for name in self.trained), *self.head.parameters()]
         return sum(parameter.numel() for parameter in parameters)
@@ -117,7 +101,7 @@ def tune(
     seed: int,
     *,
     progress: str | None = None,
-    head: Head | None = None,
+    head: LinearHead | None = None,
 ) -> Tuned:
     """Fine-tune a network.
 
@@ -129,11 +113,11 @@ def tune(
     strategy : FineTune
         With checked parameters.
     seed : int
-        Of all that is drawn; global generators are left alone.
+        Seed of all random draws; the state of global generators is restored.
     progress : str or None, default=None
         Label of the progress bar; None for no bar.
-    head : Head or None, default=None
-        To begin with; None makes one.
+    head : LinearHead or None, default=None
+        Initial head; None makes one.
 
     Raises
     ------
@@ -149,20 +133,20 @@ def tune(
     trained = resolve_unfreeze(strategy.unfreeze, body.stages)
     inputs, readable = tunable.inputs(trained, strategy)
     if strategy.mixup and not inputs.mixable:
-        raise ValueError("mixup blends rows of one shape, which sequences are not; set mixup=0")
+        raise ValueError("mixup needs rows of one shape, which sequences do not have; set mixup=0")
     usable = targets.weights > 0
     if strategy.alignment is not None:
         usable |= ~targets.labelled
     usable &= readable
     _check_rows(usable, targets, strategy)
     rows = np.flatnonzero(usable)
-    # A head alone cannot stray from the source.
+    # Without trained weights in the body its features are those of the source.
     penalty = strategy.penalty if trained else None
     draw = np.random.RandomState(seed)
     rows, held_out = _split(rows, targets, strategy, draw)
-    with seeded(seed):
+    with seeded(seed):  # dropout and torch's initialisations draw from global generators
         if head is None:
-            head = _first_head(body, inputs, targets, rows, strategy, draw, tunable.device)
+            head = _initial_head(body, inputs, targets, rows, strategy, draw, tunable.device)
         network = TunedNetwork(
             body,
             head.to(tunable.device),
@@ -172,30 +156,32 @@ def tune(
         ).to(tunable.device)
         objective = Objective(
             TaskLoss(targets.task, strategy.label_smoothing),
-            None if penalty == "l2-sp" else penalty,
+            None if penalty == "l2-sp" else penalty,  # which is a callback, not part of the loss
             penalty_weight(strategy),
             strategy.alignment,
             strategy.alignment_weight,
             head.weight.shape[1],
         )
-        dataset = Rows(inputs, targets, rows, **_drawing(strategy, targets, draw))
+        dataset = TrainingRows(inputs, targets, rows, **_sampling_options(strategy, targets, draw))
         if penalty == "delta":
-            objective.channel_weights = _attention(network, objective, dataset, strategy)
+            objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
         n_steps = len(Batches(dataset, strategy.batch_size))
-        watch = Watch(strategy.epochs * n_steps, strategy.epochs, progress, strategy.learning_rate)
+        watch = ProgressMonitor(
+            strategy.epochs * n_steps, strategy.epochs, progress, strategy.learning_rate
+        )
         callbacks = [
-            ("watch", watch),
-            # Before the learning rate becomes that of the next step.
-            *lasting_callbacks(network, strategy, penalty),
-            *planned_callbacks(network, strategy, n_steps, held_out is not None),
+            ("monitor", watch),
+            # Before the scheduler, as L2-SP needs the learning rate of the step that was taken.
+            *step_callbacks(network, strategy, penalty),
+            *schedule_callbacks(network, strategy, n_steps, held_out is not None),
         ]
         net = make_net(network, objective, strategy, tunable.device, callbacks)
         if held_out is not None:
-            net.set_params(train_split=predefined_split(Rows(inputs, targets, held_out)))
+            net.set_params(train_split=predefined_split(TrainingRows(inputs, targets, held_out)))
         net.fit(dataset)
     _drop_unfinished(net)
-    settle(network)
-    return Tuned(net, network.awake(), watch.amid_epoch)
+    freeze_for_inference(network)
+    return Tuned(net, network.unfrozen_names(), watch.in_epoch)
 
 
 def rebuild(
@@ -207,16 +193,13 @@ def rebuild(
     device: str,
     history: list[dict[str, Any]],
 ) -> Tuned:
-    """A tuned network as it was, but for its source and the state of its optimizer.
-
-    That is what is left of it in a file.
-    """
-    own = Head.from_state(head)
-    network = TunedNetwork(body, own, trained, strategy.batch_norm, None).to(device)
+    """Restore a tuned network from a file, without its source network and optimizer state."""
+    linear = LinearHead.from_state(head)
+    network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
-    objective = Objective(loss, None, 0, None, 0, own.weight.shape[1])
-    watch = Watch(1, 1, None, strategy.learning_rate)
-    callbacks = [("watch", watch), *lasting_callbacks(network, strategy, None)]
+    objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
+    watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
+    callbacks = [("monitor", watch), *step_callbacks(network, strategy, None)]
     net = make_net(network, objective, strategy, device, callbacks)
     with seeded(0):
         net.initialize()
@@ -228,57 +211,61 @@ def rebuild(
     return Tuned(net, trained, False)
 
 
-def go_on(tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, seed: int) -> None:
-    """Train a tuned network for one more epoch, at a rate that rises to its height."""
+def continue_training(
+    tuned: Tuned, inputs: Inputs, targets: Targets, strategy: FineTune, seed: int
+) -> None:
+    """Train a tuned network for one more epoch, with learning rates that rise to their peak."""
     net, network = tuned.net, tuned.network
     rows = np.flatnonzero(targets.weights > 0)
     if not len(rows):
-        raise ValueError("there is nothing to learn from: no row of X could be read and has weight")
-    dataset = Rows(
-        inputs, targets, rows, **_drawing(strategy, targets, np.random.RandomState(seed))
+        raise ValueError("there is nothing to learn from: no row of X was read and has a weight")
+    dataset = TrainingRows(
+        inputs, targets, rows, **_sampling_options(strategy, targets, np.random.RandomState(seed))
     )
     n_steps = len(Batches(dataset, strategy.batch_size))
-    watch = Watch(n_steps, 1, None, strategy.learning_rate)
+    watch = ProgressMonitor(n_steps, 1, None, strategy.learning_rate)
     net.callbacks_ = [
-        (name, watch if name == "watch" else each)
+        (name, watch if name == "monitor" else each)
         for name, each in net.callbacks_
-        if name not in PLANNED
+        if name not in SCHEDULE_CALLBACKS
     ]
-    # Other rows than before: full steps at once would undo much of what was learned.
-    net.callbacks_.append(("rate", RiseOnce(n_steps)))
+    # The rows may differ from earlier ones: full steps at once would undo much of what was learned.
+    net.callbacks_.append(("rate", LinearWarmup(n_steps)))
+    # The schedule of the first training has left the rates at its end, which may be 0.
     for group in net.optimizer_.param_groups:
         group["lr"] = strategy.learning_rate * group["factor"]
+    # An error or an interrupt must leave the estimator as it was.
     parts = (network, net.criterion_, net.optimizer_)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     n_epochs = len(net.history)
-    network.begin_where_the_body_does()
-    network.wake()
+    network.match_source_input()
+    network.unfreeze_again()
     try:
         with seeded(seed):
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
             net.partial_fit(dataset)
         _drop_unfinished(net)
-        settle(network)
+        freeze_for_inference(network)
     except BaseException:
         for part, state in zip(parts, before, strict=True):
             part.load_state_dict(state)
         del net.history[n_epochs:]
         network.eval().requires_grad_(False)
         raise
-    tuned.interrupted = watch.amid_epoch
+    tuned.interrupted = watch.in_epoch
 
 
 def raise_interrupt(tuned: Tuned | None) -> None:
-    """Pass on a Ctrl-C that ended a training, now that nothing is left half done."""
+    """Raise the KeyboardInterrupt that skorch caught, once the estimator is in a valid state."""
     if tuned is not None and tuned.interrupted:
         raise KeyboardInterrupt(
-            f"fine-tuning was ended in epoch {len(tuned.history) + 1}; the estimator can be used "
-            "as it is"
+            f"fine-tuning was interrupted in epoch {len(tuned.history) + 1}; the estimator can be "
+            "used as it is"
         )
 
 
-def settle(network: TunedNetwork) -> None:
-    """Put a network back into the state that features are read in."""
+def freeze_for_inference(network: TunedNetwork) -> None:
+    """Set evaluation mode, freeze all parameters, and check that they are finite."""
     network.eval().requires_grad_(False)
     if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
         raise ValueError(
@@ -287,10 +274,10 @@ def settle(network: TunedNetwork) -> None:
         )
 
 
-def features_of(
+def extract_features(
     body: Body, inputs: Inputs, rows: np.ndarray, batch_size: int, device: torch.device
 ) -> np.ndarray:
-    """Features of some rows from the body as it is."""
+    """Features of some rows by the untuned body."""
     body.eval()
     parts = []
     with torch.inference_mode():
@@ -301,24 +288,24 @@ def features_of(
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """A tensor, or a tuple of them, on a device."""
+    """Move a tensor, or a tuple of them, to a device."""
     return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
 
 
 def _drop_unfinished(net: NeuralNet) -> None:
-    """Forget an epoch that an interrupt has ended."""
+    """Drop the record of an interrupted epoch."""
     if net.history and "dur" not in net.history[-1]:
         del net.history[-1]
 
 
 def _check_rows(usable: np.ndarray, targets: Targets, strategy: FineTune) -> None:
-    """See that there is something to learn from among the rows that could be read."""
+    """Check that the rows that could be read are enough to learn from."""
     labelled = usable & targets.labelled
-    some = f"of {len(usable)} rows, {labelled.sum()} have a label and a weight and could be read"
+    count = f"of {len(usable)} rows, {labelled.sum()} have a label and a weight and could be read"
     if not labelled.any():
-        raise ValueError(f"there is nothing to learn from: {some}")
+        raise ValueError(f"there is nothing to learn from: {count}")
     if targets.task == "classification" and len(np.unique(targets.codes[labelled])) < 2:
-        raise ValueError(f"fine-tuning needs at least 2 classes, and {some}, all of one class")
+        raise ValueError(f"fine-tuning needs at least 2 classes, and {count}, all of one class")
     if strategy.alignment is not None and not (usable & ~targets.labelled).any():
         raise ValueError(f"alignment={strategy.alignment!r}: no row of the target could be read")
 
@@ -326,7 +313,7 @@ def _check_rows(usable: np.ndarray, targets: Targets, strategy: FineTune) -> Non
 def _split(
     rows: np.ndarray, targets: Targets, strategy: FineTune, draw: np.random.RandomState
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows to learn from, and those held out, if any."""
+    """Training rows, and held-out rows or None."""
     source = rows[targets.labelled[rows]]
     if strategy.early_stopping is False:
         return rows, None
@@ -350,7 +337,7 @@ def _split(
     return np.setdiff1d(rows, held_out), held_out
 
 
-def _first_head(
+def _initial_head(
     body: Body,
     inputs: Inputs,
     targets: Targets,
@@ -358,25 +345,29 @@ def _first_head(
     strategy: FineTune,
     draw: np.random.RandomState,
     device: torch.device,
-) -> Head:
-    some = rows[targets.labelled[rows]]
-    if len(some) > _PROBE_ROWS:
-        some = np.sort(draw.choice(some, _PROBE_ROWS, replace=False))
-    features = features_of(body, inputs, some, strategy.batch_size, device)
+) -> LinearHead:
+    sample = rows[targets.labelled[rows]]
+    if len(sample) > _PROBE_ROWS:
+        sample = np.sort(draw.choice(sample, _PROBE_ROWS, replace=False))
+    features = extract_features(body, inputs, sample, strategy.batch_size, device)
     if not np.isfinite(features).all():
-        row = some[np.flatnonzero(~np.isfinite(features).all(1))[0]]
-        raise ValueError(f"the network puts out NaN or infinity for X[{row}]; check its weights")
+        row = sample[np.flatnonzero(~np.isfinite(features).all(1))[0]]
+        raise ValueError(
+            f"the network's features of X[{row}] are NaN or infinite; check its weights"
+        )
     return fit_head(
         features,
-        targets.values[some],
-        targets.weights[some],
+        targets.values[sample],
+        targets.weights[sample],
         task=targets.task,
         random=draw if strategy.head_init == "random" else None,
     )
 
 
-def _drawing(strategy: FineTune, targets: Targets, draw: np.random.RandomState) -> dict[str, Any]:
-    """How rows are drawn for training."""
+def _sampling_options(
+    strategy: FineTune, targets: Targets, draw: np.random.RandomState
+) -> dict[str, Any]:
+    """Arguments of `TrainingRows` that decide the order and the blending of training rows."""
     if strategy.sampler is not None and targets.task != "classification":
         raise ValueError(
             f"sampler={strategy.sampler!r} is for classification, and y makes this {targets.task}"
@@ -385,14 +376,10 @@ def _drawing(strategy: FineTune, targets: Targets, draw: np.random.RandomState) 
     return {"seed": seed, "sampler": strategy.sampler, "mixup": strategy.mixup}
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _attention(
-    network: TunedNetwork, objective: Objective, dataset: Rows, strategy: FineTune
+def _channel_weights(
+    network: TunedNetwork, objective: Objective, dataset: TrainingRows, strategy: FineTune
 ) -> Tensor:
-    """How much each channel of the deepest stage matters to the first head."""
+    """Weight of each channel of the deepest stage by its effect on the initial head's loss."""
     device = next(network.parameters()).device
     network.eval()
     total: Tensor | None = None

@@ -1,39 +1,87 @@
-"""Which weights are trained: from ``unfreeze=`` to names of parameters."""
+"""Names of the parameters to train for each value of ``unfreeze=``."""
 
 import fnmatch
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
+
+from sktransfer.networks.layers import Read, Trace
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The weights that features depend on, by stage.
+    """The stages of a network, and the stage of each parameter that features depend on.
 
     Parameters
     ----------
     names : tuple of str
-        Shallow to deep.
+        Names of the stages, from shallow to deep.
     of : dict of str to int
-        Number of the stage of each parameter. What comes before the first stage counts to it,
-        and what comes after the last to that.
+        Number of the stage of each parameter. Parameters before the first stage belong to it, and
+        those after the last to that.
     """
 
     names: tuple[str, ...]
     of: Mapping[str, int]
 
 
-def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
-    """Names of the parameters to train, in the order of the network.
+def stages_of(module: nn.Module, trace: Trace, reads: Sequence[Read]) -> Stages:
+    """The stages with weights up to what is read, and to which each weight belongs."""
+    execution = trace.execution
+    ends = {name: execution.time(trace.taps[name]) for name in trace.stages}
 
-    Raises
-    ------
-    ValueError
-        `unfreeze` is no such thing, asks for more stages than there are, or a pattern matches
-        nothing.
-    """
+    def is_read(time: int) -> bool:
+        """Whether what has returned by then matters to a layer that is read."""
+        return any(
+            time < execution.time(tap) if tap.side == "input" else time <= execution.time(tap)
+            for tap in (trace.taps[read.layer] for read in reads)
+        )
+
+    # Where a layer before the first stage is read, or there are no stages, it is the only one.
+    names = [name for name, end in ends.items() if is_read(end)] or [reads[-1].layer]
+
+    def first_use(parameter: str) -> int:
+        owner = parameter.rpartition(".")[0]
+        while owner and owner not in execution.times:  # as inside nn.MultiheadAttention
+            owner = owner.rpartition(".")[0]
+        # A module around the stages, such as the one that holds positions, returns after them.
+        around = any(stage.startswith(f"{owner}.") or not owner for stage in names)
+        return 0 if around else execution.times[owner][0]
+
+    # A tied weight goes by several names and belongs to the first place where it is used.
+    uses: dict[int, int] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        uses[id(parameter)] = min(first_use(name), uses.get(id(parameter), sys.maxsize))
+    of = {
+        name: min(sum(ends.get(s, 0) < uses[id(parameter)] for s in names), len(names) - 1)
+        for name, parameter in module.named_parameters()
+        if is_read(uses[id(parameter)])
+    }
+    # Pooling and the like have no weights, and are no stage to unfreeze.
+    used = sorted(set(of.values())) or [len(names) - 1]
+    return Stages(
+        tuple(names[stage] for stage in used),
+        {name: used.index(stage) for name, stage in of.items()},
+    )
+
+
+def stages_before(
+    trained: Sequence[str], stages: Stages, trace: Trace, reads: Sequence[Read]
+) -> list[str]:
+    """Stages that have returned before anything that is trained runs, or is read."""
+    first = min(stages.of[name] for name in trained)
+    ends = {name: trace.execution.time(trace.taps[name]) for name in trace.stages}
+    read = min(trace.execution.time(trace.taps[read.layer]) for read in reads)
+    return [name for name in stages.names[:first] if name in ends and ends[name] <= read]
+
+
+def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
+    """Names of the parameters to train, in the order of the network."""
     n_stages = len(stages.names)
     if isinstance(unfreeze, str) and unfreeze == "head":
         return ()
@@ -55,7 +103,7 @@ def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
         if not matching:
             raise ValueError(
                 f"unfreeze={pattern!r} matches no weight that the features depend on; stages are "
-                f"{list(stages.names)}, and weights {_some(stages.of)}"
+                f"{list(stages.names)}, and weights {_abbreviated(stages.of)}"
             )
         found |= matching
     return tuple(name for name in stages.of if name in found)
@@ -71,8 +119,8 @@ def _some_of(names: Iterable[str], unfreeze: Any, stages: Stages) -> tuple[str, 
     names = tuple(names)
     if not names:
         raise ValueError(
-            f"unfreeze={unfreeze!r} finds no weight to train among the stages "
-            f"{list(stages.names)}; ask for more stages, or set it to 'head'"
+            f"unfreeze={unfreeze!r} selects no weight to train among the stages "
+            f"{list(stages.names)}; choose more stages, or set it to 'head'"
         )
     return names
 
@@ -82,21 +130,21 @@ def _count(unfreeze: Any, stages: Stages) -> int:
     if isinstance(unfreeze, numbers.Integral):
         if not 1 <= int(unfreeze) <= n_stages:
             raise ValueError(
-                f"unfreeze={unfreeze} asks for {unfreeze} stages; there are 1 to {n_stages} up to "
-                f"the layer that is read, {list(stages.names)}. 'head' trains none of them"
+                f"unfreeze must be from 1 to {n_stages}, the number of stages up to the layer of "
+                f"the features {list(stages.names)}, or 'head' for none of them; got {unfreeze}"
             )
         return int(unfreeze)
     if not 0 < unfreeze <= 1:
         raise ValueError(_RULE.format(unfreeze))
-    return math.ceil(unfreeze * n_stages - 1e-9)  # 0.28 of 25 is 7, but for rounding
+    return math.ceil(unfreeze * n_stages - 1e-9)  # 0.28 * 25 is 7.000000000000001 in floats
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a pattern means a parameter, or a module that the parameter is in."""
+    """Whether a pattern matches a parameter, or a module that contains it."""
     parts = name.split(".")
     return any(fnmatch.fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
 
-def _some(names: Iterable[str]) -> str:
+def _abbreviated(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(listed[:3]) + (f", ... ({len(listed)} in all)" if len(listed) > 3 else "")

@@ -1,4 +1,4 @@
-"""Keys under which images are stored: hashes of their content, never of their name or place."""
+"""Keys under which images are stored: hashes of their content, never of their names or folders."""
 
 import hashlib
 import os
@@ -28,15 +28,10 @@ class Sample(NamedTuple):
 
 
 def sample_of(item: Any, max_pixels: int) -> Sample | None:
-    """SHA-256 of what an item of X holds; None if it is missing or cannot be read.
+    """SHA-256 of the content of an item of X; None if it is missing or cannot be read.
 
-    Parameters
-    ----------
-    item : str, os.PathLike, PIL.Image.Image, tensor or array-like
-        A file counts by its bytes, an image by its mode, size, pixels, palette,
-        transparency and orientation, an array by its dtype, shape and values.
-    max_pixels : int
-        Larger Pillow images are not decoded.
+    That of a file are its bytes, of an image its mode, size, pixels, palette, transparency and
+    orientation, of an array its dtype, shape and values. Larger Pillow images are not decoded.
     """
     try:
         if isinstance(item, str | os.PathLike):
@@ -55,7 +50,7 @@ def sample_of(item: Any, max_pixels: int) -> Sample | None:
 
 
 def file_state(path: str | os.PathLike[str]) -> FileState | None:
-    """What changes when a file does; None if there is no such file, or it is empty or none."""
+    """Inode, size and times of a regular file; None if it is missing, empty or something else."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""From one layer's activation to one vector per image.
+"""Pooling of a layer's activation to one vector per image.
 
 The activation's layout decides what pooling means: feature maps and token grids
 are pooled over their positions, vectors are returned as they are.
@@ -8,10 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-POOLINGS = ("avg", "max", "avg+max", "gem", "cls", "flatten")
+POOLINGS = ("mean", "max", "gem", "cls", "flatten")
 
 GEM_POWER = 3.0
 """Exponent of generalised-mean pooling, the value its authors start from."""
@@ -21,7 +20,7 @@ Layout = Literal["channels_first", "channels_last", "tokens", "vector"]
 
 @dataclass(frozen=True)
 class Activation:
-    """What one layer puts out for one image.
+    """The output of a layer for one image.
 
     Parameters
     ----------
@@ -67,8 +66,7 @@ class Activation:
         """Length of the pooled vector."""
         if self.layout == "vector" or pooling == "flatten":
             return math.prod(self.shape)
-        channels = self.shape[0] if self.layout == "channels_first" else self.shape[-1]
-        return 2 * channels if pooling == "avg+max" else channels
+        return self.shape[0] if self.layout == "channels_first" else self.shape[-1]
 
 
 def pool(values: Tensor, activation: Activation, pooling: str) -> Tensor:
@@ -80,7 +78,7 @@ def pool(values: Tensor, activation: Activation, pooling: str) -> Tensor:
     ----------
     values : Tensor of shape (batch, *activation.shape)
     activation : Activation
-    pooling : {"avg", "max", "avg+max", "gem", "cls", "flatten"}
+    pooling : {"mean", "max", "gem", "cls", "flatten"}
         "gem" is the generalised mean :math:`(\mathrm{mean}\, x^p)^{1/p}` with p = 3 of
         Radenovic, Tolias and Chum, "Fine-tuning CNN image retrieval with no human
         annotation", 2018, equation 3, over activations clipped at 1e-6. "cls" is the class
@@ -91,15 +89,11 @@ def pool(values: Tensor, activation: Activation, pooling: str) -> Tensor:
     if pooling == "cls":
         return values[:, 0].clone()
     positions = _positions(values, activation)
-    if pooling == "avg":
+    if pooling == "mean":
         return positions.mean(1)
     if pooling == "max":
         return positions.amax(1)
-    if pooling == "avg+max":
-        return torch.cat([positions.mean(1), positions.amax(1)], 1)
-    if pooling == "gem":
-        return positions.clamp(min=1e-6).pow(GEM_POWER).mean(1).pow(1 / GEM_POWER)
-    raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
+    return positions.clamp(min=1e-6).pow(GEM_POWER).mean(1).pow(1 / GEM_POWER)
 
 
 def _positions(values: Tensor, activation: Activation) -> Tensor:

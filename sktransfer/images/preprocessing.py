@@ -28,7 +28,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network expects its images.
+    """The size, layout and scale in which a network expects its images.
 
     Parameters
     ----------
@@ -57,36 +57,33 @@ class Preprocessing:
     resize: str = "crop"
 
 
-def prepare(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: int) -> np.ndarray:
-    """Resize, crop, match the channels and normalise one image.
-
-    Parameters and errors are those of `fitted`.
-
-    Returns
-    -------
-    ndarray of shape (height, width, in_channels), float32
-    """
-    return normalised(fitted(image, how, max_pixels=max_pixels), how)
+def prepare(
+    image: Image.Image | np.ndarray, preprocessing: Preprocessing, *, max_pixels: int
+) -> np.ndarray:
+    """An image of `fit_to_size` normalised: (height, width, in_channels), float32."""
+    return normalised(fit_to_size(image, preprocessing, max_pixels=max_pixels), preprocessing)
 
 
-def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:
+def normalised(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Pixels of one image or several, channels last, as the network was trained on them.
 
     Parameters
     ----------
     pixels : ndarray of shape (..., in_channels)
         uint8, or float32 within [0, 1].
-    how : Preprocessing
+    preprocessing : Preprocessing
     """
     scaled = (
         pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.copy()
     )
-    scaled -= np.asarray(how.mean, dtype=np.float32)
-    scaled /= np.asarray(how.std, dtype=np.float32)
+    scaled -= np.asarray(preprocessing.mean, dtype=np.float32)
+    scaled /= np.asarray(preprocessing.std, dtype=np.float32)
     return scaled
 
 
-def fitted(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: int) -> np.ndarray:
+def fit_to_size(
+    image: Image.Image | np.ndarray, preprocessing: Preprocessing, *, max_pixels: int
+) -> np.ndarray:
     """Resize, crop and match the channels of one image.
 
     Parameters
@@ -94,7 +91,7 @@ def fitted(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: i
     image : PIL.Image.Image in mode "L" or "RGB", or ndarray
         An array has shape (height, width, channels) and holds uint8, or float32
         within [0, 1].
-    how : Preprocessing
+    preprocessing : Preprocessing
         With a known `size`.
     max_pixels : int
         Upper bound for the intermediate image that an extreme aspect ratio
@@ -104,40 +101,44 @@ def fitted(image: Image.Image | np.ndarray, how: Preprocessing, *, max_pixels: i
     -------
     ndarray of shape (height, width, in_channels), uint8 or float32
     """
-    assert how.size is not None
+    assert preprocessing.size is not None
     if isinstance(image, np.ndarray):
-        image = _match_channels(image, how.in_channels)
+        image = _match_channels(image, preprocessing.in_channels)
         if image.dtype == np.uint8 and image.shape[2] in (1, 3):
             image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    elif image.mode == "RGB" and how.in_channels == 1:
+    elif image.mode == "RGB" and preprocessing.in_channels == 1:
         image = image.convert("L")
 
     height, width = _size_of(image)
-    new_size = resized_size((height, width), how)
+    new_size = resized_size((height, width), preprocessing)
     if math.prod(new_size) > max_pixels:
         raise ImageReadError(
             f"its {height} x {width} pixels would be resized to {new_size[0]} x {new_size[1]}, "
             f"more than max_pixels={max_pixels}; use resize='squash' for such a shape"
         )
-    resized = _resample(image, new_size, _FILTERS[how.interpolation])
-    pixels = _center_crop(resized, how.size)
-    if pixels.shape[2] == 1 and how.in_channels > 1:
-        pixels = np.repeat(pixels, how.in_channels, axis=2)
+    resized = _resample(image, new_size, _FILTERS[preprocessing.interpolation])
+    height, width = preprocessing.size
+    top, left = (
+        round((have - keep) / 2) for have, keep in zip(new_size, preprocessing.size, strict=True)
+    )
+    pixels = resized[top : top + height, left : left + width]
+    if pixels.shape[2] == 1 and preprocessing.in_channels > 1:
+        pixels = np.repeat(pixels, preprocessing.in_channels, axis=2)
     return pixels
 
 
-def resized_size(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:
+def resized_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
     """Height and width after resizing, before the crop (torchvision's rounding)."""
-    assert how.size is not None
-    if how.resize == "squash":
-        return how.size
+    assert preprocessing.size is not None
+    if preprocessing.resize == "squash":
+        return preprocessing.size
     # The tiny term undoes 224 / (224 / 232) = 231.99999999999997.
-    target = [int(side / how.crop_pct + 1e-6) for side in how.size]
+    target = [int(side / preprocessing.crop_pct + 1e-6) for side in preprocessing.size]
     scales = [wanted / have for wanted, have in zip(target, size, strict=True)]
     leading = int(np.argmax(scales))  # the side that must just fit; the other overshoots
     new = [int(target[leading] * have / size[leading]) for have in size]
     new[leading] = target[leading]
-    return max(new[0], how.size[0]), max(new[1], how.size[1])
+    return max(new[0], preprocessing.size[0]), max(new[1], preprocessing.size[1])
 
 
 def _size_of(image: Image.Image | np.ndarray) -> tuple[int, int]:
@@ -192,8 +193,3 @@ def _resample(
     resized = np.stack(planes, axis=2)
     # Bicubic and Lanczos overshoot at edges; 8-bit pixels cannot, so neither may floats.
     return np.clip(resized, 0, 1) if resized.dtype == np.float32 else resized
-
-
-def _center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    top, left = (round((have - keep) / 2) for have, keep in zip(pixels.shape, size, strict=False))
-    return pixels[top : top + size[0], left : left + size[1]]

@@ -50,9 +50,9 @@ def read_image(
         (height, width, channels) or, with ``channels="first"``,
         (channels, height, width).
     channels : {"last", "first"}
-        Where an array keeps its channels.
+        Position of the channel axis of an array.
     value_range : tuple of float or None
-        What black and white are in arrays and in files deeper than 8 bits.
+        Values of black and white in arrays and in files deeper than 8 bits.
     max_pixels : int
         Largest accepted height times width.
     enough : callable or None, default=None

@@ -5,21 +5,28 @@ most `_AHEAD` batches before the network, so memory is bounded by the batch
 whatever the number of images.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
 from sktransfer.exceptions import ImageReadError
-from sktransfer.images.engines import Engine
 from sktransfer.images.sources import name_of, take
+from sktransfer.networks.engines import Engine
+
+T = TypeVar("T")
 
 _AHEAD = 2
 _MAX_THREADS = 8
+
+_PIXELS_PER_PASS = 4 * 224 * 224
+"""Pixels that a CPU takes at once. Larger passes leave its caches and go up to three times
+slower, smaller ones do not fill its cores; see benchmarks/throughput.py."""
 
 
 class FailedImage(NamedTuple):
@@ -31,10 +38,10 @@ class FailedImage(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What became of some items: the features of the good ones, and why the others failed."""
+    """The items of a batch that could be read, and the failures with their exceptions."""
 
     good: list[int]
-    matrices: list[np.ndarray]
+    arrays: list[np.ndarray]  # of each good item, or of all of them as the network returns them
     failed: list[FailedImage]
     reasons: list[ImageReadError]
 
@@ -60,7 +67,7 @@ def extract(
     Parameters
     ----------
     engine : callable
-        See `sktransfer.images.engines`; its matrices together have `n_features`
+        See `sktransfer.networks.engines`; its matrices together have `n_features`
         columns.
     items : sequence
         See `sktransfer.images.sources.as_image_items`.
@@ -73,7 +80,7 @@ def extract(
     progress : str or None
         Label of the progress bar; None for no bar.
     out : ndarray of shape (len(items), n_features), float32, optional
-        Where to write them, such as a memory map.
+        Array for the features, such as a memory map.
 
     Returns
     -------
@@ -82,16 +89,26 @@ def extract(
     """
     features = blank_rows(len(items), n_features, out)
     failed: list[FailedImage] = []
-    starts = range(0, len(items), batch_size)
-    batches = (range(start, min(start + batch_size, len(items))) for start in starts)
+    batches = _consecutive(len(items), batch_size)
     with progress_bar(len(items), progress) as bar:
         for batch in stream(engine, items, read, batches):
             batch.check(on_error)
             failed += batch.failed
             if batch.good:
-                features[batch.good] = np.concatenate(batch.matrices, axis=1)
+                features[batch.good] = np.concatenate(batch.arrays, axis=1)
             bar.update(len(batch.good) + len(batch.failed))
     return features, failed
+
+
+def in_passes(engine: Engine, size: tuple[int, int]) -> Engine:
+    """Feed an engine as many images at once as suit a CPU's caches."""
+    n_images = max(1, _PIXELS_PER_PASS // (size[0] * size[1]))
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        parts = [engine(pixels[i : i + n_images]) for i in range(0, len(pixels), n_images)]
+        return [np.concatenate(matrices) for matrices in zip(*parts, strict=True)]
+
+    return run
 
 
 def blank_rows(n: int, n_features: int, out: np.ndarray | None) -> np.ndarray:
@@ -120,7 +137,7 @@ def read_all(
     read : callable
         Turns an item into an array of uint8, or of float32 within [0, 1].
     shape : tuple of int
-        Of each array.
+        Shape of each array.
     make : callable
         Makes the array to hold them, from its shape and dtype.
 
@@ -132,24 +149,19 @@ def read_all(
     """
     images: np.ndarray | None = None
     failed: list[FailedImage] = []
-    starts = range(0, len(items), batch_size)
-    batches = (range(start, min(start + batch_size, len(items))) for start in starts)
-    for indices, results in _reading(items, read, batches):
-        for index, result in zip(indices, results, strict=True):
-            if isinstance(result, ImageReadError):
-                failed.append(FailedImage(index, name_of(items, index), str(result)))
-                if on_error == "raise":
-                    raise image_error(failed[-1]) from result
-                continue
+    for batch in _read_ahead(items, read, _consecutive(len(items), batch_size)):
+        batch.check(on_error)
+        failed += batch.failed
+        for index, pixels in zip(batch.good, batch.arrays, strict=True):
             if images is None:
-                images = make((len(items), *shape), result.dtype)
+                images = make((len(items), *shape), pixels.dtype)
                 images[:] = 0
-            elif images.dtype != result.dtype and images.dtype == np.uint8:
+            elif images.dtype != pixels.dtype and images.dtype == np.uint8:
                 as_floats = make(images.shape, np.float32)
                 np.divide(images, np.float32(255), out=as_floats)
                 images = as_floats
-            scale = 255 if result.dtype == np.uint8 != images.dtype else 1
-            images[index] = result if scale == 1 else result / np.float32(scale)
+            from_bytes = pixels.dtype == np.uint8 != images.dtype
+            images[index] = pixels / np.float32(255) if from_bytes else pixels
     if images is None:  # none could be read
         images = np.zeros((len(items), *shape), dtype=np.uint8)
     return images, failed
@@ -165,19 +177,8 @@ def stream(
 
     `batches` is asked for its next batch no earlier than needed to keep the readers busy.
     """
-    for indices, results in _reading(items, read, batches):
-        done = Batch([], [], [], [])
-        pixels = []
-        for index, result in zip(indices, results, strict=True):
-            if isinstance(result, ImageReadError):
-                done.failed.append(FailedImage(index, name_of(items, index), str(result)))
-                done.reasons.append(result)
-            else:
-                done.good.append(index)
-                pixels.append(result)
-        if pixels:
-            done.matrices.extend(engine(np.stack(pixels)))
-        yield done
+    for batch in _read_ahead(items, read, batches):
+        yield batch._replace(arrays=engine(np.stack(batch.arrays))) if batch.good else batch
 
 
 def progress_bar(total: int, label: str | None) -> "tqdm[Any]":
@@ -193,23 +194,69 @@ def image_error(failure: FailedImage) -> ImageReadError:
     )
 
 
-def read_item(
-    items: Sequence[Any], index: int, read: Callable[[Any], np.ndarray]
-) -> np.ndarray | ImageReadError:
+def first_readable(items: Sequence[Any], read: Callable[[Any], T], on_error: str) -> T:
+    """The result of `read` for the first image, or with on_error="nan" for the first good one.
+
+    Raises
+    ------
+    ImageReadError
+        The first image cannot be read, or none can.
+    """
+    failures = []
+    for index in range(len(items)):
+        result = read_item(items, index, read)
+        if not isinstance(result, ImageReadError):
+            return result
+        failures.append(FailedImage(index, name_of(items, index), str(result)))
+        if on_error == "raise":
+            raise image_error(failures[0]) from result
+    raise ImageReadError(
+        f"none of the {len(items)} images can be read; the first, "
+        f"{failures[0].path or 'X[0]'}: {failures[0].message}"
+    )
+
+
+def warn_of_failures(failed: Sequence[FailedImage], n: int) -> None:
+    """Say that some of `n` images could not be read."""
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {n} images could not be read and are rows of NaN, or left out of "
+            f"fine-tuning; `errors_` says why. The first: {failed[0].message}",
+            stacklevel=3,
+        )
+
+
+def read_item(items: Sequence[Any], index: int, read: Callable[[Any], T]) -> T | ImageReadError:
     """Read one item, returning rather than raising what is wrong with it."""
     return _guarded(read, fetch(items, index))
 
 
-def _reading(
+def _consecutive(n: int, batch_size: int) -> Iterator[range]:
+    return (range(n)[start : start + batch_size] for start in range(0, n, batch_size))
+
+
+def _read_ahead(
     items: Sequence[Any], read: Callable[[Any], np.ndarray], batches: Iterable[Sequence[int]]
-) -> Iterator[tuple[Sequence[int], list[np.ndarray | ImageReadError]]]:
-    """Yield (indices, results) while the next batches are being read."""
+) -> Iterator[Batch]:
+    """Yield batches while the next ones are being read."""
     n_threads = min(_MAX_THREADS, joblib.cpu_count())
     queue: deque[tuple[Sequence[int], list[Future[list[np.ndarray | ImageReadError]]]]] = deque()
 
-    def results() -> tuple[Sequence[int], list[np.ndarray | ImageReadError]]:
+    def read_share(share: list[Any]) -> list[np.ndarray | ImageReadError]:
+        return [_guarded(read, item) for item in share]
+
+    def first_in_queue() -> Batch:
         indices, tasks = queue.popleft()
-        return indices, [result for task in tasks for result in task.result()]
+        batch = Batch([], [], [], [])
+        results = (result for task in tasks for result in task.result())
+        for index, result in zip(indices, results, strict=True):
+            if isinstance(result, ImageReadError):
+                batch.failed.append(FailedImage(index, name_of(items, index), str(result)))
+                batch.reasons.append(result)
+            else:
+                batch.good.append(index)
+                batch.arrays.append(result)
+        return batch
 
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sktransfer-read")
     try:
@@ -217,32 +264,26 @@ def _reading(
             # Items are fetched here, in one thread: see `take`.
             fetched = [fetch(items, index) for index in indices]
             # A few images per task: tiny ones cost less than handing over a task does.
-            share = max(1, -(-len(fetched) // (2 * n_threads)))
-            shares = [fetched[i : i + share] for i in range(0, len(fetched), share)]
-            queue.append((indices, [pool.submit(_read_all, read, part) for part in shares]))
+            size = max(1, -(-len(fetched) // (2 * n_threads)))
+            shares = [fetched[i : i + size] for i in range(0, len(fetched), size)]
+            queue.append((indices, [pool.submit(read_share, share) for share in shares]))
             if len(queue) > _AHEAD:
-                yield results()
+                yield first_in_queue()
         while queue:
-            yield results()
+            yield first_in_queue()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def fetch(items: Sequence[Any], index: int) -> Any:
-    """Take one item; what goes wrong is returned, to be told when the item is read."""
+    """Take one item; an error is returned, to be reported when the item is read."""
     try:
         return take(items, index)
     except Exception as error:
         return _as_read_error(error)
 
 
-def _read_all(
-    read: Callable[[Any], np.ndarray], items: list[Any]
-) -> list[np.ndarray | ImageReadError]:
-    return [_guarded(read, item) for item in items]
-
-
-def _guarded(read: Callable[[Any], np.ndarray], item: Any) -> np.ndarray | ImageReadError:
+def _guarded(read: Callable[[Any], T], item: Any) -> T | ImageReadError:
     if isinstance(item, ImageReadError):
         return item
     try:

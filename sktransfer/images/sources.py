@@ -26,9 +26,9 @@ def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
     X : array, sequence of images or paths, Series, one-column DataFrame, tensor or Dataset
         Everything but 2-D rows of pixels, which `rows_to_images` handles.
     channels : {"last", "first"}
-        Where a 4-D array keeps its channels.
+        Position of the channel axis of a 4-D array.
     in_channels : int
-        What the backbone takes; tells a plausible channel axis from a wrong one.
+        Channels of the backbone, to distinguish a plausible channel axis from a wrong one.
 
     Raises
     ------

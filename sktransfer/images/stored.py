@@ -1,7 +1,7 @@
 """Features of images through a store.
 
-One pass through the network answers more than what was asked: it stores average and
-maximum of every stage, so that the next layer or pooling of a search is found.
+One pass through the network stores average and maximum of every stage, whatever a transformer
+reads, so that the next layer or pooling of a search is found.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
-from sktransfer.images.engines import Engine
 from sktransfer.images.keys import Sample, file_state, sample_of, samples_of_rows
 from sktransfer.images.runner import (
     FailedImage,
@@ -23,8 +22,9 @@ from sktransfer.images.runner import (
     stream,
 )
 from sktransfer.images.sources import name_of
-from sktransfer.images.staged import Read, usual_reads
-from sktransfer.images.tracing import Trace
+from sktransfer.images.tracing import ImageTrace
+from sktransfer.networks.engines import Engine
+from sktransfer.networks.layers import Read
 from sktransfer.store.read_through import Computation, Computed, read_through
 from sktransfer.store.session import Block, StoreSession
 
@@ -53,7 +53,7 @@ def extract_cached(
     items: Sequence[Any],
     read: Callable[[Any], np.ndarray],
     *,
-    trace: Trace,
+    trace: ImageTrace,
     reads: tuple[Read, ...],
     batch_size: int,
     max_pixels: int,
@@ -61,7 +61,7 @@ def extract_cached(
     progress: str | None = None,
     out: np.ndarray | None = None,
 ) -> Extracted:
-    """Features of every item, in order, from the store as far as they are there.
+    """Features of every item, in order; those that are stored are not computed.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def extract_cached(
         Makes the engine for some reads; called only if something is missing.
     items, read, batch_size, on_error, progress, out
         As for `sktransfer.images.runner.extract`.
-    trace : Trace
+    trace : ImageTrace
     reads : tuple of Read
-        What is wanted of every item.
+        Layers and poolings of the features.
     max_pixels : int
         Larger Pillow images are not decoded.
     """
-    features = blank_rows(len(items), sum(read.width(trace) for read in reads), out)
+    features = blank_rows(len(items), sum(trace.width(read) for read in reads), out)
     failed: list[FailedImage] = []
     n_forward = 0
     size = _WINDOW if isinstance(items, list | np.ndarray) else _DATASET_WINDOW
@@ -102,7 +102,7 @@ class _Images(Computation):
     rows: range
     read: Callable[[Any], np.ndarray]
     engine_for: Callable[[tuple[Read, ...]], Engine]
-    trace: Trace
+    trace: ImageTrace
     reads: tuple[Read, ...]
     max_pixels: int
     on_error: str
@@ -116,7 +116,7 @@ class _Images(Computation):
             self.items = [fetch(self.all_items, row) for row in self.rows]
         self.samples = _samples_of(self.items, self.max_pixels)
         wanted = dict(_block_of(read, self.trace) for read in self.reads)
-        usual = dict(_block_of(read, self.trace) for read in usual_reads(self.trace))
+        usual = dict(_block_of(read, self.trace) for read in self.trace.usual_reads())
         self.wanted, self.usual = tuple(wanted), tuple(usual)
         self.reads_in = usual | wanted
         self.failed: list[FailedImage] = []
@@ -130,7 +130,7 @@ class _Images(Computation):
         """Read ahead of the network."""
         engine = self.engine_for(tuple(read for block in blocks for read in self.reads_in[block]))
         for batch in stream(engine, self.items, self.read, batches):
-            columns = iter(batch.matrices)
+            columns = iter(batch.arrays)
             vectors = {
                 block.name: np.concatenate([next(columns) for _ in self.reads_in[block]], axis=1)
                 for block in blocks
@@ -144,8 +144,8 @@ class _Images(Computation):
         column = 0
         for read in self.reads:
             block, reads = _block_of(read, self.trace)
-            start = sum(other.width(self.trace) for other in reads[: reads.index(read)])
-            width = read.width(self.trace)
+            start = sum(self.trace.width(other) for other in reads[: reads.index(read)])
+            width = self.trace.width(read)
             wanted = vectors[block.name][:, start : start + width]
             self.features[rows, column : column + width] = wanted
             column += width
@@ -168,12 +168,13 @@ class _Images(Computation):
         self.failed += failed
 
 
-def _block_of(read: Read, trace: Trace) -> tuple[Block, tuple[Read, ...]]:
-    """Where a read is stored, and all reads there: an average and its maximum go together."""
-    poolings = ("avg", "max") if read.pooling in ("avg", "max") else (read.pooling,)
+def _block_of(read: Read, trace: ImageTrace) -> tuple[Block, tuple[Read, ...]]:
+    """The block of a read, and all reads in it: a mean and its maximum are stored together."""
+    poolings = ("mean", "max") if read.pooling in ("mean", "max") else (read.pooling,)
     reads = tuple(Read(read.layer, pooling) for pooling in poolings)
-    name = f"{read.layer}/{'+'.join(poolings)}"
-    return Block(name, sum(each.width(trace) for each in reads)), reads
+    # "avg" is what version 1 of the store calls the mean.
+    name = f"{read.layer}/{'+'.join(poolings).replace('mean', 'avg')}"
+    return Block(name, sum(trace.width(each) for each in reads)), reads
 
 
 def _samples_of(items: Any, max_pixels: int) -> list[Sample | None]:

@@ -1,23 +1,23 @@
-"""What a network is made of, found out by running it once: layers, shapes, head and stages."""
+"""Layers, shapes, head and stages of an image network, found by running it once."""
 
 import difflib
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sktransfer.images.pooling import Activation, Layout
-from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.images.pooling import Activation, Layout, pool
+from sktransfer.networks.hooks import Tap
+from sktransfer.networks.layers import Execution, Output, Read, watch_execution
 
 PENULTIMATE = "penultimate"
 OUTPUT = "output"
 
-# Of a level's weight matrices, the share that makes a child the trunk: stems and necks beside
-# it (NFNet's stem has four convolutions) hold a few, while the largest of ResNet-152's four
-# stages holds 0.7.
+# A child is the trunk if it holds this share of its level's weight matrices: stems and necks
+# beside it (NFNet's stem has four convolutions) hold a few, while the largest of ResNet-152's
+# four stages holds 0.7.
 _TRUNK_SHARE = 0.9
 
 # Blank images in a tracing pass. A layer whose first axis is not the batch (attention windows,
@@ -36,20 +36,19 @@ _ONE_DIMENSIONAL = (
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What one pass through a network shows.
+class ImageTrace:
+    """The layers of a network for images of one size.
 
     Parameters
     ----------
     activations : dict of str to Activation
-        Every layer that can be asked for, in order of execution: the names of
-        ``named_modules()`` that put out one tensor, "penultimate" and "output".
+        Layers that can be read, in order of execution: the names of ``named_modules()`` that
+        return one tensor, "penultimate" and "output".
     taps : dict of str to Tap
-        Where each of them is read.
-    calls : dict of str to int
-        How often each module runs in one pass.
+        The input or output of a module that each of them is.
     stages : tuple of str
         The main blocks, shallow to deep.
+    execution : Execution
     size : tuple of int
         Height and width of the images, in pixels.
     in_channels : int
@@ -57,8 +56,8 @@ class Trace:
 
     activations: Mapping[str, Activation]
     taps: Mapping[str, Tap]
-    calls: Mapping[str, int]
     stages: tuple[str, ...]
+    execution: Execution
     size: tuple[int, int]
     in_channels: int
 
@@ -68,7 +67,7 @@ class Trace:
         Raises
         ------
         ValueError
-            No such layer or stage; the message lists what there is.
+            No such layer or stage; the message lists them.
         """
         if isinstance(layer, str):
             if layer in self.activations:
@@ -87,9 +86,80 @@ class Trace:
             )
         return self.stages[layer]
 
+    # --- as `sktransfer.networks.layers.Trace` asks for it --------------------------------
 
-def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) -> Trace:
-    """Run blank images through a network and note what each layer puts out.
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """Images, height, width, channels."""
+        return (-1, *self.size, self.in_channels)
+
+    def run(self, module: nn.Module, *inputs: Tensor) -> Any:
+        """Call a network on images of shape (n, channels, height, width)."""
+        return module(*inputs)
+
+    def from_arrays(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """View images with their channels last as torch has them.
+
+        Nothing is copied, and convolutions on a CPU run two to five times faster on this layout
+        (torch's ``channels_last``).
+        """
+        (pixels,) = arrays
+        return (pixels.permute(0, 3, 1, 2),)
+
+    def examples(self, thorough: bool = False) -> list[tuple[Tensor, ...]]:
+        """Noise, of different ranges and sizes of batch if it is to be thorough."""
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn((3, *self.size, self.in_channels), generator=generator)
+        more = [noise.abs() / 4, noise[:1] * 60 - 100] if thorough else []
+        return [(each,) for each in (noise, *more)]
+
+    def without_content(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Images of NaN."""
+        return tuple(torch.full_like(each, torch.nan) for each in inputs)
+
+    def blank_shape(self, output: Output, values: Tensor) -> tuple[int, ...]:
+        """Shape of a module's output for as many images as there are `values`."""
+        return (len(values), *output.shape)
+
+    def pool(self, read: Read, value: Any, *inputs: Tensor) -> Tensor:
+        """Pool a layer's output over its positions.
+
+        Raises
+        ------
+        ValueError
+            The output has another shape than when the network was traced.
+        """
+        activation = self.activations[read.layer]
+        # While a compiler traces, shapes are no numbers; it has seen real ones before.
+        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            expected = (len(inputs[0]), *activation.shape)
+            if tuple(value.shape) != expected:
+                raise ValueError(
+                    f"layer {read.layer!r} put out shape {tuple(value.shape)} for {expected[0]} "
+                    f"images, expected {expected}; choose a layer with one row per image"
+                )
+        return pool(value, activation, read.pooling)
+
+    def reads(self, layers: Sequence[str], poolings: Sequence[str]) -> tuple[Read, ...]:
+        """The reads of some layers; one that returns a vector is flattened."""
+        return tuple(
+            Read(layer, pooling)
+            for layer in layers
+            for pooling in (poolings if self.activations[layer].is_spatial else ("flatten",))
+        )
+
+    def usual_reads(self) -> tuple[Read, ...]:
+        """Mean and maximum of every stage and of what the classifier sees."""
+        layers = [*self.stages, *([PENULTIMATE] if PENULTIMATE in self.activations else [])]
+        return self.reads(layers, ("mean", "max"))
+
+    def width(self, read: Read) -> int:
+        """Length of the vector of a read."""
+        return self.activations[read.layer].width(read.pooling)
+
+
+def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) -> ImageTrace:
+    """Run blank images through a network and record the output of each layer.
 
     Widths come from this pass, never from attributes such as ``num_features``,
     which some networks state wrongly.
@@ -107,57 +177,55 @@ def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) ->
     ValueError
         The network cannot take images of this size or number of channels.
     """
-    shapes, inputs, calls = _shapes(module, size, in_channels)
-    head = _head(module, shapes)
-    taps = {name: Tap(name) for name in shapes}
-    if head in inputs:
-        taps[PENULTIMATE] = Tap(head, "input")
-        shapes[PENULTIMATE] = inputs[head]
+    outputs, inputs, execution = _shapes(module, size, in_channels)
+    head = _head(module, [tap.module for tap in outputs])
+    taps = {tap.module: tap for tap in outputs}
+    shapes = {tap.module: shape for tap, shape in outputs.items()}
+    entering = next((tap for tap in inputs if tap.module == head), None)
+    if entering is not None:
+        taps[PENULTIMATE], shapes[PENULTIMATE] = entering, inputs[entering]
     elif "" in shapes:
-        taps[PENULTIMATE] = Tap("")
-        shapes[PENULTIMATE] = shapes[""]
-    if "" in shapes:  # what the network returns
-        del taps[""]
-        taps[OUTPUT] = Tap("")
-        shapes[OUTPUT] = shapes.pop("")
+        taps[PENULTIMATE], shapes[PENULTIMATE] = taps[""], shapes[""]
+    if "" in shapes:  # the output of the network as a whole
+        taps[OUTPUT], shapes[OUTPUT] = taps.pop(""), shapes.pop("")
     if not shapes:
         raise ValueError("the backbone has no layer that puts out one tensor")
     activations = _layouts(module, shapes, size, in_channels)
     activations = _mark_prefix_tokens(module, activations)
     stages = find_stages(module, activations)
-    return Trace(activations, taps, calls, stages, size, in_channels)
+    return ImageTrace(activations, taps, stages, execution, size, in_channels)
+
+
+_Shapes = dict[Tap, tuple[int, ...]]
 
 
 def _shapes(
     module: nn.Module, size: tuple[int, int], in_channels: int
-) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]], dict[str, int]]:
-    """Output and input shapes by module name, in order of completion, and call counts."""
-    outputs: dict[str, tuple[int, ...]] = {}
-    inputs: dict[str, tuple[int, ...]] = {}
-    calls: Counter[str] = Counter()
+) -> tuple[_Shapes, _Shapes, Execution]:
+    """Shapes of outputs and inputs at the last call of each module, in order of completion."""
+    last: dict[tuple[str, str], tuple[Tap, tuple[int, ...] | None]] = {}
 
     def record(tap: Tap, value: Any) -> None:
-        if tap.side == "output":
-            calls[tap.module] += 1
-        seen = inputs if tap.side == "input" else outputs
-        seen.pop(tap.module, None)
         usable = isinstance(value, Tensor) and 2 <= value.ndim <= 4 and value.is_floating_point()
-        if usable and len(value) == _PROBES:
-            seen[tap.module] = tuple(value.shape[1:])
+        shape = tuple(value.shape[1:]) if usable and len(value) == _PROBES else None
+        last.pop((tap.module, tap.side), None)
+        last[tap.module, tap.side] = tap, shape
 
-    taps = {Tap(name, side) for name, _ in module.named_modules() for side in ("input", "output")}
     parameter = next(iter(module.parameters()), torch.zeros(()))
     image = torch.zeros(_PROBES, in_channels, *size, dtype=torch.float32, device=parameter.device)
     try:
-        with torch.inference_mode(), hooked(module, taps, record):
-            module(image)
+        execution, _ = watch_execution(module, lambda: module(image), _PROBES, record)
     except Exception as error:  # a foreign network may raise anything
         raise ValueError(
             f"the backbone cannot process images of {size[0]} x {size[1]} pixels with "
             f"{in_channels} channels ({type(error).__name__}: {error}); set image_size to one it "
             "takes. The channels are those of its first Conv2d, or 3"
         ) from error
-    return outputs, inputs, dict(calls)
+    outputs, inputs = (
+        {tap: shape for tap, shape in last.values() if tap.side == side and shape is not None}
+        for side in ("output", "input")
+    )
+    return outputs, inputs, execution
 
 
 def _layouts(
@@ -168,11 +236,14 @@ def _layouts(
 ) -> dict[str, Activation]:
     """Tell what the axes of each layer's output mean."""
     modules = dict(module.named_modules())
-    doubtful = {name for name, shape in shapes.items() if _may_be_channels_last(shape, size)}
+    doubtful = {
+        name for name, shape in shapes.items() if len(shape) == 3 and _fits(shape[:2], size)
+    }
     grown: Mapping[str, tuple[int, ...]] = {}
     if doubtful:
         try:  # only a larger image shows whether the first axis is a side or the channels
-            grown, _, _ = _shapes(module, (2 * size[0], 2 * size[1]), in_channels)
+            larger, _, _ = _shapes(module, (2 * size[0], 2 * size[1]), in_channels)
+            grown = {tap.module: shape for tap, shape in larger.items()}
         except ValueError:  # a network of one fixed size
             grown = {}
 
@@ -197,12 +268,8 @@ def _fits(sides: tuple[int, ...], size: tuple[int, int]) -> bool:
     return abs(sides[0] * size[1] - sides[1] * size[0]) <= max(size)
 
 
-def _may_be_channels_last(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
-    return len(shape) == 3 and _fits(shape[:2], size)
-
-
 def _puts_channels_first(layer: nn.Module) -> bool:
-    """Whether a layer with two axes per image puts out (C, positions) rather than tokens."""
+    """Whether a layer with two axes per image returns (C, positions) rather than tokens."""
     return isinstance(layer, _ONE_DIMENSIONAL) or (
         isinstance(layer, nn.Flatten) and layer.start_dim == 2
     )
@@ -232,13 +299,13 @@ def _mark_prefix_tokens(
 def _head(module: nn.Module, ran: Collection[str]) -> str | None:
     """Name of the classifier: the last layer with parameters, if it maps features to outputs."""
     names = {layer: name for name, layer in module.named_modules()}
-    # timm; a distilled network has two classifiers, its own one first.
+    # timm; a distilled network has two classifiers, that of the labels first.
     get_classifier: Any = getattr(module, "get_classifier", None)
     if get_classifier is not None:
-        own = get_classifier()
-        own = own[0] if isinstance(own, tuple) else own
-        if isinstance(own, nn.Linear) and names.get(own) in ran:
-            return names[own]
+        classifier = get_classifier()
+        classifier = classifier[0] if isinstance(classifier, tuple) else classifier
+        if isinstance(classifier, nn.Linear) and names.get(classifier) in ran:
+            return names[classifier]
     last = None
     for name in ran:
         layer = module.get_submodule(name)

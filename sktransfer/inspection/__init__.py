@@ -1,7 +1,8 @@
-"""Pictures of a transfer: layers, embeddings, gaps, rankings, training, and what a network sees.
+"""Plots of layers, embeddings, domain shifts, rankings, training, and the regions that decide.
 
-Each class is a Display, as in scikit-learn: data in, `plot` draws them, and a method such as
-`from_estimator` does both. They need matplotlib: ``pip install "sktransfer[plot]"``.
+The classes are Displays, as in scikit-learn: they hold the data of a plot, `plot` draws it, and a
+class method such as `from_estimator` computes the data and draws it. They need matplotlib:
+``pip install "sktransfer[plot]"``. `TransferReport` combines them in one HTML file.
 """
 
 import importlib
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from sktransfer.inspection.fine_tuning import FineTuningDisplay
     from sktransfer.inspection.grad_cam import GradCAMDisplay
     from sktransfer.inspection.layer_probe import LayerProbeDisplay
-    from sktransfer.inspection.report import TransferReport
+    from sktransfer.inspection.report.transfer_report import TransferReport
     from sktransfer.inspection.shift import ShiftDisplay
     from sktransfer.inspection.transferability import TransferabilityDisplay
 
@@ -24,7 +25,7 @@ _HOMES = {
     "GradCAMDisplay": "grad_cam",
     "LayerProbeDisplay": "layer_probe",
     "ShiftDisplay": "shift",
-    "TransferReport": "report",
+    "TransferReport": "report.transfer_report",
     "TransferabilityDisplay": "transferability",
 }
 

@@ -1,44 +1,30 @@
-"""From a transformer to a table of features, and from that to a plane."""
+"""Computation of features, and their projection onto a plane."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
 from sklearn.manifold import TSNE
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
+
+from sktransfer._composites import is_fitted
+from sktransfer._validation import row_count
 
 METHODS = ("pca", "tsne", "umap")
 
-_COMPONENTS_BEFORE = 50
-"""Principal components that t-SNE and UMAP get to see: more is noise, and slow."""
+RandomState = int | np.random.RandomState | None
 
-
-class Plane(NamedTuple):
-    """Rows as points.
-
-    Parameters
-    ----------
-    points : ndarray of shape (n, 2)
-    method : str
-        As it is to be called.
-    explained : ndarray of shape (2,) or None
-        Shares of the variance along the axes; of principal components only.
-    """
-
-    points: np.ndarray
-    method: str
-    explained: np.ndarray | None
+_N_COMPONENTS = 50
+"""Principal components given to t-SNE and UMAP; more add noise and time."""
 
 
 def features_of(transformer: Any, X: Any, y: Any = None) -> np.ndarray:
-    """Features of X; a transformer that is not fitted yet is fitted, as a clone.
+    """Features of X, from the transformer if it is fitted, else from a fitted clone.
 
-    Of a pipeline that ends with a predictor, the steps before that are taken.
+    If the transformer is a pipeline that ends with a predictor, the steps before it are used.
     """
     if isinstance(transformer, Pipeline) and not hasattr(transformer, "transform"):
         transformer = transformer[:-1]
@@ -47,34 +33,47 @@ def features_of(transformer: Any, X: Any, y: Any = None) -> np.ndarray:
             "transformer must have a method transform, as PretrainedCNNFeatures has, or be a "
             f"pipeline; got {transformer!r}"
         )
-    try:
-        check_is_fitted(transformer)
-    except NotFittedError:
-        return np.asarray(clone(transformer).fit_transform(X, y))
-    return np.asarray(transformer.transform(X))
+    if is_fitted(transformer):
+        return np.asarray(transformer.transform(X))
+    return np.asarray(clone(transformer).fit_transform(X, y))
 
 
-def readable_rows(features: Any, name: str = "features") -> tuple[np.ndarray, np.ndarray]:
-    """A table of floats without rows of NaN, and which rows it holds."""
-    table = check_array(features, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
+def readable_rows(features: Any, **given: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Features as floats without the rows that have NaN, and the numbers of the rows kept.
+
+    What else is given, by its name, must be None or have an item for each row.
+    """
+    table = check_array(
+        features, dtype=np.float64, ensure_all_finite="allow-nan", input_name="features"
+    )
+    for name, values in given.items():
+        if values is not None and row_count(values) != len(table):
+            raise ValueError(
+                f"features has {len(table)} rows and {name} has {row_count(values)}; they must be "
+                "equal"
+            )
     rows = np.flatnonzero(~np.isnan(table).any(axis=1))
     if len(rows) < 3:
         raise ValueError(
-            f"{name} must hold at least 3 rows without NaN, got {len(rows)} of {len(table)}; rows "
-            "of NaN are items that could not be read, see errors_ of the transformer"
+            f"features must hold at least 3 rows without NaN, got {len(rows)} of {len(table)}; "
+            "rows of NaN are items that could not be read, see errors_ of the transformer"
         )
     return table[rows], rows
 
 
-def project(features: np.ndarray, method: Any, random_state: Any) -> Plane:
-    """Standardised features on a plane.
+def checked_points(points: Any) -> np.ndarray:
+    """Points as floats, (n, 2)."""
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"points must be of shape (n, 2), got {points.shape}")
+    return points
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, n_features)
-        Without NaN.
-    method : {"pca", "tsne", "umap"} or estimator with fit_transform
-    random_state : int, RandomState instance or None
+
+def project(features: np.ndarray, method: Any, random_state: RandomState) -> dict[str, Any]:
+    """Standardise features without NaN and project them onto a plane.
+
+    The keys are those of a display: points (n, 2), the name of the method, and the shares of the
+    variance that principal components explain, None for other axes.
     """
     if not hasattr(method, "fit_transform") and (
         not isinstance(method, str) or method not in METHODS
@@ -87,18 +86,20 @@ def project(features: np.ndarray, method: Any, random_state: Any) -> Plane:
         raise ValueError("features must have at least 2 columns to fill a plane, got 1")
     scaled = StandardScaler().fit_transform(features)
     if method == "pca":
-        with np.errstate(invalid="ignore"):  # of rows that are all the same, the share is 0 / 0
+        with np.errstate(invalid="ignore"):  # if all rows are equal, the shares are 0 / 0
             pca = PCA(2, random_state=random_state).fit(scaled)
-        return Plane(pca.transform(scaled), "PCA", np.nan_to_num(pca.explained_variance_ratio_))
+        shares = np.nan_to_num(pca.explained_variance_ratio_)
+        return {"points": pca.transform(scaled), "method": "PCA", "explained": shares}
     if not np.ptp(scaled, axis=0).any():
         raise ValueError(
             f"features are the same in all {n_rows} rows, which leaves method={method!r} without "
             "neighbours to keep; see whether the items differ, or set method='pca'"
         )
-    n_components = min(_COMPONENTS_BEFORE, n_rows - 1, n_features)
+    n_components = min(_N_COMPONENTS, n_rows - 1, n_features)
     reduced = PCA(n_components, random_state=random_state).fit_transform(scaled)
     if method == "tsne":
-        mapper, name = _tsne(n_rows, random_state), "t-SNE"
+        perplexity = min(30.0, (n_rows - 1) / 3)
+        mapper, name = TSNE(2, perplexity=perplexity, random_state=random_state), "t-SNE"
     elif method == "umap":
         mapper, name = _umap(n_rows, random_state), "UMAP"
     else:
@@ -109,21 +110,17 @@ def project(features: np.ndarray, method: Any, random_state: Any) -> Plane:
             f"method={method!r} must give 2 columns and a row for each of {n_rows}, got an array "
             f"of shape {points.shape}; set n_components=2"
         )
-    return Plane(points, name, None)
+    return {"points": points, "method": name, "explained": None}
 
 
-def _tsne(n_rows: int, random_state: Any) -> Any:
-    return TSNE(2, perplexity=min(30.0, (n_rows - 1) / 3), random_state=random_state)
-
-
-def _umap(n_rows: int, random_state: Any) -> Any:
+def _umap(n_rows: int, random_state: RandomState) -> Any:
     try:
         from umap import UMAP
     except ImportError as error:
         raise ImportError(
             "method='umap' needs umap-learn: run `pip install umap-learn`, or set method='tsne'"
         ) from error
-    # One job, as with a random state it cannot use more and says so.
+    # With a random state UMAP runs one job, and warns if it was asked for more.
     return UMAP(
         n_components=2, n_neighbors=min(15, n_rows - 1), random_state=random_state, n_jobs=1
     )

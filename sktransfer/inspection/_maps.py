@@ -1,50 +1,26 @@
-"""What the pictures of a network share: its images as it gets them, and layers as maps."""
+"""The image network inside an estimator, and activations of its layers as maps."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sktransfer.exceptions import ImageReadError
+from sktransfer._composites import unwrapped
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.finetuning.estimator import FineTuned
 from sktransfer.images.pooling import Activation
-from sktransfer.images.runner import FailedImage, image_error, read_item
-from sktransfer.images.sources import name_of
-from sktransfer.images.tracing import Trace
+from sktransfer.images.tracing import ImageTrace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 
-def unwrapped(estimator: Any) -> Any:
-    """The best estimator of a fitted search, what a FrozenEstimator holds, or the estimator."""
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif type(estimator).__name__ == "FrozenEstimator":
-            estimator = estimator.estimator
-        else:
-            return estimator
-
-
-def image_transformer(estimator: Any, name: str) -> PretrainedCNNFeatures:
-    """The fitted network for images in an estimator.
-
-    Parameters
-    ----------
-    estimator : PretrainedCNNFeatures, FineTuned, Pipeline that begins with one, or search
-    name : str
-        What the caller calls it, for errors.
-
-    Raises
-    ------
-    TypeError
-        There is none.
-    NotFittedError
-        It is not fitted.
-    """
+def image_transformer(estimator: object, name: str) -> PretrainedCNNFeatures:
+    """The fitted transformer of images inside an estimator."""
     found = unwrapped(estimator)
     if isinstance(found, Pipeline):
         found = unwrapped(found.steps[0][1])
@@ -61,40 +37,11 @@ def image_transformer(estimator: Any, name: str) -> PretrainedCNNFeatures:
     return found
 
 
-def pixels_of(transformer: PretrainedCNNFeatures, X: Any) -> np.ndarray:
-    """Images resized and cropped as the network gets them, (n, height, width, channels).
-
-    uint8 if all are, else float32 within [0, 1].
-
-    Raises
-    ------
-    ImageReadError
-        An image cannot be read, whatever the transformer's `on_error`: there is nothing to show.
-    """
-    items = transformer._items(X, transformer._preprocessing.in_channels, reset=False)
-    read = transformer._fitted_reader()
-    images = []
-    for index in range(len(items)):
-        image = read_item(items, index, read)
-        if isinstance(image, ImageReadError):
-            raise image_error(FailedImage(index, name_of(items, index), str(image))) from image
-        images.append(image)
-    if len({image.dtype for image in images}) > 1:
-        images = [image / np.float32(255) if image.dtype == np.uint8 else image for image in images]
-    return np.stack(images)
-
-
 def grid_of(activation: Activation, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Height and width of a layer seen as a map; None for a vector or a mere list of positions.
+    """Height and width of a layer's map; None if its output is no map.
 
-    Tokens and flattened positions are taken to lie row by row on a grid with the aspect ratio of
-    the image, after the class token and registers.
-
-    Parameters
-    ----------
-    activation : Activation
-    size : tuple of int
-        Height and width of the image.
+    Tokens and flattened positions are assumed to lie row by row on a grid with the aspect ratio
+    of the image, after the class token and registers.
     """
     if activation.layout == "vector":
         return None
@@ -108,7 +55,10 @@ def grid_of(activation: Activation, size: tuple[int, int]) -> tuple[int, int] | 
 
 
 def as_maps(values: Tensor, activation: Activation, size: tuple[int, int]) -> Tensor:
-    """A batch of activations of a layer with a grid, as (n, channels, height, width)."""
+    """Reshape a batch of activations to maps, (n, channels, height, width).
+
+    `grid_of` must not be None for the activation.
+    """
     grid = grid_of(activation, size)
     assert grid is not None
     if activation.layout == "channels_first":
@@ -119,22 +69,19 @@ def as_maps(values: Tensor, activation: Activation, size: tuple[int, int]) -> Te
     return values.permute(0, 3, 1, 2)
 
 
-def has_map(trace: Trace, layer: str) -> bool:
+def has_map(trace: ImageTrace, layer: str) -> bool:
     """Whether a layer puts out a map of more than one position."""
     grid = grid_of(trace.activations[layer], trace.size)
     return grid is not None and math.prod(grid) > 1
 
 
-def layers_to_show(transformer: PretrainedCNNFeatures, trace: Trace, layer: Any) -> tuple[str, ...]:
-    """Names of the layers that come into question as a map, the first choice first.
+def layers_to_show(
+    transformer: PretrainedCNNFeatures, trace: ImageTrace, layer: str | int | None
+) -> tuple[str, ...]:
+    """Names of the layers to show as a map, in order of preference.
 
-    Without `layer` these are the layers read that are maps, deepest first; then the stages,
-    deepest first.
-
-    Raises
-    ------
-    ValueError
-        The layer is none, is no map, or there is none.
+    If `layer` is None, the candidates are the layers that the transformer reads, then the stages,
+    each from deep to shallow, without those whose output is no map.
     """
     if layer is None:
         order = list(trace.activations)
@@ -148,23 +95,21 @@ def layers_to_show(transformer: PretrainedCNNFeatures, trace: Trace, layer: Any)
         )
     name = trace.resolve(layer)
     if not has_map(trace, name):
+        others = [each for each in trace.stages if has_map(trace, each)]
         raise ValueError(
             f"layer={layer!r} puts out shape {trace.activations[name].shape} for images of "
             f"{trace.size[0]} x {trace.size[1]} pixels, which is no map of several positions; "
-            f"{_would_do(trace, trace.stages)}"
+            + (
+                f"layers that would do are {others}"
+                if others
+                else "no stage does, so fit with a larger image_size"
+            )
         )
     return (name,)
 
 
-def _would_do(trace: Trace, layers: Sequence[str]) -> str:
-    names = [name for name in layers if has_map(trace, name)]
-    if not names:
-        return "no stage does, so fit with a larger image_size"
-    return f"layers that would do are {names}"
-
-
-def show_image(ax: Any, image: np.ndarray) -> Any:
-    """Draw an image of one channel, of three, or the mean of any other number."""
+def show_image(ax: "Axes", image: np.ndarray) -> "AxesImage":
+    """Draw an image; if it has neither one channel nor three, draw the mean of its channels."""
     if image.shape[2] not in (1, 3):
         image = image.mean(axis=2, keepdims=True)
     if image.shape[2] == 3:
@@ -173,6 +118,6 @@ def show_image(ax: Any, image: np.ndarray) -> Any:
     return ax.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=top)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """An image without its colours, on which those of a heatmap can be told."""
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """An image without colours, so that those of a heatmap on it stand out."""
     return image.mean(axis=2, keepdims=True).astype(image.dtype)

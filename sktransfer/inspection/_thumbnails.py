@@ -1,6 +1,7 @@
-"""Small images at points of a plot, none on top of another."""
+"""Thumbnails at the points of a plot that do not overlap."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -8,44 +9,39 @@ from PIL import Image
 from sktransfer.images.reading import read_image
 from sktransfer.images.sources import take
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.offsetbox import AnnotationBbox
+
 _MAX_PIXELS = 89_478_485
 _GAP = 3.0
-"""Points between two thumbnails, which have a frame."""
+"""Distance between two thumbnails in points (1/72 inch), which their frames need."""
 
 
 def add_thumbnails(
-    ax: Any, points: np.ndarray, images: Any, edges: Any, size: float, most: int
-) -> tuple[list[Any], np.ndarray]:
-    """Show images at their points where there is room.
+    ax: "Axes",
+    points: np.ndarray,
+    images: Any,
+    edge_colours: Sequence[Any],
+    size: float,
+    max_count: int,
+) -> tuple[list["AnnotationBbox"], np.ndarray]:
+    """Show images at their points where they do not overlap, and return their points' numbers.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        With everything else on it: its place in the figure decides what overlaps.
-    points : ndarray of shape (n, 2)
-    images : sequence of n images
-    edges : sequence of n colours
-        Of the frames.
-    size : float
-        Longer side, in points (1/72 inch).
-    most : int
-        Not more than these.
-
-    Returns
-    -------
-    list of AnnotationBbox, ndarray of int
-        And the numbers of their points.
+    Everything else must be drawn on the axes before, as the layout decides what overlaps. The
+    size is that of the longer side, in points (1/72 inch).
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     ax.autoscale_view()
     limits = ax.axis()
-    ax.figure.draw_without_rendering()  # the layout settles
+    figure: Any = ax.figure
+    figure.draw_without_rendering()  # computes the layout, and so the positions below
     pixels_per_point = ax.figure.dpi / 72
-    places = ax.transData.transform(points) / pixels_per_point
+    positions = ax.transData.transform(points) / pixels_per_point
     box = ax.get_window_extent()
     frame = np.array([[box.x0, box.y0], [box.x1, box.y1]]) / pixels_per_point
-    chosen = roomy(places, frame, size + _GAP, most)
+    chosen = without_overlap(positions, frame, size + _GAP, max_count)
     boxes = []
     for point in chosen:
         pixels = thumbnail(take(images, int(point)), 2 * int(np.ceil(size * pixels_per_point)))
@@ -62,7 +58,7 @@ def add_thumbnails(
                 picture,
                 tuple(points[point]),
                 pad=0.08,
-                bboxprops={"color": edges[point], "linewidth": 1.2},
+                bboxprops={"color": edge_colours[point], "linewidth": 1.2},
                 zorder=4,
             )
         )
@@ -71,30 +67,23 @@ def add_thumbnails(
     return boxes, chosen
 
 
-def roomy(places: np.ndarray, frame: np.ndarray, side: float, most: int) -> np.ndarray:
-    """Points, at most so many, of which squares within a frame do not overlap.
+def without_overlap(
+    positions: np.ndarray, frame: np.ndarray, side: float, max_count: int
+) -> np.ndarray:
+    """Choose points around which squares fit into a frame without overlapping.
 
-    Points are taken one by one, each the farthest from those taken before, the first nearest to
-    the middle: so they spread over the whole plane.
-
-    Parameters
-    ----------
-    places : ndarray of shape (n, 2)
-    frame : ndarray of shape (2, 2)
-        Lower left and upper right corner.
-    side : float
-        Of the squares.
-    most : int
+    The first point is the one nearest to the middle, each further one the farthest from those
+    chosen before, so that the points spread over the whole frame.
     """
-    inside = ((places >= frame[0] + side / 2) & (places <= frame[1] - side / 2)).all(axis=1)
+    inside = ((positions >= frame[0] + side / 2) & (positions <= frame[1] - side / 2)).all(axis=1)
     candidates = np.flatnonzero(inside)
     if not len(candidates):
         return candidates
-    middle = np.abs(places[candidates] - np.median(places[candidates], axis=0)).max(axis=1)
+    middle = np.abs(positions[candidates] - np.median(positions[candidates], axis=0)).max(axis=1)
     chosen = [int(middle.argmin())]
     distance = np.full(len(candidates), np.inf)
-    while len(chosen) < most:
-        gap = np.abs(places[candidates] - places[candidates[chosen[-1]]]).max(axis=1)
+    while len(chosen) < max_count:
+        gap = np.abs(positions[candidates] - positions[candidates[chosen[-1]]]).max(axis=1)
         distance = np.minimum(distance, gap)
         farthest = int(distance.argmax())
         if distance[farthest] < side:
@@ -108,15 +97,15 @@ def thumbnail(item: Any, side: int) -> np.ndarray:
     pixels = item
     if isinstance(item, Image.Image) or not hasattr(item, "__array__"):
         pixels = read_image(item, channels="last", value_range=None, max_pixels=_MAX_PIXELS)
-    whole = isinstance(pixels, Image.Image)
-    picture = pixels if whole else Image.fromarray(_bytes(np.asarray(pixels)))
+    is_picture = isinstance(pixels, Image.Image)
+    picture = pixels if is_picture else Image.fromarray(_as_uint8(np.asarray(pixels)))
     if max(picture.size) > side:
         picture.thumbnail((side, side))
     return np.asarray(picture)
 
 
-def _bytes(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as uint8: floats within [0, 1] as they are, other numbers over their own range."""
+def _as_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as uint8: 0 to 1 becomes 0 to 255; numbers beyond are scaled by their own range."""
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim == 3 and pixels.shape[2] == 1:

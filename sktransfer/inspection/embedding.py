@@ -1,74 +1,86 @@
-"""Features as points on a plane."""
+"""Features projected onto a plane."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import type_of_target
 
-from sktransfer.inspection._classes import known_labels
-from sktransfer.inspection._features import features_of, project, readable_rows
+from sktransfer._validation import as_array
+from sktransfer.inspection._features import (
+    RandomState,
+    checked_points,
+    features_of,
+    project,
+    readable_rows,
+)
+from sktransfer.inspection._labels import known_labels
 from sktransfer.inspection._plotting import (
     SEQUENTIAL,
-    as_written,
     axes_for,
     class_style,
-    enlarge_legend_marks,
+    enlarge_legend_markers,
     import_pyplot,
-    ink,
-    label_plane,
+    label_axes,
     legend_beside,
-    muted,
+    secondary_colour,
     short_names,
+    show_literally,
+    text_colour,
 )
+from sktransfer.inspection._subset import Subset
 from sktransfer.inspection._thumbnails import add_thumbnails
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class EmbeddingDisplay:
-    """Features on a plane: principal components, t-SNE [1]_ or UMAP [2]_.
+    """Features projected onto a plane by PCA, t-SNE [1]_ or UMAP [2]_.
 
-    Features are standardised first; t-SNE and UMAP see their first 50 principal components.
-    `from_estimator` and `from_features` make the display.
+    The features are standardised first, and t-SNE and UMAP get their first 50 principal
+    components. Use `from_estimator` or `from_features` to create the display.
 
     Parameters
     ----------
     points : array-like of shape (n, 2)
     labels : array-like of shape (n,) or None, default=None
-        Classes, which get colours and a legend, or continuous numbers, which get a colour bar.
-        Points whose label is None or NaN are grey: "no label". Of long names of classes the legend
-        shows 24 letters.
+        Classes, shown by colours and a legend, or continuous numbers, shown by a colour bar.
+        Points whose label is None or NaN are grey crosses, "no label". The legend shortens names
+        of classes to 24 letters.
     images : array or sequence of n images, or None, default=None
-        Paths, PIL images, or arrays of shape (height, width) or (height, width, channels), to be
-        shown as thumbnails.
+        Images to show as thumbnails: paths, PIL images, or arrays of shape (height, width) or
+        (height, width, channels).
     method : str, default="pca"
-        Name of the plane, for the labels of the axes.
+        Name of the projection, for the labels of the axes.
     explained : array-like of shape (2,) or None, default=None
         Share of the variance along each axis.
     rows : array-like of shape (n,) or None, default=None
-        Row of X that each point stands for; None counts from 0.
+        Row of X that each point represents; None counts from 0.
     n_dropped : int, default=0
-        Rows of X that could not be read, and have no point.
+        Number of rows of X that could not be read and have no point.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     scatter_ : list of matplotlib PathCollection
-        One for each class of the legend, or one in all; before these, one for points without
-        label.
+        One collection for each class, or a single one; points without a label are in a
+        collection of their own, the first.
     legend_ : matplotlib Legend or None
     colorbar_ : matplotlib Colorbar or None
     thumbnails_ : list of matplotlib AnnotationBbox
     thumbnail_points_ : ndarray of int
-        The point that each thumbnail belongs to.
+        Number of the point that each thumbnail belongs to.
 
     See Also
     --------
-    ShiftDisplay : Two domains on a plane.
+    ShiftDisplay : Two domains projected onto a plane.
 
     Notes
     -----
-    t-SNE and UMAP keep neighbours together. Distances between groups, and the sizes of groups, say
+    t-SNE and UMAP preserve neighbourhoods. Distances between groups, and the sizes of groups, mean
     little.
 
     References
@@ -94,13 +106,13 @@ class EmbeddingDisplay:
 
     def __init__(
         self,
-        points: Any,
-        labels: Any = None,
+        points: ArrayLike,
+        labels: ArrayLike | None = None,
         *,
         images: Any = None,
         method: str = "pca",
-        explained: Any = None,
-        rows: Any = None,
+        explained: Sequence[float] | np.ndarray | None = None,
+        rows: ArrayLike | None = None,
         n_dropped: int = 0,
     ) -> None:
         self.points = points
@@ -113,7 +125,7 @@ class EmbeddingDisplay:
 
     def plot(
         self,
-        ax: Any = None,
+        ax: "Axes | None" = None,
         *,
         max_classes: int = 20,
         thumbnail_size: float = 26.0,
@@ -127,13 +139,13 @@ class EmbeddingDisplay:
         ax : matplotlib Axes or None, default=None
             None makes a figure.
         max_classes : int, default=20
-            Of more classes, the most frequent get a colour, and the others grey.
+            If there are more classes, the most frequent ones get colours and the others are grey.
         thumbnail_size : float, default=26.0
             Longer side of a thumbnail, in points (1/72 inch).
         max_thumbnails : int, default=80
-            Only thumbnails that cover no other are shown, and not more than these.
+            Number of thumbnails to show, at most; they do not overlap.
         **scatter_kw : dict
-            For matplotlib's `Axes.scatter`, such as ``s=10``.
+            Passed to matplotlib's `Axes.scatter`, such as ``s=10``.
 
         Returns
         -------
@@ -146,13 +158,13 @@ class EmbeddingDisplay:
         style = {"s": size, "alpha": 0.75, "linewidths": 0, **scatter_kw}
         self.legend_: Any = None
         self.colorbar_: Any = None
-        edges: Any = [muted(ax)] * len(points)
+        edge_colours: list[Any] = [secondary_colour(ax)] * len(points)
         if labels is None:
             self.scatter_ = [ax.scatter(*points.T, **{"color": class_style(0)[0], **style})]
         else:
             self.scatter_ = []
             if not known.all():
-                self._scatter_unlabelled(ax, points[~known], style)
+                self._scatter_grey(ax, points[~known], "+", "no label", style)
             if known.any() and type_of_target(labels[known]).startswith("continuous"):
                 colours = self._scatter_numbers(ax, points[known], labels[known], style)
             else:
@@ -160,17 +172,17 @@ class EmbeddingDisplay:
                     ax, points[known], labels[known], max_classes, style
                 )
             for point, colour in zip(np.flatnonzero(known), colours, strict=True):
-                edges[point] = colour
-        label_plane(ax, self.method, self.explained)
+                edge_colours[point] = colour
+        label_axes(ax, self.method, self.explained)
         if self.n_dropped:
             rows = "row" if self.n_dropped == 1 else "rows"
             text = f"{self.n_dropped} unreadable {rows} left out"
-            ax.set_title(text, fontsize="small", color=ink(ax), loc="left")
+            ax.set_title(text, fontsize="small", color=text_colour(ax), loc="left")
         self.thumbnails_: list[Any] = []
         self.thumbnail_points_ = np.empty(0, dtype=np.intp)
         if with_images:
             self.thumbnails_, self.thumbnail_points_ = add_thumbnails(
-                ax, points, self.images, edges, thumbnail_size, max_thumbnails
+                ax, points, self.images, edge_colours, thumbnail_size, max_thumbnails
             )
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -184,31 +196,30 @@ class EmbeddingDisplay:
         *,
         method: Any = "pca",
         images: Any = None,
-        random_state: Any = None,
-        ax: Any = None,
+        random_state: RandomState = None,
+        ax: "Axes | None" = None,
         **plot_kw: Any,
     ) -> Self:
-        """Compute features, put them on a plane, and draw.
+        """Compute features, project them onto a plane, and draw them.
 
         Parameters
         ----------
         transformer : transformer or Pipeline
-            If it is fitted it is used as it is, else a clone is fitted. The predictor at the end of
-            a pipeline is left out.
-        X : as the transformer takes it
+            A fitted transformer is used as it is; if it is not fitted, a clone is. If a pipeline
+            ends with a predictor, the steps before it are used.
+        X : any input of the transformer
             Rows that cannot be read (with ``on_error="nan"``) have no point.
         y : array-like of shape (n,) or None, default=None
-            Classes or numbers, for colours.
+            Classes or numbers that the points are coloured by.
         method : {"pca", "tsne", "umap"} or estimator, default="pca"
-            "umap" needs ``pip install umap-learn``. An estimator with `fit_transform` that gives
-            two columns, such as ``TSNE(perplexity=10)``, is cloned.
+            "umap" needs ``pip install umap-learn``. An estimator must have a `fit_transform` that
+            returns two columns, as that of ``TSNE(perplexity=10)``, and is cloned.
         images : sequence of n images or None, default=None
-            Shown as thumbnails; often X itself.
+            Images to show as thumbnails; often X itself.
         random_state : int, RandomState instance or None, default=None
-            Of t-SNE and UMAP.
-        ax : matplotlib Axes or None, default=None
-        **plot_kw : dict
-            As for `plot`.
+            Seed of t-SNE and UMAP.
+        ax, **plot_kw
+            Passed to `plot`.
 
         Returns
         -------
@@ -236,62 +247,49 @@ class EmbeddingDisplay:
     @classmethod
     def from_features(
         cls,
-        features: Any,
+        features: ArrayLike,
         labels: Any = None,
         *,
         method: Any = "pca",
         images: Any = None,
-        random_state: Any = None,
-        ax: Any = None,
+        random_state: RandomState = None,
+        ax: "Axes | None" = None,
         **plot_kw: Any,
     ) -> Self:
-        """Put features on a plane, and draw.
+        """Project features onto a plane, and draw them.
 
         Parameters
         ----------
         features : array-like of shape (n, n_features)
             Rows with NaN have no point.
         labels : array-like of shape (n,) or None, default=None
-        method : {"pca", "tsne", "umap"} or estimator, default="pca"
-        images : sequence of n images or None, default=None
-        random_state : int, RandomState instance or None, default=None
-        ax : matplotlib Axes or None, default=None
-        **plot_kw : dict
-            All as for `from_estimator`.
+            Classes or numbers that the points are coloured by.
+        method, images, random_state, ax, **plot_kw
+            As for `from_estimator`.
 
         Returns
         -------
         EmbeddingDisplay
         """
         import_pyplot(f"{cls.__name__}.from_features")
-        table, rows = readable_rows(features)
-        n_rows = len(np.asarray(features))
-        for name, given in (("labels", labels), ("images", images)):
-            if given is not None and _length(given) != n_rows:
-                raise ValueError(
-                    f"features has {n_rows} rows and {name} has {_length(given)}; they must be "
-                    "equal"
-                )
+        table, rows = readable_rows(features, labels=labels, images=images)
         if labels is not None:
-            labels = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
-            known_labels(labels.ravel())  # for errors that count rows as X does
+            labels = as_array(labels)
+            known_labels(labels.ravel())  # here, so that its errors count the rows of X
             labels = labels[rows]
-        plane = project(table, method, random_state)
+        if images is not None:
+            images = Subset(images.to_list() if hasattr(images, "to_list") else images, rows)
         return cls(
-            plane.points,
-            labels,
-            images=None if images is None else _Rows(images, rows),
-            method=plane.method,
-            explained=plane.explained,
+            labels=labels,
+            images=images,
             rows=rows,
-            n_dropped=n_rows - len(rows),
+            n_dropped=len(np.asarray(features)) - len(rows),
+            **project(table, method, random_state),
         ).plot(ax, **plot_kw)
 
     def _checked(self) -> tuple[np.ndarray, Any, np.ndarray]:
-        """Points, labels, and which of these are known."""
-        points = np.asarray(self.points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 2:
-            raise ValueError(f"points must be of shape (n, 2), got {points.shape}")
+        """The points, the labels, and a mask of the known labels."""
+        points = checked_points(self.points)
         labels = None if self.labels is None else np.asarray(self.labels).ravel()
         for name, given in (("labels", labels), ("images", self.images)):
             if given is not None and len(given) != len(points):
@@ -302,17 +300,19 @@ class EmbeddingDisplay:
             return points, None, np.zeros(len(points), dtype=bool)
         return points, *known_labels(labels)
 
-    def _scatter_unlabelled(self, ax: Any, points: np.ndarray, style: dict[str, Any]) -> None:
-        grey = {"color": [muted(ax)], "marker": "+", **style, "linewidths": 0.6}
-        self.scatter_.append(ax.scatter(*points.T, **{**grey, "label": "no label"}))
+    def _scatter_grey(
+        self, ax: "Axes", points: np.ndarray, marker: str, label: str, style: dict[str, Any]
+    ) -> None:
+        grey = {"color": [secondary_colour(ax)], "marker": marker, **style, "linewidths": 0.6}
+        self.scatter_.append(ax.scatter(*points.T, **{**grey, "label": label}))
 
     def _scatter_numbers(
-        self, ax: Any, points: np.ndarray, labels: np.ndarray, style: dict[str, Any]
+        self, ax: "Axes", points: np.ndarray, labels: np.ndarray, style: dict[str, Any]
     ) -> Any:
-        """Draw each point in the colour of its number, and give the colour of each."""
-        if self.scatter_:  # beside the axes is the colour bar
+        """Draw each point in the colour of its number, and return the colours."""
+        if self.scatter_:  # the space beside the axes is taken by the colour bar
             self.legend_ = ax.legend(handles=[*self.scatter_], loc="best", fontsize="small")
-            enlarge_legend_marks(self.legend_)
+            enlarge_legend_markers(self.legend_)
         numbered = ax.scatter(*points.T, **{"c": labels, "cmap": SEQUENTIAL, **style})
         self.scatter_.append(numbered)
         self.colorbar_ = ax.figure.colorbar(numbered, ax=ax)
@@ -321,61 +321,40 @@ class EmbeddingDisplay:
 
     def _scatter_classes(
         self,
-        ax: Any,
+        ax: "Axes",
         points: np.ndarray,
         labels: np.ndarray,
         max_classes: int,
         style: dict[str, Any],
     ) -> list[Any]:
-        """Draw each class in its colour, and give the colour of each point."""
+        """Draw each class in its colour, and return the colours of the points."""
         classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         shown = np.arange(len(classes))
-        if len(classes) > max_classes:  # one place is for the others
+        if len(classes) > max_classes:  # the other classes share one entry of the legend
             shown = np.sort(np.argsort(-counts, kind="stable")[: max(max_classes - 1, 0)])
-        colours: list[Any] = [muted(ax)] * len(points)
+        colours: list[Any] = [secondary_colour(ax)] * len(points)
         others = ~np.isin(codes, shown)
-        grey_entries = [*self.scatter_]  # at the end of the legend
+        grey_entries = [*self.scatter_]  # they come last in the legend
         if others.any():
             name = f"{len(classes) - len(shown)} other classes"
-            grey = {"color": [muted(ax)], "marker": "x", **style, "linewidths": 0.6, "label": name}
-            self.scatter_.append(ax.scatter(*points[others].T, **grey))
+            self._scatter_grey(ax, points[others], "x", name, style)
             grey_entries.insert(0, self.scatter_[-1])
         names = [_entry(name) for name in short_names([str(classes[code]) for code in shown])]
         for number, code in enumerate(shown):
             colour, marker = class_style(number)
             members = codes == code
-            look = {"color": [colour], "marker": marker, "label": names[number], **style}
-            self.scatter_.append(ax.scatter(*points[members].T, **look))
+            class_kw = {"color": [colour], "marker": marker, "label": names[number], **style}
+            self.scatter_.append(ax.scatter(*points[members].T, **class_kw))
             for member in np.flatnonzero(members):
                 colours[member] = colour
-        self._legend(ax, [*self.scatter_[len(grey_entries) :], *grey_entries])
-        return colours
-
-    def _legend(self, ax: Any, entries: list[Any]) -> None:
+        entries = [*self.scatter_[len(grey_entries) :], *grey_entries]
         columns = 1 if len(entries) <= 20 else 2
         self.legend_ = legend_beside(ax, handles=entries, ncols=columns, fontsize="small")
-        enlarge_legend_marks(self.legend_)
-        as_written(self.legend_.get_texts())
+        enlarge_legend_markers(self.legend_)
+        show_literally(self.legend_.get_texts())
+        return colours
 
 
 def _entry(name: str) -> str:
-    """The name of a class; matplotlib leaves names that begin with an underscore out."""
+    """A name for the legend; matplotlib would leave out one that begins with an underscore."""
     return f" {name}" if name.startswith("_") else name
-
-
-class _Rows(Sequence[Any]):
-    """Some items of a sequence, fetched when asked for."""
-
-    def __init__(self, items: Any, rows: np.ndarray) -> None:
-        self.items = items.to_list() if hasattr(items, "to_list") else items
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.items[int(self.rows[index])]
-
-
-def _length(items: Any) -> int:
-    return items.shape[0] if hasattr(items, "shape") else len(items)

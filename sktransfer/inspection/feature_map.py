@@ -1,32 +1,37 @@
-"""What the channels of a layer make of an image."""
+"""Feature maps of a layer for one image."""
 
 import math
+from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from sklearn.utils import check_scalar
 
+from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.images.preprocessing import normalised
-from sktransfer.images.tracing import Trace
+from sktransfer.images.tracing import ImageTrace
 from sktransfer.inspection._maps import (
     as_maps,
     image_transformer,
     layers_to_show,
-    pixels_of,
     show_image,
 )
-from sktransfer.inspection._plotting import SEQUENTIAL, as_written, axes_grid, import_pyplot
+from sktransfer.inspection._plotting import SEQUENTIAL, axes_grid, import_pyplot, show_literally
 from sktransfer.networks.hooks import Tap, hooked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class FeatureMapDisplay:
     """Maps of a layer's channels for one image.
 
-    Shown are the channels whose values vary most over the image, by their standard deviation:
-    one that is the same everywhere has nothing to show. Create it by `from_estimator`.
+    The display shows the channels whose values have the largest standard deviation over the
+    image, since a constant map shows nothing. Use `from_estimator` to create it.
 
     Parameters
     ----------
@@ -44,17 +49,17 @@ class FeatureMapDisplay:
         The image, then the maps.
     figure_ : matplotlib Figure
     title_ : matplotlib Text
-        Name of the layer, above the figure or the axes given.
+        Name of the layer, above the figure or the given axes.
     maps_ : list of matplotlib AxesImage
 
     See Also
     --------
-    GradCAMDisplay : Which positions speak for a class.
+    GradCAMDisplay : The positions that raise the score of a class.
 
     Notes
     -----
-    The tokens of a vision transformer are shown as a grid, without class token and registers.
-    Each map has a colour scale of its own, from its minimum to its maximum.
+    The tokens of a vision transformer are shown as a grid, without the class token and registers.
+    Each map has its own colour scale, from its minimum to its maximum.
 
     Examples
     --------
@@ -68,7 +73,9 @@ class FeatureMapDisplay:
     (16, 16, 16)
     """
 
-    def __init__(self, image: Any, maps: Any, *, layer: str, channels: Any) -> None:
+    def __init__(
+        self, image: ArrayLike, maps: ArrayLike, *, layer: str, channels: Sequence[int] | np.ndarray
+    ) -> None:
         self.image = image
         self.maps = maps
         self.layer = layer
@@ -82,26 +89,25 @@ class FeatureMapDisplay:
         *,
         layer: str | int | None = None,
         n_channels: int = 16,
-        ax: Any = None,
+        ax: "Axes | None" = None,
         **imshow_kw: Any,
     ) -> Self:
-        """Run an image through a fitted transformer's network up to a layer, and draw.
+        """Compute the maps of a fitted transformer's network for an image, and draw them.
 
         Parameters
         ----------
         transformer : PretrainedCNNFeatures, Pipeline, FineTunedClassifier or search
-            Fitted; a Pipeline begins with a `PretrainedCNNFeatures`.
+            A fitted estimator; the first step of a Pipeline must be a `PretrainedCNNFeatures`.
         image : array, path or PIL image
-            One image, as the transformer takes several.
+            One image, in a form of which the transformer takes several.
         layer : str, int or None, default=None
-            A layer of feature maps or of image tokens, by name or number of a stage. None is the
-            deepest of the layers read that is one, or else the last stage of more than one
-            position.
+            A layer of feature maps or of image tokens, by name or number of a stage. None takes
+            the deepest such layer that the transformer reads, else the last stage with more than
+            one position.
         n_channels : int, default=16
-            How many channels to show, of those there are.
-        ax : matplotlib Axes or None, default=None
-        **imshow_kw : dict
-            See `plot`.
+            Number of channels to show, at most.
+        ax, **imshow_kw
+            Passed to `plot`.
 
         Returns
         -------
@@ -112,33 +118,33 @@ class FeatureMapDisplay:
         TypeError
             The transformer has no network for images.
         ValueError
-            There are several images, or the layer is none, or puts out a vector; the message
-            names some that do not.
+            Several images were passed, the layer is unknown, or its output is a vector; the
+            message names layers that can be shown.
         ImageReadError
             The image cannot be read.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
         transformer = image_transformer(transformer, "transformer")
         check_scalar(n_channels, "n_channels", int, min_val=1)
-        pixels = pixels_of(transformer, _rows_of(transformer, image))
-        trace = transformer._backbone.trace(transformer.image_size_)
+        pixels = transformer.pixels_of(_rows_of(transformer, image))
+        trace = transformer.fitted_.trace
         name = layers_to_show(transformer, trace, layer)[0]
-        batch = torch.from_numpy(normalised(pixels, transformer._preprocessing))
+        batch = torch.from_numpy(normalised(pixels, transformer.fitted_.preprocessing))
         values = _run(transformer.module_, trace, name, batch.to(transformer.device_))
         maps = as_maps(values, trace.activations[name], trace.size)[0].float().cpu().numpy()
         spread = maps.std(axis=(1, 2))
         channels = np.argsort(-spread, kind="stable")[:n_channels]
         return cls(pixels[0], maps[channels], layer=name, channels=channels).plot(ax, **imshow_kw)
 
-    def plot(self, ax: Any = None, **imshow_kw: Any) -> Self:
+    def plot(self, ax: "Axes | None" = None, **imshow_kw: Any) -> Self:
         """Draw the image, and the maps beside it.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            In whose place to draw; None makes a figure.
+            The plot is drawn in its place; None makes a figure.
         **imshow_kw : dict
-            For matplotlib's `Axes.imshow` of the maps, such as ``cmap="magma"``.
+            Passed to matplotlib's `Axes.imshow` for the maps, such as ``cmap="magma"``.
 
         Returns
         -------
@@ -160,9 +166,9 @@ class FeatureMapDisplay:
         left.set_title("image")
         cells = axes_grid(name, n_rows, n_columns, right).ravel()
         title = f"layer {self.layer}"
-        # Room is left for the titles of the upper maps.
+        # The padding leaves room for the titles of the upper maps.
         self.title_ = left.figure.suptitle(title) if ax is None else ax.set_title(title, pad=18)
-        as_written([self.title_])
+        show_literally([self.title_])
         for cell in (left, *cells):
             cell.set_axis_off()
         style = {"cmap": SEQUENTIAL, **imshow_kw}
@@ -175,42 +181,43 @@ class FeatureMapDisplay:
         return self
 
 
-def _rows_of(transformer: Any, image: Any) -> Any:
-    """X that holds a single image."""
+def _rows_of(transformer: PretrainedCNNFeatures, image: Any) -> Any:
+    """An X for the transformer that holds a single image."""
     if transformer.image_shape is None:
         if _are_several(transformer, image):
             shape = getattr(image, "shape", None)
-            what = (
-                f"of shape {tuple(shape)}" if shape else f"{len(image)} in a {type(image).__name__}"
-            )
+            kind = type(image).__name__
+            received = f"of shape {tuple(shape)}" if shape else f"{len(image)} in a {kind}"
             raise ValueError(
-                f"image must be one image, as the transformer takes several, got images {what}; "
-                "pass X[0]"
+                f"image must be one image, as the transformer takes several, got images "
+                f"{received}; pass X[0]"
             )
         return [image]
     is_table = hasattr(image, "columns")  # one row of a DataFrame, with the names of its columns
     return image if is_table else np.reshape(image, (1, -1))
 
 
-def _are_several(transformer: Any, image: Any) -> bool:
-    """Whether images are stacked or listed, or an axis is too long for one of channels."""
+def _are_several(transformer: PretrainedCNNFeatures, image: Any) -> bool:
+    """Whether this is a stack or list of images, by the length of the axis of channels."""
     if isinstance(image, list | tuple):
         first: Any = image[0] if image else None
         return isinstance(first, str | PathLike | Image.Image) or len(np.shape(first)) > 1
     shape = tuple(getattr(image, "shape", ()))
     if len(shape) == 3:
         n_channels = shape[0 if transformer.channels == "first" else 2]
-        return n_channels not in (1, 3, 4, transformer._preprocessing.in_channels)
+        return n_channels not in (1, 3, 4, transformer.fitted_.preprocessing.in_channels)
     return len(shape) == 4
 
 
-def _run(module: torch.nn.Module, trace: Trace, layer: str, batch: torch.Tensor) -> torch.Tensor:
-    """What a layer puts out, in its last run if it has several, for images of channels last."""
-    seen: list[torch.Tensor] = []
+def _run(
+    module: torch.nn.Module, trace: ImageTrace, layer: str, batch: torch.Tensor
+) -> torch.Tensor:
+    """The output of a layer for images of channels last; of its last run if it runs repeatedly."""
+    output: list[torch.Tensor] = []
 
     def record(tap: Tap, value: torch.Tensor) -> None:
-        seen[:] = [value.clone()]  # the next layer may overwrite it
+        output[:] = [value.clone()]  # the next layer may overwrite it
 
     with torch.inference_mode(), hooked(module, {trace.taps[layer]}, record):
         module(batch.permute(0, 3, 1, 2))
-    return seen[0]
+    return output[0]

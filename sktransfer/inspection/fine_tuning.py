@@ -1,12 +1,16 @@
-"""How a fine-tuning went, epoch by epoch."""
+"""Learning curves of a fine-tuning."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer.inspection._plotting import COLOURS, axes_grid, import_pyplot, muted
+from sktransfer._composites import find_all
+from sktransfer.inspection._plotting import COLOURS, axes_grid, import_pyplot, secondary_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LOSSES = {"train_loss": "training", "valid_loss": "validation"}
 _ACCURACIES = {"train_acc": "training", "valid_acc": "validation"}
@@ -14,41 +18,41 @@ _RATES = {"event_lr": "learning rate", "lr": "learning rate"}
 _PANELS = {"loss": _LOSSES, "accuracy": _ACCURACIES, "learning rate": _RATES}
 _STYLES = {"training": (COLOURS[0], "o", "-"), "validation": (COLOURS[6], "^", "--")}
 
-_MANY = 20.0
-"""Times that the largest loss is the smallest, above which the axis is logarithmic."""
+_LOG_SCALE_RATIO = 20.0
+"""Ratio of the largest loss to the smallest above which the axis is logarithmic."""
 
 
 class FineTuningDisplay:
-    """Losses over the epochs of a fine-tuning; accuracies and learning rates if they were noted.
+    """Losses over the epochs of a fine-tuning; accuracies and learning rates if recorded.
 
-    `from_estimator` makes the display.
+    Use `from_estimator` to create the display.
 
     Parameters
     ----------
     history : sequence of dict
-        One for each epoch, as in the attribute `history_` of what was tuned or in skorch's
-        ``net.history``: "train_loss", and where they are "valid_loss", "train_acc", "valid_acc",
-        "event_lr" (or "lr") and "dur", its seconds.
+        One dict per epoch, as in the attribute `history_` of a tuned estimator or in skorch's
+        ``net.history``. It holds "train_loss" or "valid_loss", and optionally "train_acc",
+        "valid_acc", "event_lr" (or "lr"), and "dur", the duration in seconds.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the losses.
+        Axes of the losses.
     axes_ : ndarray of matplotlib Axes
-        That and those of accuracies and learning rates, from top to bottom.
+        Axes of the losses, accuracies and learning rates, from top to bottom.
     figure_ : matplotlib Figure
     lines_ : dict of str to matplotlib Line2D
-        By their names in the history.
+        The curves, by their names in the history.
     best_epoch_ : int or None
-        Of the lowest validation loss, counted from 1. Where a part of the rows was held out, the
-        weights of about that epoch are kept.
+        Epoch of the lowest validation loss, counted from 1. Early stopping keeps the weights of
+        about that epoch.
     best_ : matplotlib Line2D or None
-        Its mark.
+        The line that marks the best epoch.
 
     See Also
     --------
-    sktransfer.FineTune : Its `early_stopping` holds rows out.
-    sktransfer.strategy_table : What a search over strategies found.
+    sktransfer.FineTune : Its parameter `early_stopping` holds rows out for validation.
+    sktransfer.strategy_table : The results of a search over strategies.
 
     Examples
     --------
@@ -69,17 +73,18 @@ class FineTuningDisplay:
     def __init__(self, history: Sequence[Mapping[str, Any]]) -> None:
         self.history = history
 
-    def plot(self, ax: Any = None, *, yscale: str = "auto", **line_kw: Any) -> Self:
-        """Draw a curve for each figure that was noted.
+    def plot(self, ax: "Axes | None" = None, *, yscale: str = "auto", **line_kw: Any) -> Self:
+        """Draw a curve for each quantity in the history.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Its place is divided if there is more than losses. None makes a figure.
+            It is divided if the history holds more than losses. None makes a figure.
         yscale : {"auto", "linear", "log"}, default="auto"
-            Of the losses. "auto" is "log" if they fall to less than a twentieth.
+            Scale of the losses. "auto" means "log" if the largest loss is more than twenty times
+            the smallest.
         **line_kw : dict
-            For matplotlib's `Axes.plot`, such as ``linewidth=2``.
+            Passed to matplotlib's `Axes.plot`, such as ``linewidth=2``.
 
         Returns
         -------
@@ -102,6 +107,8 @@ class FineTuningDisplay:
             figsize=(6.4, 2.2 + 0.9 * sum(shares)),
             height_ratios=shares,
         )[:, 0]
+        from matplotlib.ticker import MaxNLocator
+
         epochs = np.arange(1, len(self.history) + 1)
         self.lines_: dict[str, Any] = {}
         for panel, (title, curves) in zip(self.axes_, panels.items(), strict=True):
@@ -110,23 +117,26 @@ class FineTuningDisplay:
                 style: dict[str, Any] = {
                     "color": colour,
                     "marker": marker,
+                    "markersize": 5 if len(epochs) <= 40 else 0,
                     "linestyle": dashes,
                     "label": name,
                 }
-                style["markersize"] = 5 if len(epochs) <= 40 else 0
                 (self.lines_[key],) = panel.plot(epochs, columns[key], **{**style, **line_kw})
             panel.set_ylabel(title)
             if title == "learning rate":
                 panel.set_ylim(bottom=0)
             panel.grid(alpha=0.3)
             panel.set_axisbelow(True)
-            _count_epochs(panel, len(epochs))
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            panel.set_xlim(0.5, len(epochs) + 0.5)
         for panel in self.axes_[:-1]:
             panel.tick_params(labelbottom=False)
-        self.axes_[-1].set_xlabel(self._epoch_label(columns))
+        seconds = columns.get("dur")
+        duration = "" if seconds is None else f" ({np.nanmean(seconds):.2g} s each)"
+        self.axes_[-1].set_xlabel(f"epoch{duration}")
         losses = np.concatenate([columns[key] for key in panels["loss"]])
         losses = losses[np.isfinite(losses)]
-        wide = losses.size and losses.min() > 0 and losses.max() > _MANY * losses.min()
+        wide = losses.size and losses.min() > 0 and losses.max() > _LOG_SCALE_RATIO * losses.min()
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         self.ax_.set_yscale(("log" if wide else "linear") if yscale == "auto" else yscale)
         self._mark_best(columns)
@@ -135,18 +145,16 @@ class FineTuningDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, ax: Any = None, yscale: str = "auto", **line_kw: Any
+        cls, estimator: Any, *, ax: "Axes | None" = None, yscale: str = "auto", **line_kw: Any
     ) -> Self:
-        """Draw how a fitted estimator was tuned.
+        """Draw the learning curves of a fitted estimator.
 
         Parameters
         ----------
         estimator : fitted FineTunedClassifier, FineTunedRegressor or feature transformer
             Or a pipeline or search that holds one.
-        ax : matplotlib Axes or None, default=None
-        yscale : {"auto", "linear", "log"}, default="auto"
-        **line_kw : dict
-            All as for `plot`.
+        ax, yscale, **line_kw
+            Passed to `plot`.
 
         Returns
         -------
@@ -157,27 +165,27 @@ class FineTuningDisplay:
         TypeError
             Nothing in the estimator can be fine-tuned.
         ValueError
-            It was not: its strategy is "frozen".
+            The network was not fine-tuned: its strategy is "frozen".
         ImportError
             matplotlib is not installed.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        histories = [*_histories(estimator)]
-        if not histories:
+        trained = [*find_all(estimator, lambda each: hasattr(each, "history_"))]
+        if not trained:
             raise TypeError(
                 "FineTuningDisplay needs a fitted FineTunedClassifier, FineTunedRegressor or "
                 f"feature transformer, or a pipeline or search of such; got {estimator!r}"
             )
-        tuned = [history for history in histories if history]
-        if not tuned:
+        histories = [list(each.history_) for each in trained if len(each.history_)]
+        if not histories:
             raise ValueError(
                 "there are no epochs to show: the network is frozen; set strategy=FineTune(...)"
             )
-        return cls(tuned[0]).plot(ax, yscale=yscale, **line_kw)
+        return cls(histories[0]).plot(ax, yscale=yscale, **line_kw)
 
     def _columns(self) -> dict[str, np.ndarray]:
-        """Numbers of all epochs, by name; NaN where an epoch lacks one."""
+        """The values of all epochs by name, NaN where an epoch lacks one."""
         epochs = [dict(epoch) for epoch in self.history]
         if not any("train_loss" in epoch or "valid_loss" in epoch for epoch in epochs):
             raise ValueError(
@@ -191,10 +199,6 @@ class FineTuningDisplay:
             if any(name in epoch for epoch in epochs)
         }
 
-    def _epoch_label(self, columns: Mapping[str, np.ndarray]) -> str:
-        seconds = columns.get("dur")
-        return "epoch" if seconds is None else f"epoch ({np.nanmean(seconds):.2g} s each)"
-
     def _mark_best(self, columns: Mapping[str, np.ndarray]) -> None:
         self.best_epoch_: int | None = None
         self.best_: Any = None
@@ -204,30 +208,13 @@ class FineTuningDisplay:
         self.best_epoch_ = int(np.nanargmin(losses)) + 1
         marks = [
             panel.axvline(
-                self.best_epoch_, color=muted(panel), linestyle=":", linewidth=1.2, zorder=1
+                self.best_epoch_,
+                color=secondary_colour(panel),
+                linestyle=":",
+                linewidth=1.2,
+                zorder=1,
             )
             for panel in self.axes_
         ]
         self.best_ = marks[0]
         self.best_.set_label(f"lowest validation loss: {np.nanmin(losses):.3g}")
-
-
-def _histories(estimator: Any) -> Iterator[list[dict[str, Any]]]:
-    """Of an estimator, or of the parts of one that is made of several."""
-    if hasattr(estimator, "history_"):
-        yield list(estimator.history_)
-        return
-    parts = [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
-    for name in ("steps", "transformers_", "transformer_list"):
-        parts += [part[1] for part in getattr(estimator, name, ())]
-    for part in parts:
-        if part is not None:
-            yield from _histories(part)
-
-
-def _count_epochs(ax: Any, n_epochs: int) -> None:
-    """Whole numbers along the axis."""
-    from matplotlib.ticker import MaxNLocator
-
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlim(0.5, n_epochs + 0.5)

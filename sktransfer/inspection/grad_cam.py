@@ -1,79 +1,87 @@
-"""Where a network looks: Grad-CAM, through any scikit-learn head that has a slope."""
+"""Grad-CAM through any scikit-learn head whose score is differentiable."""
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_scalar, gen_batches
 from torch import Tensor
 
+from sktransfer._composites import unwrapped
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.finetuning.estimator import FineTuned
 from sktransfer.images.preprocessing import normalised
-from sktransfer.images.staged import StagedNetwork
+from sktransfer.inspection._head_gradients import (
+    DifferentiableHead,
+    head_of_fine_tuned,
+    head_of_pipeline,
+)
 from sktransfer.inspection._maps import (
     as_maps,
-    grey,
     image_transformer,
     layers_to_show,
-    pixels_of,
     show_image,
-    unwrapped,
+    to_grey,
 )
-from sktransfer.inspection._plotting import as_written, axes_grid, import_pyplot, short_names
-from sktransfer.inspection._slopes import Head, head_of_steps, head_of_tuned
+from sktransfer.inspection._plotting import axes_grid, import_pyplot, short_names, show_literally
+from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.hooks import Tap, hooked
 
-_AT_ONCE = 8
-"""Images in one pass, whose activations are all kept for the way back."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from torch.autograd.graph import GradientEdge
+
+_BATCH_SIZE = 8
+"""Images in one pass, all of whose activations are kept for the backward pass."""
 
 _INCHES, _GAP = 2.0, 0.06
-"""Side of an image in a figure, and what is between two as a share of it."""
+"""Side of an image in a figure, and the gap between two images as a share of it."""
 
-_LETTERS = 40
-"""Of a title: so many fit above an image and its heatmap."""
+_MAX_TITLE_LENGTH = 40
+"""Letters that fit above an image and its heatmap."""
 
 
 class GradCAMDisplay:
-    """Which parts of an image speak for a class, by Grad-CAM [1]_.
+    """Heatmaps of the parts of an image that raise the score of a class, by Grad-CAM [1]_.
 
-    The derivative of the class's score with respect to a layer's maps, averaged over each map,
-    says how much that map matters (equation 1); the maps summed with these weights, without what
-    is negative, are the heatmap (equation 2). For a last map that is averaged before a linear
-    head this is class activation mapping [2]_.
+    The weight of a channel is the derivative of the class score with respect to its map, averaged
+    over the positions (equation 1). The heatmap is the positive part of the weighted sum of the
+    maps (equation 2). If the last maps are averaged before a linear head, Grad-CAM is class
+    activation mapping [2]_.
 
-    Create it by `from_estimator`.
+    Use `from_estimator` to create the display.
 
     Parameters
     ----------
     images : array-like of shape (n, height, width, channels)
         uint8, or floats within [0, 1].
     heatmaps : array-like of shape (n, height, width)
-        Not negative.
+        Nonnegative values.
     titles : sequence of str or None, default=None
-        One above each image; of long ones 40 letters are shown.
+        Titles of the images. They are shortened to 40 letters.
     layer : str or None, default=None
-        From whose maps the heatmaps are.
+        Name of the layer that the heatmaps come from.
 
     Attributes
     ----------
     ax_ : ndarray of matplotlib Axes, of shape (n, 2)
-        The image, and the same with its heatmap.
+        For each image, the axes of the image and of its heatmap.
     figure_ : matplotlib Figure
     overlays_ : list of matplotlib AxesImage
         The heatmaps.
 
     See Also
     --------
-    FeatureMapDisplay : Maps of a layer as they are.
+    FeatureMapDisplay : Maps of a layer, without a class.
 
     Notes
     -----
-    Each heatmap is drawn relative to its own maximum; `heatmaps` holds the numbers. A heatmap that
-    is zero everywhere means that the layer's maps speak against the class.
+    Each heatmap is drawn relative to its own maximum; `heatmaps` holds the values. A heatmap that
+    is zero everywhere means that no position of the layer raises the score of the class.
 
     References
     ----------
@@ -103,8 +111,8 @@ class GradCAMDisplay:
 
     def __init__(
         self,
-        images: Any,
-        heatmaps: Any,
+        images: ArrayLike,
+        heatmaps: ArrayLike,
         *,
         titles: Sequence[str] | None = None,
         layer: str | None = None,
@@ -122,32 +130,31 @@ class GradCAMDisplay:
         *,
         target: Any = None,
         layer: str | int | None = None,
-        ax: Any = None,
+        ax: "Axes | None" = None,
         **kwargs: Any,
     ) -> Self:
-        """Explain what a fitted estimator says of images, and draw it.
+        """Compute heatmaps for the scores of a fitted estimator, and draw them.
 
         Parameters
         ----------
         estimator : fitted Pipeline, FineTunedClassifier, FineTunedRegressor or search
-            A Pipeline has a `PretrainedCNNFeatures`, frozen or tuned, as its first step, then any
-            steps that end in a classifier or regressor. Its score is `decision_function`, else
-            the log odds of `predict_proba`, or for a regressor `predict`. It is differentiated by
-            differences, which takes two rows for each feature, and is exact for linear heads; the
-            network is by torch. Of a search its best estimator is taken.
+            The first step of a Pipeline must be a `PretrainedCNNFeatures`, frozen or tuned, and
+            its last step a classifier or regressor. The score is `decision_function` if there is
+            one, else the log odds of `predict_proba`, and `predict` for a regressor. torch
+            differentiates the network. The steps after it are differentiated numerically, with
+            two rows per feature, which is exact for linear heads. A search is represented by its
+            best estimator.
         X : array, sequence, Series, tensor or Dataset of n images
-            As for the estimator; a handful.
+            A few images, in any form that the estimator takes.
         target : label, sequence of n labels or None, default=None
-            The class to be explained; None is the predicted one. For a regressor of several
-            outputs the number of one.
+            The class to explain, or one for each image; None is the predicted class. For a
+            regressor with several outputs, the number of an output.
         layer : str, int or None, default=None
-            A layer of feature maps or image tokens, no deeper than the features. None is the
-            deepest of the layers read that is one, else the last stage that the features come
-            through and that has more than one position.
-        ax : matplotlib Axes or None, default=None
-            See `plot`.
-        **kwargs : dict
-            See `plot`.
+            A layer of feature maps or image tokens that is not deeper than the features. None
+            takes the deepest such layer that the transformer reads, else the last stage that the
+            features depend on and that has more than one position.
+        ax, **kwargs
+            Passed to `plot`.
 
         Returns
         -------
@@ -158,8 +165,8 @@ class GradCAMDisplay:
         TypeError
             The estimator is none of the above.
         ValueError
-            The head's score has no slope, as that of a forest, there is no such class, or the layer
-            is no map, or not one that the features come through.
+            The score of the head is piecewise constant, as that of a forest; the class is
+            unknown; the output of the layer is no map; or the features do not depend on it.
         ImageReadError
             An image cannot be read.
         """
@@ -167,39 +174,39 @@ class GradCAMDisplay:
         estimator = unwrapped(estimator)
         transformer = image_transformer(estimator, "estimator")
         head = _head_of(estimator)
-        pixels = pixels_of(transformer, _batch(transformer, X))
-        trace = transformer._backbone.trace(transformer.image_size_)
+        _check_batch(transformer, X)
+        pixels = transformer.pixels_of(X)
+        trace = transformer.fitted_.trace
         layers = layers_to_show(transformer, trace, layer)
-        parts = []
-        for rows in gen_batches(len(pixels), _AT_ONCE):
-            part = _explained(
-                transformer, head, pixels[rows], layers, _of_rows(target, rows, len(pixels))
-            )
-            layers = (part.layer,)  # what the first images settle holds for all
-            parts.append(part)
-        heatmaps = np.concatenate([part.heatmaps for part in parts])
-        titles = [title for part in parts for title in part.titles]
-        return cls(pixels, heatmaps, titles=titles, layer=layers[0]).plot(ax, **kwargs)
+        heatmaps: list[np.ndarray] = []
+        titles: list[str] = []
+        for rows in gen_batches(len(pixels), _BATCH_SIZE):
+            targets = _targets(target, rows, len(pixels))
+            found, names, used = _explained(transformer, head, pixels[rows], layers, targets)
+            layers = (used,)  # the layer found for the first images serves for all
+            heatmaps += [*found]
+            titles += names
+        return cls(pixels, np.stack(heatmaps), titles=titles, layer=layers[0]).plot(ax, **kwargs)
 
     def plot(
         self,
-        ax: Any = None,
+        ax: "Axes | None" = None,
         *,
-        cmap: Any = "turbo",
+        cmap: "str | Colormap" = "turbo",
         alpha: float = 0.7,
         n_columns: int | None = None,
     ) -> Self:
-        """Draw each image, and beside it the same under its heatmap.
+        """Draw each image, and beside it the image under its heatmap.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            In whose place to draw; None makes a figure.
+            The images are drawn in its place; None makes a figure.
         cmap : str or matplotlib Colormap, default="turbo"
         alpha : float, default=0.7
-            Opacity of a heatmap's maximum; what is less is as much less opaque.
+            Opacity of a heatmap's maximum. Lower values are proportionally less opaque.
         n_columns : int or None, default=None
-            Images in a row; None takes up to three.
+            Images in a row; None means up to three.
 
         Returns
         -------
@@ -211,7 +218,7 @@ class GradCAMDisplay:
         check_scalar(n_columns, "n_columns", int, min_val=1)
         n_rows = -(-n // n_columns)
         height, width = images.shape[1:3]
-        # Two cells for an image, and a narrow empty one to tell it from the next.
+        # An image takes two cells, and a narrow empty one separates it from the next.
         shares = (1, 1, _GAP) * n_columns
         sides = (sum(shares) * _INCHES * max(1.0, width / height), n_rows * (_INCHES + 0.35))
         grid = axes_grid(
@@ -222,16 +229,16 @@ class GradCAMDisplay:
         cells = grid.reshape(-1, 3)[:n, :2]
         self.overlays_ = []
         for (left, right), image, heatmap, title in zip(
-            cells, images, heatmaps, short_names(titles, _LETTERS), strict=True
+            cells, images, heatmaps, short_names(titles, _MAX_TITLE_LENGTH), strict=True
         ):
             show_image(left, image)
-            show_image(right, grey(image))
+            show_image(right, to_grey(image))
             top = heatmap.max()
             shown = heatmap / top if top > 0 else np.zeros_like(heatmap)
             self.overlays_.append(
                 right.imshow(shown, cmap=cmap, vmin=0, vmax=1, alpha=alpha * shown)
             )
-            as_written([left.set_title(title, fontsize="medium", loc="left")])
+            show_literally([left.set_title(title, fontsize="medium", loc="left")])
         self.ax_, self.figure_ = cells, cells[0, 0].figure
         return self
 
@@ -250,27 +257,19 @@ class GradCAMDisplay:
         return images, heatmaps, titles
 
 
-class _Explained(NamedTuple):
-    """Heatmaps of some images, a title for each, and the layer they are from."""
-
-    heatmaps: np.ndarray
-    titles: list[str]
-    layer: str
-
-
-def _head_of(estimator: Any) -> Head:
+def _head_of(estimator: Any) -> DifferentiableHead:
     if isinstance(estimator, FineTuned):
-        return head_of_tuned(estimator)
+        return head_of_fine_tuned(estimator)
     if isinstance(estimator, Pipeline):
-        return head_of_steps(estimator[1:])
+        return head_of_pipeline(estimator[1:])
     raise TypeError(
         f"estimator must end in a fitted classifier or regressor after the network, got "
         f"{estimator!r} alone; put both into a Pipeline"
     )
 
 
-def _batch(transformer: PretrainedCNNFeatures, X: Any) -> Any:
-    """X, which a single grey image is not: that would pass for rows of pixels."""
+def _check_batch(transformer: PretrainedCNNFeatures, X: Any) -> None:
+    """Refuse a single grey image, whose rows would pass for images."""
     shape = tuple(getattr(X, "shape", ()))
     is_table = hasattr(X, "columns")
     if transformer.image_shape is None and len(shape) == 2 and not is_table and shape[1] > 1:
@@ -278,11 +277,10 @@ def _batch(transformer: PretrainedCNNFeatures, X: Any) -> Any:
             f"X must be a batch of images, got one of shape {shape}; pass X[:1], or [image], for "
             "a batch of one"
         )
-    return X
 
 
-def _of_rows(target: Any, rows: slice, n: int) -> Any:
-    """The targets of some images."""
+def _targets(target: Any, rows: slice, n: int) -> Any:
+    """The targets of some of n images."""
     if np.ndim(target) == 0:
         return target
     if len(target) != n:
@@ -294,79 +292,72 @@ def _of_rows(target: Any, rows: slice, n: int) -> Any:
 
 def _explained(
     transformer: PretrainedCNNFeatures,
-    head: Head,
+    head: DifferentiableHead,
     pixels: np.ndarray,
     layers: Sequence[str],
     target: Any,
-) -> _Explained:
-    """Heatmaps of the first of `layers` that the features come through."""
-    trace = transformer._backbone.trace(transformer.image_size_)
-    features, seen = _forward(transformer, pixels, layers)
+) -> tuple[np.ndarray, list[str], str]:
+    """Heatmaps and titles of images, and the first of `layers` that the features depend on."""
+    trace = transformer.fitted_.trace
+    features, recorded = _forward(transformer, pixels, layers)
     values = features.detach().cpu().double().numpy()
     columns = head.columns(values, target)
-    slopes = torch.as_tensor(head.slopes(values, columns), dtype=torch.float32)
-    names = [name for name in layers if name in seen]
-    gradients = _gradients(features, slopes, [seen[name].edge for name in names])
-    for name, found in zip(names, gradients, strict=True):
-        if found is None:
+    head_gradients = torch.as_tensor(head.gradients(values, columns), dtype=torch.float32)
+    for name in layers:
+        if name not in recorded:
             continue
-        how = (trace.activations[name], trace.size)
-        derivatives = as_maps(found, *how)
-        if not derivatives.any():  # as of a last block of which only the class token is read
+        activations, edge = recorded[name]
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            features,
+            [edge],
+            grad_outputs=head_gradients.to(features.device),
+            retain_graph=True,
+            allow_unused=True,
+        )
+        found = gradients[0]
+        if found is None:  # the features do not depend on the layer
+            continue
+        derivatives = as_maps(found, trace.activations[name], trace.size)
+        if not derivatives.any():  # of a last block, say, of which only the class token is read
             continue
         weights = derivatives.mean((2, 3), keepdim=True)
-        maps = (weights * as_maps(seen[name].values, *how)).sum(1, keepdim=True).relu()
+        maps = weights * as_maps(activations, trace.activations[name], trace.size)
+        maps = maps.sum(1, keepdim=True).relu()
         large = torch.nn.functional.interpolate(
             maps.float(), trace.size, mode="bilinear", align_corners=False
         )
         scores = head.scores(values)[np.arange(len(values)), columns]
         titles = [head.title(*each) for each in zip(columns, scores, strict=True)]
-        return _Explained(large[:, 0].cpu().numpy(), titles, name)
+        return large[:, 0].cpu().numpy(), titles, name
     raise ValueError(
         f"the features, read from {list(transformer.layer_)}, do not come through the positions of "
         f"{' or '.join(map(repr, layers))}; give a layer before them"
     )
 
 
-def _gradients(features: Tensor, slopes: Tensor, edges: list[Any]) -> tuple[Tensor | None, ...]:
-    """What `slopes` of the features are at other places of their graph; None where it is not."""
-    if not edges:
-        return ()
-    return torch.autograd.grad(
-        features, edges, grad_outputs=slopes.to(features.device), allow_unused=True
-    )
-
-
-class _Seen(NamedTuple):
-    """Activations of a layer, and where to differentiate with respect to them."""
-
-    values: Tensor
-    edge: Any
-
-
 def _forward(
     transformer: PretrainedCNNFeatures, pixels: np.ndarray, layers: Sequence[str]
-) -> tuple[Tensor, dict[str, _Seen]]:
-    """Features with their graph, and those of `layers` that ran to their end before them.
+) -> tuple[Tensor, dict[str, tuple[Tensor, "GradientEdge"]]]:
+    """Features with their graph, and activations and edges of `layers` that ran before them.
 
-    Weights are left as they are, without gradients; the graph begins at the pixels. It is noted
-    while the layer runs where its output stands in the graph, as the next layer may overwrite it.
+    The graph begins at the pixels, and the weights get no gradients. The edge of an activation is
+    taken while its layer runs, as the next layer may overwrite it.
     """
-    trace = transformer._backbone.trace(transformer.image_size_)
+    trace = transformer.fitted_.trace
     module = transformer.module_
     names = {trace.taps[name]: name for name in layers}
-    runs: Counter[Tap] = Counter()
-    seen: dict[str, _Seen] = {}
+    recorded: dict[str, tuple[Tensor, GradientEdge]] = {}
 
     def record(tap: Tap, value: Tensor) -> None:
-        runs[tap] += 1
-        if runs[tap] == trace.calls[tap.module] and value.requires_grad:
+        if value.requires_grad:
             edge = torch.autograd.graph.get_gradient_edge(value)
-            seen[names[tap]] = _Seen(value.detach().clone(), edge)
+            recorded[names[tap]] = value.detach().clone(), edge
 
-    batch = torch.from_numpy(normalised(pixels, transformer._preprocessing)).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(normalised(pixels, transformer.fitted_.preprocessing)).permute(
+        0, 3, 1, 2
+    )
     batch = batch.to(transformer.device_).requires_grad_()
     with torch.enable_grad(), hooked(module, set(names), record):
-        # A copy, as a first layer that works in place must not change what the graph begins with.
-        features = StagedNetwork(module, trace, transformer._reads)(batch.clone())
-    return torch.cat(features, 1), seen
+        # A first layer that works in place must not change the tensor that the graph begins with.
+        features = LayerReader(module, trace, transformer.fitted_.reads)(batch.clone())
+    return torch.cat(features, 1), recorded

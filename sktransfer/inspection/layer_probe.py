@@ -1,10 +1,11 @@
-"""How well a linear model does on each layer of a network."""
+"""Cross-validated scores of a linear model on each layer of a network."""
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -14,34 +15,44 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from sktransfer.inspection._plotting import COLOURS, axes_for, import_pyplot, ink, muted
+from sktransfer._validation import as_array
+from sktransfer.inspection._plotting import (
+    COLOURS,
+    axes_for,
+    import_pyplot,
+    secondary_colour,
+    text_colour,
+)
 
-_ALPHAS = np.logspace(-5, 5, 11)
-"""Of the ridge regression, whose features are not standardised: a unit that is silent in all rows
-of a split but one or two would come out hundreds of deviations large, and the score with it."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-_SHARES = (
+RIDGE_ALPHAS = np.logspace(-5, 5, 11)
+"""Penalties of the ridge regression. Its features are not standardised: a unit that is zero in all
+training rows but one or two would be hundreds of standard deviations large in a test row."""
+
+_SCORES_FROM_0_TO_1 = (
     *("accuracy", "balanced_accuracy", "top_k_accuracy", "average_precision"),
     *("f1", "precision", "recall", "jaccard", "roc_auc"),
 )
-"""Names of scores from 0 to 1 begin so."""
+"""Prefixes of the names of scores that lie between 0 and 1."""
 
 
 class LayerProbeDisplay:
-    """Score of a linear model on each layer of a network.
+    """Scores of a linear model on each layer of a network.
 
-    Where a network's layers stop being about its old task and begin to be about yours cannot be
-    told from their names. A linear probe [1]_ says it: the features of each layer, standardised,
-    under a linear model, cross-validated. `from_estimator` makes the display.
+    The names of layers do not tell which of them suits a task. A linear probe [1]_ does: it
+    cross-validates a linear model on the features of each layer. Use `from_estimator` to create
+    the display.
 
     Parameters
     ----------
     layers : sequence of str
-        Names, shallow to deep.
+        Names of the layers, from shallow to deep.
     scores : array-like of shape (n_layers, n_splits)
-        The higher the better.
+        Scores of each layer; higher is better.
     chance : float or None, default=None
-        Score without any feature: for accuracy the share of the most frequent class, and 0 for R2.
+        Score without features: the share of the most frequent class for accuracy, 0 for R2.
     scoring : str, default="accuracy"
         Name of the score.
     auto : str or None, default=None
@@ -52,16 +63,16 @@ class LayerProbeDisplay:
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     errorbar_ : matplotlib ErrorbarContainer
-        Means, and standard deviations over the splits as far as the score can go.
+        Means and standard deviations over the splits, within the range of the score.
     splits_ : matplotlib PathCollection
-        Scores of the single splits.
+        Scores of the individual splits.
     chance_ : matplotlib Line2D or None
     auto_ : matplotlib Line2D or None
-        Mark of the layer in `auto`.
+        Marker of the layer `auto`.
 
     See Also
     --------
-    sktransfer.PretrainedCNNFeatures : Its ``layer="auto"`` chooses a layer without training.
+    sktransfer.PretrainedCNNFeatures : ``layer="auto"`` chooses a layer without training.
 
     References
     ----------
@@ -89,7 +100,7 @@ class LayerProbeDisplay:
     def __init__(
         self,
         layers: Sequence[str],
-        scores: Any,
+        scores: ArrayLike,
         *,
         chance: float | None = None,
         scoring: str = "accuracy",
@@ -103,7 +114,7 @@ class LayerProbeDisplay:
 
     @property
     def best(self) -> str:
-        """The layer of the highest mean score."""
+        """The layer with the highest mean score."""
         layers, scores = self._checked()
         return layers[int(scores.mean(axis=1).argmax())]
 
@@ -113,14 +124,16 @@ class LayerProbeDisplay:
         names = ["layer", *layers, *(["chance"] if self.chance is not None else [])]
         width = max(map(len, names))
         lines = [f"{'layer':<{width}}  {self.scoring}"]
-        for layer, of_layer in zip(layers, scores, strict=True):
+        for layer, layer_scores in zip(layers, scores, strict=True):
             mark = '  layer="auto"' if layer == self.auto else ""
-            lines.append(f"{layer:<{width}}  {of_layer.mean():.4f} +- {of_layer.std():.4f}{mark}")
+            lines.append(
+                f"{layer:<{width}}  {layer_scores.mean():.4f} +- {layer_scores.std():.4f}{mark}"
+            )
         if self.chance is not None:
             lines.append(f"{'chance':<{width}}  {self.chance:.4f}")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None, **errorbar_kw: Any) -> Self:
+    def plot(self, ax: "Axes | None" = None, **errorbar_kw: Any) -> Self:
         """Draw the scores over the layers.
 
         Parameters
@@ -128,7 +141,7 @@ class LayerProbeDisplay:
         ax : matplotlib Axes or None, default=None
             None makes a figure.
         **errorbar_kw : dict
-            For matplotlib's `Axes.errorbar`, such as ``color="black"``.
+            Passed to matplotlib's `Axes.errorbar`, such as ``color="black"``.
 
         Returns
         -------
@@ -153,14 +166,17 @@ class LayerProbeDisplay:
             np.repeat(positions, n_splits),
             scores.ravel(),
             s=9,
-            color=muted(ax),
+            color=secondary_colour(ax),
             alpha=0.6,
             zorder=2,
         )
         self.chance_ = self.auto_ = None
         if self.chance is not None:
             self.chance_ = ax.axhline(
-                self.chance, color=muted(ax), linestyle="--", label=f"chance: {self.chance:.2g}"
+                self.chance,
+                color=secondary_colour(ax),
+                linestyle="--",
+                label=f"chance: {self.chance:.2g}",
             )
         if self.auto is not None:
             at = layers.index(self.auto)
@@ -170,15 +186,17 @@ class LayerProbeDisplay:
                 "*",
                 markersize=15,
                 color=COLOURS[1],
-                markeredgecolor=ink(ax),
+                markeredgecolor=text_colour(ax),
                 markeredgewidth=0.7,
                 zorder=4,
                 label='choice of layer="auto"',
             )
-        self._cut(ax, means)
+        self._limit_axis(ax, means)
         crowded = n_layers * (max(map(len, layers)) + 2) > 70
-        turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-        ax.set_xticks(positions, layers, **turned)
+        rotated: dict[str, Any] = (
+            {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+        )
+        ax.set_xticks(positions, layers, **rotated)
         ax.set_xlim(-0.5, n_layers - 0.5)
         ax.set_xlabel("layer")
         ax.set_ylabel(self.scoring.replace("_", " "))
@@ -202,40 +220,39 @@ class LayerProbeDisplay:
         scoring: Any = None,
         mark_auto: bool = True,
         n_jobs: int | None = None,
-        ax: Any = None,
+        ax: "Axes | None" = None,
         **errorbar_kw: Any,
     ) -> Self:
-        """Probe the layers of a transformer's network, and draw.
+        """Probe the layers of a transformer's network, and draw the scores.
 
-        The items of X go through the network once, for all layers.
+        The items of X go through the network once for all layers.
 
         Parameters
         ----------
         transformer : PretrainedCNNFeatures, RNNSequenceFeatures or PretrainedTextFeatures
-            A clone is fitted. Its network must be frozen.
-        X : as the transformer takes it
+            A transformer with a frozen network. A clone of it is fitted.
+        X : any input of the transformer
             Rows that cannot be read (with ``on_error="nan"``) are left out.
         y : array-like of shape (n,)
             Classes, or continuous numbers.
         layers : sequence of str or int, or None, default=None
-            Values for the transformer's parameter `layer`. None takes its stages, and the layer
+            Values of the transformer's parameter `layer`. None means its stages and the layer
             that it reads by default.
         head : predictor or None, default=None
-            What is trained on each layer; cloned. None takes a logistic regression of standardised
-            features for classes, and a ridge regression of the features as they are for numbers.
+            The model trained on each layer; it is cloned. None means a logistic regression on
+            standardised features for classes, and a ridge regression on the features for numbers.
         cv : int, splitter or iterable, default=5
-            As for scikit-learn's `cross_val_score`. Where rows belong together, pass the splits of
-            a splitter that knows: ``cv=list(GroupKFold().split(X, y, groups))``.
+            As for scikit-learn's `cross_val_score`. If rows belong to groups, pass the splits:
+            ``cv=list(GroupKFold().split(X, y, groups))``.
         scoring : str, callable or None, default=None
-            None is "accuracy" for classes and "r2" for numbers. By other scores chance is that of a
-            dummy, cross-validated.
+            None means "accuracy" for classes and "r2" for numbers. For other scores, chance is
+            the cross-validated score of a dummy model.
         mark_auto : bool, default=True
-            Mark the layer that ``layer="auto"`` would choose, from all rows, by LogME.
+            Whether to mark the layer that ``layer="auto"`` would choose from all rows by LogME.
         n_jobs : int or None, default=None
-            Splits at once, in as many processes.
-        ax : matplotlib Axes or None, default=None
-        **errorbar_kw : dict
-            As for `plot`.
+            Number of processes that evaluate the splits.
+        ax, **errorbar_kw
+            Passed to `plot`.
 
         Returns
         -------
@@ -244,7 +261,8 @@ class LayerProbeDisplay:
         Raises
         ------
         ValueError
-            The transformer is to be fine-tuned, a layer is unknown, or y does not suit the head.
+            The transformer's strategy is not "frozen", a layer is unknown, or y does not suit the
+            head.
         ImportError
             matplotlib is not installed.
         """
@@ -255,36 +273,39 @@ class LayerProbeDisplay:
         classes = _is_classification(y, head)
         if head is None:
             logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-            head = logistic if classes else RidgeCV(_ALPHAS)
+            head = logistic if classes else RidgeCV(RIDGE_ALPHAS)
         splits = [
             tuple(rows[readable[rows]] for rows in split)  # numbered as in X
             for split in check_cv(cv, y, classifier=classes).split(np.zeros((len(y), 1)), y)
         ]
         scorer = ("accuracy" if classes else "r2") if scoring is None else scoring
-        how = {"cv": splits, "scoring": scorer, "error_score": "raise"}
+        evaluation = {"cv": splits, "scoring": scorer, "error_score": "raise"}
         scores = np.array(
             [
-                cross_val_score(clone(head), features[:, of], y, n_jobs=n_jobs, **how)
-                for of in columns.values()
+                cross_val_score(clone(head), features[:, own], y, n_jobs=n_jobs, **evaluation)
+                for own in columns.values()
             ]
         )
         if isinstance(scorer, str) and scorer in ("accuracy", "r2"):
-            # Not cross-validated: where classes are about equally frequent, the most frequent one
-            # of a training split is a rare one of its test split.
-            chance = _majority(y[readable]) if scorer == "accuracy" else 0.0
+            # Cross-validation would be pessimistic: if classes are about equally frequent, the one
+            # that is most frequent in a training split is rare in its test split.
+            counts = np.unique(y[readable], return_counts=True)[1]
+            chance = float(counts.max() / counts.sum()) if scorer == "accuracy" else 0.0
         else:
             dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
-            chance = float(cross_val_score(dummy, np.zeros((len(y), 1)), y, **how).mean())
-        return cls(
-            list(columns),
-            scores,
-            chance=chance,
-            scoring=_name_of(scorer),
-            auto=_auto(features, columns, y, classes) if mark_auto else None,
-        ).plot(ax, **errorbar_kw)
+            chance = float(cross_val_score(dummy, np.zeros((len(y), 1)), y, **evaluation).mean())
+        auto = None
+        if mark_auto:
+            from sktransfer.features.layer_choice import choose_layer  # loads torch
 
-    def _cut(self, ax: Any, means: np.ndarray) -> None:
-        """Cut off what is far below chance, as R2 may be, and say how far it is."""
+            task = "classification" if classes else "regression"
+            auto = choose_layer(features, columns, y, task=task)[0]
+        return cls(list(columns), scores, chance=chance, scoring=_name_of(scorer), auto=auto).plot(
+            ax, **errorbar_kw
+        )
+
+    def _limit_axis(self, ax: "Axes", means: np.ndarray) -> None:
+        """Cut the axis off far below chance, where R2 may be, and write the values beyond it."""
         if self.chance is None or means.max() <= self.chance:
             return
         floor = self.chance - 0.5 * (means.max() - self.chance)
@@ -315,7 +336,7 @@ class LayerProbeDisplay:
 def _features_by_layer(
     transformer: Any, X: Any, y: Any, layers: Sequence[str | int] | None
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Features of all layers from one pass, and the columns of each."""
+    """Features of all layers from one pass, and the columns of each layer."""
     parameters = transformer.get_params(deep=False) if hasattr(transformer, "get_params") else {}
     if "layer" not in parameters:
         raise TypeError(
@@ -325,41 +346,38 @@ def _features_by_layer(
     strategy = parameters.get("strategy", "frozen")
     if not isinstance(strategy, str) or strategy != "frozen":
         raise ValueError(
-            "LayerProbeDisplay looks at the layers of a frozen network; set strategy='frozen', got "
+            "LayerProbeDisplay probes the layers of a frozen network; set strategy='frozen', got "
             f"strategy={strategy!r}"
         )
     if isinstance(layers, str | int) or (layers is not None and not len(layers)):
         raise ValueError(f"layers must be None or a list of layers, got {layers!r}")
     default = inspect.signature(type(transformer)).parameters["layer"].default
     first = clone(transformer).set_params(layer=default).fit(X, y)
-    # What would mix the layers; rows are scaled to length 1 layer by layer.
-    apart = {"output_dim": None, "combine": "concat", "normalize": False}
-    apart = {name: value for name, value in apart.items() if name in parameters}
+    # These parameters would mix the layers. Rows are scaled to length 1 below, layer by layer.
+    unmixed = {"output_dim": None, "combine": "concat", "normalize": False}
+    unmixed = {name: value for name, value in unmixed.items() if name in parameters}
     wanted = _all_layers(first) if layers is None else tuple(layers)
-    fitted = clone(transformer).set_params(layer=wanted, **apart).fit(X, y)
+    fitted = clone(transformer).set_params(layer=wanted, **unmixed).fit(X, y)
     features = np.array(fitted.transform(X), dtype=np.float64)
-    if hasattr(fitted, "feature_slices_"):
-        columns = dict(fitted.feature_slices_)
-    else:
-        columns = fitted._columns_of_layers()
+    columns = dict(fitted._columns_of_layers(fitted.fitted_))
     if getattr(first, "normalize_", False):
-        for of in columns.values():
-            features[:, of] = normalize(features[:, of])
+        for own in columns.values():
+            features[:, own] = normalize(features[:, own])
     return features, columns
 
 
 def _all_layers(fitted: Any) -> tuple[str | int, ...]:
-    """Stages and the layer read by default, shallow to deep."""
+    """The stages and the layer read by default, from shallow to deep."""
     if hasattr(fitted, "stages_"):
         return tuple(dict.fromkeys((*fitted.stages_, *fitted.layer_)))
-    last = fitted.layer_[-1]  # of stacked recurrent layers, by number
+    last = fitted.layer_[-1]  # stacked recurrent layers are numbered
     return tuple(range(last + 1)) if isinstance(last, int) and last >= 0 else fitted.layer_
 
 
 def _labels(y: Any, n_rows: int) -> np.ndarray:
     if y is None:
         raise ValueError("LayerProbeDisplay needs y, the labels of X; got None")
-    y = column_or_1d(y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y))
+    y = column_or_1d(as_array(y))
     if len(y) != n_rows:
         raise ValueError(f"X has {n_rows} rows and y has {len(y)}; they must be equal")
     return y
@@ -371,27 +389,15 @@ def _is_classification(y: np.ndarray, head: Any) -> bool:
     return not type_of_target(y, input_name="y").startswith("continuous")
 
 
-def _majority(y: np.ndarray) -> float:
-    """Share of the most frequent class."""
-    return float(np.unique(y, return_counts=True)[1].max() / len(y))
-
-
 def _bounds(scoring: str) -> tuple[float, float]:
-    """Between which numbers a score lies, by its name."""
+    """The lower and upper bound of a score, by its name."""
     if scoring == "r2":
         return -np.inf, 1.0
-    return (0.0, 1.0) if scoring.startswith(_SHARES) else (-np.inf, np.inf)
+    return (0.0, 1.0) if scoring.startswith(_SCORES_FROM_0_TO_1) else (-np.inf, np.inf)
 
 
 def _name_of(scorer: Any) -> str:
     if isinstance(scorer, str):
         return scorer
-    function = getattr(scorer, "_score_func", scorer)  # of make_scorer
+    function = getattr(scorer, "_score_func", scorer)  # a scorer of make_scorer holds it
     return str(getattr(function, "__name__", "score"))
-
-
-def _auto(features: np.ndarray, columns: dict[str, Any], y: np.ndarray, classes: bool) -> str:
-    from sktransfer.features.layer_choice import choose_layer  # torch, by now loaded
-
-    task = "classification" if classes else "regression"
-    return choose_layer(features, columns, y, task=task)[0]

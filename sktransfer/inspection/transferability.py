@@ -1,8 +1,8 @@
-"""A ranking of networks, and whether it foretold their accuracy."""
+"""A ranking of networks by transferability, compared with their accuracies."""
 
 import textwrap
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -12,53 +12,56 @@ from sktransfer.inspection._plotting import (
     axes_for,
     axes_grid,
     import_pyplot,
-    ink,
-    muted,
-    size_of,
+    secondary_colour,
+    size_in_inches,
+    text_colour,
 )
 from sktransfer.model_selection import BackboneRanking, RankedBackbone
 
-_NAME, _REASON = 30, 42
-"""Letters in a line."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-_NARROW = 6.0
-"""Inches below which points go under the bars."""
+_NAME_WIDTH, _REASON_WIDTH = 30, 42
+"""Letters in a line of a name, and of the reason of a failure."""
+
+_MIN_WIDTH = 6.0
+"""Inches: in narrower axes the points are below the bars."""
 
 
 class TransferabilityDisplay:
-    """Scores of transferability as bars, the best on top; with accuracies, both as points.
+    """Transferability scores as bars, the best on top, and accuracies against scores as points.
 
-    `from_ranking` makes the display.
+    Use `from_ranking` to create the display.
 
     Parameters
     ----------
     ranking : BackboneRanking
         See `sktransfer.model_selection.rank_backbones`.
     accuracies : mapping of str to float, sequence of float or None, default=None
-        What became of the networks, of all or some: by their names in the ranking, or in its
-        order. They are compared with the scores by Kendall's tau [1]_.
+        Accuracies that the networks reached, by their names in the ranking (all or some), or in
+        the order of the ranking. Kendall's tau [1]_ compares them with the scores.
     metric : str, default="score"
         Name of the score, such as "LogME".
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the bars.
+        Axes of the bars.
     scatter_ax_ : matplotlib Axes or None
-        With the points.
+        Axes of the points.
     figure_ : matplotlib Figure
     bars_ : matplotlib BarContainer
-        One bar for each network; of one that failed it has no length.
+        One bar for each network, of length 0 if the network failed.
     reasons_ : list of matplotlib Text
-        Why networks failed.
+        Reasons of the failures.
     scatter_ : matplotlib PathCollection or None
     kendall_tau_ : float or None
-        1: accuracies come in the order of the scores; -1: in the opposite order; 0: in none. NaN
-        if all are equal.
+        1 if the accuracies are in the order of the scores, -1 if they are in the opposite order,
+        near 0 if the two are unrelated, and NaN if all accuracies or scores are equal.
 
     See Also
     --------
-    LayerProbeDisplay : Layers of one network, by a trained head.
+    LayerProbeDisplay : Layers of one network, compared by a trained head.
 
     References
     ----------
@@ -86,22 +89,22 @@ class TransferabilityDisplay:
         self,
         ranking: BackboneRanking,
         *,
-        accuracies: Any = None,
+        accuracies: Mapping[str, float] | Sequence[float] | None = None,
         metric: str = "score",
     ) -> None:
         self.ranking = ranking
         self.accuracies = accuracies
         self.metric = metric
 
-    def plot(self, ax: Any = None, **bar_kw: Any) -> Self:
-        """Draw the bars, and the points if there are accuracies.
+    def plot(self, ax: "Axes | None" = None, **bar_kw: Any) -> Self:
+        """Draw the bars, and the points if accuracies are known.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            With accuracies its place is divided between bars and points. None makes a figure.
+            It is divided between bars and points if accuracies are known. None makes a figure.
         **bar_kw : dict
-            For matplotlib's `Axes.barh`, such as ``height=0.5``.
+            Passed to matplotlib's `Axes.barh`, such as ``height=0.5``.
 
         Returns
         -------
@@ -116,7 +119,7 @@ class TransferabilityDisplay:
         if accuracies is None:
             left = axes_for(name, ax, figsize=(6.8, height))
         else:
-            if ax is not None and size_of(ax)[0] < _NARROW:
+            if ax is not None and size_in_inches(ax)[0] < _MIN_WIDTH:
                 left, right = axes_grid(name, 2, 1, ax)[:, 0]
             else:
                 ((left, right),) = axes_grid(
@@ -132,22 +135,19 @@ class TransferabilityDisplay:
         cls,
         ranking: BackboneRanking,
         *,
-        accuracies: Any = None,
+        accuracies: Mapping[str, float] | Sequence[float] | None = None,
         metric: str = "score",
-        ax: Any = None,
+        ax: "Axes | None" = None,
         **bar_kw: Any,
     ) -> Self:
         """Draw a ranking.
 
         Parameters
         ----------
-        ranking : BackboneRanking
-        accuracies : mapping of str to float, sequence of float or None, default=None
-        metric : str, default="score"
+        ranking, accuracies, metric
             As for the class.
-        ax : matplotlib Axes or None, default=None
-        **bar_kw : dict
-            As for `plot`.
+        ax, **bar_kw
+            Passed to `plot`.
 
         Returns
         -------
@@ -173,7 +173,7 @@ class TransferabilityDisplay:
         return ranking
 
     def _accuracies(self, ranking: list[RankedBackbone]) -> np.ndarray | None:
-        """One for each row of the ranking; NaN where it is not known."""
+        """An accuracy for each row of the ranking, NaN where it is unknown."""
         given = self.accuracies
         if given is None:
             return None
@@ -201,7 +201,7 @@ class TransferabilityDisplay:
         return accuracies
 
     def _plot_bars(
-        self, ax: Any, ranking: list[RankedBackbone], numbered: bool, bar_kw: dict[str, Any]
+        self, ax: "Axes", ranking: list[RankedBackbone], numbered: bool, bar_kw: dict[str, Any]
     ) -> None:
         positions = np.arange(len(ranking))
         scores = np.array([row.score for row in ranking], dtype=np.float64)
@@ -210,36 +210,39 @@ class TransferabilityDisplay:
         self.bars_ = ax.barh(positions, lengths, **{"color": COLOURS[0], **bar_kw})
         texts = ["" if bad else f"{score:.3f}" for score, bad in zip(scores, failed, strict=True)]
         ax.bar_label(self.bars_, texts, padding=4, fontsize="small")
-        ax.axvline(0, color=muted(ax), linewidth=0.8)
+        ax.axvline(0, color=secondary_colour(ax), linewidth=0.8)
         self.reasons_ = [
             ax.annotate(
-                _wrapped(f"failed: {ranking[at].error}", _REASON),
-                (0, at),
+                _wrapped(f"failed: {ranking[row].error}", _REASON_WIDTH),
+                (0, row),
                 (5, 0),
                 textcoords="offset points",
                 va="center",
-                color=muted(ax),
+                color=secondary_colour(ax),
                 fontsize="small",
                 style="italic",
             )
-            for at in np.flatnonzero(failed)
+            for row in np.flatnonzero(failed)
         ]
         for reason in self.reasons_:
             reason.set_in_layout(False)
-        names = [_wrapped(row.backbone, _NAME) for row in ranking]
+        names = [_wrapped(row.backbone, _NAME_WIDTH) for row in ranking]
         if numbered:
             names = [f"{name}  ({number})" for number, name in enumerate(names, start=1)]
-        labels = ax.set_yticks(positions, names) and ax.get_yticklabels()
+        ax.set_yticks(positions, names)
+        labels: list[Any] = ax.get_yticklabels()
         for label, bad in zip(labels, failed, strict=True):
             label.set_parse_math(False)
             if bad:
-                label.set_color(muted(ax))
+                label.set_color(secondary_colour(ax))
         ax.set_ylim(len(ranking) - 0.4, -0.6)  # the best on top
         ax.margins(x=0.22 if lengths.min() < 0 else 0.14)
         ax.set_xlabel(self.metric)
         ax.spines[["top", "right"]].set_visible(False)
 
-    def _plot_points(self, ax: Any, ranking: list[RankedBackbone], accuracies: np.ndarray) -> None:
+    def _plot_points(
+        self, ax: "Axes", ranking: list[RankedBackbone], accuracies: np.ndarray
+    ) -> None:
         scores = np.array([row.score for row in ranking], dtype=np.float64)
         known = np.flatnonzero(np.isfinite(accuracies) & np.isfinite(scores))
         self.kendall_tau_ = float(kendalltau(scores[known], accuracies[known]).statistic)
@@ -247,10 +250,10 @@ class TransferabilityDisplay:
         self.scatter_ = ax.scatter(
             scores[known], accuracies[known], s=190, color=COLOURS[0], alpha=0.9, linewidths=0
         )
-        for at in known:
+        for number in known:
             ax.annotate(
-                str(at + 1),
-                (scores[at], accuracies[at]),
+                str(number + 1),
+                (scores[number], accuracies[number]),
                 ha="center",
                 va="center_baseline",
                 color="white",
@@ -263,14 +266,14 @@ class TransferabilityDisplay:
         ax.set_title(
             f"Kendall's \N{GREEK SMALL LETTER TAU} = {self.kendall_tau_:.2f}",
             fontsize="medium",
-            color=ink(ax),
+            color=text_colour(ax),
         )
         ax.grid(alpha=0.3)
         ax.set_axisbelow(True)
 
 
 def _wrapped(text: str, width: int) -> str:
-    """At most two lines, which may break behind a parenthesis."""
+    """Text on at most two lines, which may also break after an opening parenthesis."""
     spaced = " ".join(text.replace("(", "( ").split())
     lines = [line.replace("( ", "(") for line in textwrap.wrap(spaced, width)] or [""]
     return "\n".join(lines[:2]) + (" ..." if len(lines) > 2 else "")

@@ -1,7 +1,7 @@
-"""Measures of transfer: of a representation for a task, and of the gap between domains."""
+"""Measures of transferability and of the gap between domains, and scorers without target labels."""
 
 from sktransfer.metrics._kernel_sums import PermutationTestResult
-from sktransfer.metrics.gap import (
+from sktransfer.metrics.distances import (
     coral_distance,
     energy_distance,
     mmd,

@@ -1,4 +1,4 @@
-"""Linear algebra behind the measures of transferability."""
+"""Linear algebra for the measures of transferability: spectra, evidence, shrinkage, coding rate."""
 
 import numpy as np
 from scipy.linalg import cholesky, svd
@@ -8,10 +8,11 @@ _GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 def spectrum(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Squared singular values (r,) of X, squares (r, k) of Y along each left singular vector, and
-    what of Y (k,) is in none of them.
+    """Decompose Y along the left singular vectors of X.
 
-    Long and wide matrices are first made square by QR, which loses no digits, as X^T X would.
+    Returns the squared singular values of X, (r,), the squares of Y along each left singular
+    vector, (r, k), and the squared norm of the rest of Y, (k,). Long and wide matrices are first
+    reduced to square ones by QR, which unlike X^T X loses no digits.
     """
     n_rows, n_features = X.shape
     if n_rows > n_features + Y.shape[1]:
@@ -31,8 +32,9 @@ def greatest_evidence(
 ) -> np.ndarray:
     """Log evidence (k,) at its maximum over both precisions.
 
-    With `t` the prior's precision over the noise's, the noise's best precision is ``n / error(t)``,
-    and only `t` is left. First a grid over log t, then golden sections around its best point.
+    Let `t` be the prior's precision over the noise's. The best precision of the noise is then
+    ``n / error(t)``, so that only `t` is searched: on a grid over log t, since there may be several
+    maxima, and by golden sections around the best point of the grid.
     """
     top = squares.max(initial=0.0) or 1.0
     eps = np.finfo(np.float64).eps
@@ -51,7 +53,7 @@ def greatest_evidence(
 
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = at(left), at(right)
-    for _ in range(40):  # down to 2e-9, where the evidence no longer changes
+    for _ in range(40):  # to a bracket of 2e-9, where the evidence no longer changes
         lower = at_left < at_right
         low, high = np.where(lower, left, low), np.where(lower, high, right)
         new = np.where(lower, low + _GOLDEN * (high - low), high - _GOLDEN * (high - low))
@@ -66,18 +68,18 @@ def _evidence(error: np.ndarray, log_volume: np.ndarray, n_rows: float) -> np.nd
 
 
 def ledoit_wolf(X: np.ndarray, squares: np.ndarray, mean: float) -> float:
-    """Ledoit and Wolf's share from the eigenvalues of a covariance and the lengths of its rows."""
+    """Ledoit and Wolf's shrinkage from the eigenvalues of a covariance and the centred rows."""
     n_rows, n_features = X.shape
     if n_features == 1:
         return 0.0  # a single variance is its own mean
     spread = ((squares - mean) ** 2).sum() + (n_features - len(squares)) * mean**2
     noise = (((X**2).sum(1) ** 2).mean() - (squares**2).sum()) / n_rows
-    # Where there is no spread, too: else rounding would decide between all and nothing.
+    # `>=` also covers a spread of 0, where rounding would decide between all and nothing.
     return 1.0 if noise >= spread else float(max(noise, 0.0) / spread)
 
 
 def coding_rate(X: np.ndarray, eps: float) -> float:
-    """Half the log determinant of ``I + X^T X / (n eps)``, by the smaller of its two forms."""
+    """Half the log determinant of ``I + X^T X / (n eps)``, from the smaller Gram matrix."""
     small = X.T @ X if X.shape[1] <= X.shape[0] else X @ X.T
     small /= len(X) * eps
     small.flat[:: len(small) + 1] += 1

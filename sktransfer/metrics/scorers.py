@@ -1,61 +1,61 @@
-"""Choosing models for a target domain that has no labels: scorers for ``scoring=``.
+"""Scorers for ``scoring=`` that select models for a target domain without labels.
 
-All of them are called ``scorer(estimator, X, y, sample_domain=...)``, look at the labels of source
-rows only, and return a number of which more is better.
+They are called as ``scorer(estimator, X, y, sample_domain=...)``, read the labels of source rows
+only, and return a number; higher is better.
 
-With metadata routing enabled they ask for `sample_domain` by themselves, so that
-``GridSearchCV(estimator, grid, scoring=scorer).fit(X, y, sample_domain=...)`` hands each of them
-the domains of the rows that are held out. Without, scikit-learn hands a scorer nothing but X and y:
-then either X is a DataFrame, and the scorer is constructed with a Series of domains, in which rows
-are looked up by their index; or the scorer is called by hand.
+With metadata routing enabled they request `sample_domain` by themselves, so that
+``GridSearchCV(estimator, grid, scoring=scorer).fit(X, y, sample_domain=...)`` passes the domains of
+the held-out rows to each of them. Without, scikit-learn passes only X and y to a scorer: then
+either make X a DataFrame, and construct the scorer with a Series of domains, in which it looks up
+rows by their index, or call the scorer yourself.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_regressor
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.metrics import mean_squared_error, recall_score
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 
+from sktransfer._validation import Seed, Vector, check_count
 from sktransfer.metrics._scoring import (
     DomainScorer,
-    called,
     check_loss,
     density_ratio,
-    fit_domains,
-    flat,
-    labels_of_source,
-    losses_of,
-    rows_of,
+    domain_fit_params,
+    flatten_rows,
+    predict_rows,
+    row_losses,
+    source_labels,
+    take_rows,
 )
 
 
 class ImportanceWeightedScorer(DomainScorer):
-    """Minus the loss on source rows, each weighted by how much it is like target rows.
+    """Minus the loss on source rows, weighted by the density ratio of target to source.
 
     Parameters
     ----------
     loss : {"auto", "zero_one", "log", "squared", "absolute"} or callable, default="auto"
-        "auto" is "squared" for regressors and else "zero_one", which is the share of errors. "log"
+        "auto" is "squared" for regressors and otherwise "zero_one", the share of errors. "log"
         needs `predict_proba`. A callable gets true and predicted values, and returns a loss per
         row.
     method : estimator or None, default=None
-        Of what gives the weights: it has ``fit(X, sample_domain=...)`` and then `sample_weight_`,
-        as the reweighting methods of `sktransfer.adaptation` do. It is cloned. None takes the odds
-        of logistic regression of domains on standardised features.
+        Method that computes the weights: `sample_weight_` after ``fit(X, sample_domain=...)``, as
+        the reweighting methods of `sktransfer.adaptation` have it. It is cloned. None takes the
+        odds of logistic regression of domains on standardised features.
     sample_domain : Series or None, default=None
-        Domains of all rows, for when they are not passed in the call: rows of a DataFrame are
+        Domains of all rows, in case they are not passed in the call: rows of a DataFrame are
         looked up by their index.
 
     Notes
     -----
     Section 3 of [1]_, with weights of mean 1. It estimates the loss on the target if domains
-    differ by covariate shift alone, and if source rows lie wherever target rows do. If few of them
-    carry all the weight the estimate is of high variance: see `effective_sample_size_` of the
-    reweighting methods. The default weights follow a change of means, not one of spread.
+    differ by covariate shift alone, and the source covers the target. If few source rows carry all
+    the weight the estimate has a high variance: see `effective_sample_size_` of the reweighting
+    methods. The default weights account for a change of means, but not of variances.
 
     References
     ----------
@@ -79,30 +79,32 @@ class ImportanceWeightedScorer(DomainScorer):
         self,
         loss: str | Callable[..., Any] = "auto",
         *,
-        method: Any = None,
-        sample_domain: Any = None,
+        method: BaseEstimator | str | None = None,
+        sample_domain: Vector = None,
     ) -> None:
         self.loss = loss
         self.method = method
         self.sample_domain = sample_domain
 
     def _value(
-        self, estimator: Any, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
+        self, estimator: BaseEstimator, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
     ) -> float:
         check_loss(self.loss)
-        labels = labels_of_source(y, is_source, self)
+        labels = source_labels(y, is_source, self)
         if self.method is None:
-            weights = density_ratio(flat(rows_of(X, is_source)), flat(rows_of(X, ~is_source)))
+            weights = density_ratio(
+                flatten_rows(take_rows(X, is_source)), flatten_rows(take_rows(X, ~is_source))
+            )
         else:
             fitted = clone(self.method).fit(X, sample_domain=domain)
             weights = fitted.sample_weight_[is_source]
-        source = rows_of(X, is_source)
-        losses = losses_of(estimator, self.loss, source, labels, domain[is_source])
+        source = take_rows(X, is_source)
+        losses = row_losses(estimator, self.loss, source, labels, domain[is_source])
         return -float(np.average(losses, weights=weights))
 
 
 class PredictionEntropyScorer(DomainScorer):
-    """Minus the mean entropy of the probabilities that are predicted for target rows.
+    """Minus the mean entropy of the probabilities predicted for target rows.
 
     Parameters
     ----------
@@ -111,10 +113,10 @@ class PredictionEntropyScorer(DomainScorer):
 
     Notes
     -----
-    The criterion of [1]_; in nats. It looks at no label at all, and needs an estimator with
-    `predict_proba`. A model that is sure and wrong scores best: one that calls all rows the same
-    class, or one with little regularisation. So compare with it models of equal confidence, such
-    as strengths of one adaptation, never penalties of one classifier.
+    The criterion of [1]_, in nats. It uses no labels, and needs an estimator with `predict_proba`.
+    A confident model that is wrong scores best: one that predicts the same class for all rows, or
+    one with little regularisation. So use it to compare models of equal confidence, such as
+    strengths of an adaptation, never penalties of a classifier.
 
     References
     ----------
@@ -130,14 +132,16 @@ class PredictionEntropyScorer(DomainScorer):
     -0.6931
     """
 
-    def __init__(self, *, sample_domain: Any = None) -> None:
+    def __init__(self, *, sample_domain: Vector = None) -> None:
         self.sample_domain = sample_domain
 
     def _value(
-        self, estimator: Any, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
+        self, estimator: BaseEstimator, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
     ) -> float:
-        target = rows_of(X, ~is_source)
-        proba = called(estimator, "predict_proba", target, domain[~is_source]).astype(np.float64)
+        target = take_rows(X, ~is_source)
+        proba = predict_rows(estimator, "predict_proba", target, domain[~is_source]).astype(
+            np.float64
+        )
         logs = np.log(proba, out=np.zeros_like(proba), where=proba > 0)
         return float((proba * logs).sum(1).mean())
 
@@ -150,15 +154,15 @@ class DeepEmbeddedValidationScorer(DomainScorer):
     loss : {"auto", "zero_one", "log", "squared", "absolute"} or callable, default="auto"
         As in `ImportanceWeightedScorer`.
     features : "auto" or callable, default="auto"
-        Where domains are compared. "auto" takes what the last estimator learns from: what reaches
-        the last step of a Pipeline, and what the map of an `AdaptedClassifier` makes of that; of a
-        search its best estimator counts. A callable gets the estimator, X and the domains, and
-        returns an array of shape (n_samples, n_features).
+        Features in which the domains are compared. "auto" takes those that the last estimator
+        learns from: the input of the last step of a Pipeline, mapped by the method of an
+        `AdaptedClassifier`; for a search those of its best estimator. A callable gets the
+        estimator, X and the domains, and returns an array of shape (n_samples, n_features).
     cv : int, default=5
-        Folds of the logistic regression that tells the domains apart: rows are weighted by one that
-        was not fitted to them.
+        Folds of the logistic regression that distinguishes the domains: the weight of a row comes
+        from a model that was not fitted to it.
     random_state : int, RandomState instance or None, default=None
-        Of the folds.
+        Seed of the folds.
     sample_domain : Series or None, default=None
         As in `ImportanceWeightedScorer`.
 
@@ -166,9 +170,9 @@ class DeepEmbeddedValidationScorer(DomainScorer):
     -----
     Algorithm 1 of [1]_: ``mean(w l) + eta mean(w) - eta`` with ``eta = -cov(w l, w) / var(w)``,
     where l are the losses and w the density ratios, whose mean is known to be 1. The estimate
-    may be below 0, or above the largest loss. What is said of `ImportanceWeightedScorer` holds
-    here, in features; if these tell domains apart without error, the weights are all but 0 and the
-    score tells nothing.
+    may be below 0, or above the largest loss. The notes on `ImportanceWeightedScorer` hold for
+    these features; if they separate the domains without error, nearly all weights are 0 and the
+    score is meaningless.
 
     References
     ----------
@@ -194,8 +198,8 @@ class DeepEmbeddedValidationScorer(DomainScorer):
         *,
         features: str | Callable[..., Any] = "auto",
         cv: int = 5,
-        random_state: Any = None,
-        sample_domain: Any = None,
+        random_state: Seed = None,
+        sample_domain: Vector = None,
     ) -> None:
         self.loss = loss
         self.features = features
@@ -204,17 +208,17 @@ class DeepEmbeddedValidationScorer(DomainScorer):
         self.sample_domain = sample_domain
 
     def _value(
-        self, estimator: Any, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
+        self, estimator: BaseEstimator, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
     ) -> float:
         check_loss(self.loss)
-        check_scalar(self.cv, "cv", numbers.Integral, min_val=2)
+        check_count("cv", self.cv, low=2)
         fewest = min(is_source.sum(), (~is_source).sum())
         if fewest < self.cv:
             raise ValueError(
                 f"cv must be at most the number of rows of the smaller domain, {fewest}, got "
                 f"{self.cv}"
             )
-        labels = labels_of_source(y, is_source, self)
+        labels = source_labels(y, is_source, self)
         features = self._features(estimator, X, domain)
         weights = density_ratio(
             features[is_source],
@@ -222,46 +226,47 @@ class DeepEmbeddedValidationScorer(DomainScorer):
             cv=self.cv,
             random=check_random_state(self.random_state),
         )
-        source = rows_of(X, is_source)
-        losses = losses_of(estimator, self.loss, source, labels, domain[is_source])
+        source = take_rows(X, is_source)
+        losses = row_losses(estimator, self.loss, source, labels, domain[is_source])
         return -controlled_mean(losses, weights)
 
-    def _features(self, estimator: Any, X: Any, domain: np.ndarray) -> np.ndarray:
+    def _features(self, estimator: BaseEstimator, X: Any, domain: np.ndarray) -> np.ndarray:
         if callable(self.features):
-            return flat(self.features(estimator, X, domain))
+            return flatten_rows(self.features(estimator, X, domain))
         if not isinstance(self.features, str) or self.features != "auto":
             raise ValueError(f"features must be 'auto' or callable, got {self.features!r}")
         if hasattr(estimator, "best_estimator_"):
             return self._features(estimator.best_estimator_, X, domain)
         if isinstance(estimator, Pipeline):
             if len(estimator.steps) > 1:
-                X = called(estimator[:-1], "transform", X, domain)
+                X = predict_rows(estimator[:-1], "transform", X, domain)
             return self._features(estimator.steps[-1][1], X, domain)
         if hasattr(getattr(estimator, "method_", None), "transform"):
-            return flat(called(estimator.method_, "transform", flat(X), domain))
-        return flat(X)
+            return flatten_rows(
+                predict_rows(estimator.method_, "transform", flatten_rows(X), domain)
+            )
+        return flatten_rows(X)
 
 
 class CircularValidationScorer(DomainScorer):
-    """Whether labels survive the way to the target and back.
+    """Accuracy on the source of a clone that is trained on the target with predicted labels.
 
-    A clone of the estimator learns from target rows, with the labels that the estimator predicts
-    for them, with the domains' parts reversed; it is judged on the source rows, whose labels are
-    known.
+    The clone learns with the domains exchanged, from target rows with the labels that the estimator
+    predicts for them; it is scored on the source rows, whose labels are known.
 
     Parameters
     ----------
     metric : callable or None, default=None
-        Gets true and predicted values of source rows, and returns a number of which more is better.
-        None is balanced accuracy, or minus the mean squared error for regressors.
+        Function of true and predicted values of source rows; higher values are better. None is
+        balanced accuracy, or minus the mean squared error for regressors.
     sample_domain : Series or None, default=None
         As in `ImportanceWeightedScorer`.
 
     Notes
     -----
-    The circular strategy of [1]_. The estimator is fitted once more for each score, to the rows
-    that are scored: hold out enough of them. A wrong way there with its inverse back, such as two
-    classes swapped for one another, goes unnoticed.
+    The circular strategy of [1]_. A clone is fitted for each score, to the rows that are scored:
+    hold out enough of them. An error that the way back undoes, such as two exchanged classes, goes
+    unnoticed.
 
     References
     ----------
@@ -280,39 +285,39 @@ class CircularValidationScorer(DomainScorer):
     1.0
     """
 
-    def __init__(self, *, metric: Callable[..., Any] | None = None, sample_domain: Any = None):
+    def __init__(self, *, metric: Callable[..., Any] | None = None, sample_domain: Vector = None):
         self.metric = metric
         self.sample_domain = sample_domain
 
     def _value(
-        self, estimator: Any, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
+        self, estimator: BaseEstimator, X: Any, y: Any, domain: np.ndarray, is_source: np.ndarray
     ) -> float:
         metric = self.metric
         if metric is not None and not callable(metric):
             raise ValueError(f"metric must be None or callable, got {metric!r}")
         if metric is None:
             metric = _minus_squared_error if is_regressor(estimator) else _mean_recall
-        labels = labels_of_source(y, is_source, self)
-        source, target = rows_of(X, is_source), rows_of(X, ~is_source)
-        there = called(estimator, "predict", target, domain[~is_source])
-        if not is_regressor(estimator) and (there == there[0]).all():
-            # Most classifiers refuse a single class; what they would have learned is plain.
-            back = np.full(len(labels), there[0])
+        labels = source_labels(y, is_source, self)
+        source, target = take_rows(X, is_source), take_rows(X, ~is_source)
+        guessed = predict_rows(estimator, "predict", target, domain[~is_source])
+        if not is_regressor(estimator) and (guessed == guessed[0]).all():
+            # Most classifiers refuse to learn from a single class, which they could only repeat.
+            predicted = np.full(len(labels), guessed[0])
         else:
-            domains = fit_domains(estimator, -domain)
+            domains = domain_fit_params(estimator, -domain)
             if domains:
-                # Source rows are targets now, and must not bring their labels along.
-                mixed = np.full(len(domain), there[0], dtype=there.dtype)
-                mixed[~is_source] = there
-                returning = clone(estimator).fit(X, mixed, **domains)
+                # Source rows are the target now, and their labels must not leak into the clone.
+                pseudo_labels = np.full(len(domain), guessed[0], dtype=guessed.dtype)
+                pseudo_labels[~is_source] = guessed
+                reverse = clone(estimator).fit(X, pseudo_labels, **domains)
             else:
-                returning = clone(estimator).fit(target, there)
-            back = called(returning, "predict", source, -domain[is_source])
-        return float(metric(labels, back))
+                reverse = clone(estimator).fit(target, guessed)
+            predicted = predict_rows(reverse, "predict", source, -domain[is_source])
+        return float(metric(labels, predicted))
 
 
 def controlled_mean(losses: np.ndarray, weights: np.ndarray) -> float:
-    """Weighted mean loss, with the weights, whose mean is to be 1, as control variate."""
+    """Weighted mean loss, with the weights, whose true mean is 1, as a control variate."""
     weighted = losses * weights
     covariance = np.cov(weighted, weights)
     eta = -covariance[0, 1] / covariance[1, 1] if covariance[1, 1] > 0 else 0.0
@@ -324,5 +329,5 @@ def _minus_squared_error(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def _mean_recall(y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Balanced accuracy, without a warning where a class is predicted that y_true lacks."""
+    """Balanced accuracy, without its warning about predicted classes that y_true lacks."""
     return float(recall_score(y_true, y_pred, labels=np.unique(y_true), average="macro"))

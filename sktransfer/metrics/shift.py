@@ -1,56 +1,58 @@
-"""What kind of gap lies between two domains, and which family of methods to try on it."""
+"""Diagnosis of the shift between two domains, with advice on a family of methods."""
 
 import numbers
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_array, check_random_state, check_scalar
 
+from sktransfer._validation import Seed, check_count
 from sktransfer.metrics import _shift_tests as tests
 from sktransfer.metrics._scoring import density_ratio
-from sktransfer.metrics.gap import mmd_permutation_test, proxy_a_distance
-from sktransfer.metrics.transferability import _codes
+from sktransfer.metrics.distances import mmd_permutation_test, proxy_a_distance
+from sktransfer.metrics.transferability import class_codes
 
 _N_PERMUTATIONS = 499
 _MOST_OUTSIDE = 0.1
 _LEAST_SHARE = 0.05
-_APART = 1.9
-"""Proxy A-distance at which a linear classifier is wrong in 2.5 % of the rows: weights of rows,
-which are the odds of such a classifier, rest on next to nothing."""
+_SEPARATED = 1.9
+"""Proxy A-distance at which a linear classifier is wrong in 2.5 % of the rows: so few rows cannot
+support weights, which are the odds of such a classifier."""
 
 _ADVICE = {
     "none": "no gap was found; fit to the source as it is",
     "label": "weight the classes of the source by class_weight",
     "instance": "the source covers the target; weight its rows (sktransfer.adaptation)",
-    "feature": "the domains overlap too little for weights of rows to help; map the features, with "
+    "feature": "the domains overlap too little for weights of rows to help; map the features with "
     "CORAL, SubspaceAlignment or another map of sktransfer.adaptation",
 }
 
 
 @dataclass(frozen=True)
 class ShiftReport:
-    """What `diagnose_shift` found; printed, it is a table.
+    """Result of `diagnose_shift`, which prints as a table.
 
     Attributes
     ----------
     kind : {"none", "label", "covariate", "unknown"}
-        "none": no gap was found. "label": other shares of the classes explain it. "covariate":
-        features differ, and shares of classes do not explain it, or not alone. "unknown": features
-        differ, and labels of the source are missing, or cannot be told from features.
+        "none": no gap was found. "label": different class proportions explain it. "covariate":
+        features differ, and class proportions do not explain it, or not alone. "unknown": features
+        differ, and labels of the source are missing, or cannot be predicted from features.
     family : {"none", "instance", "feature"}
         Kind of transfer to begin with: weights of rows, or maps of features.
     advice : str
         The same in a sentence.
     pvalue : float
-        Of the hypothesis that there is no gap.
+        p-value of the hypothesis that there is no gap.
     mmd : float
         Squared maximum mean discrepancy of standardised features, unbiased.
     proxy_a_distance : float
-        0: a linear classifier cannot tell the domains apart; 2: it does so without error.
+        0: a linear classifier cannot distinguish the domains; 2: it does so without error.
     mean_gap : float
-        Distance of the means in pooled standard deviations; root mean square over features.
+        Distance of the means in pooled standard deviations, as root mean square over features.
     covariance_gap : float
         Frobenius norm of the difference of the covariances of pooled standardised features, over
         that of the source's. Chance alone gives about ``sqrt(2 n_features / n)``.
@@ -58,11 +60,12 @@ class ShiftReport:
         Share of target rows whose neighbours in the source are further away than those of 99 % of
         the source rows: about 0.01 without a gap.
     effective_sample_share : float
-        Share of the source rows that are left in effect when they are weighted like the target.
+        Effective sample size of the source rows, weighted to resemble the target, over their
+        number.
     class_weight : dict or None
-        Share of each class in the target over that in the source, if it is label shift.
+        Proportion of each class in the target over that in the source, for label shift.
     label_pvalue : float or None
-        Of the hypothesis that shares of classes explain the whole gap.
+        p-value of the hypothesis that class proportions explain the whole gap.
 
     Examples
     --------
@@ -105,12 +108,12 @@ def diagnose_shift(
     X_target: Any,
     y_source: Any = None,
     *,
-    estimator: Any = None,
+    estimator: BaseEstimator | None = None,
     alpha: float = 0.01,
     max_rows: int = 2000,
-    random_state: Any = None,
+    random_state: Seed = None,
 ) -> ShiftReport:
-    """Tell how large the gap between two domains is, of which kind, and what to try.
+    """Diagnose the size and kind of the gap between two domains, and what to try.
 
     Parameters
     ----------
@@ -118,17 +121,16 @@ def diagnose_shift(
     X_target : array-like of shape (n_target, n_features)
         At least 20 rows each.
     y_source : array-like of shape (n_source,) or None, default=None
-        Labels, of any kind. Without, label shift cannot be told from others.
+        Labels, of any kind. Without them label shift cannot be distinguished from other shifts.
     estimator : classifier or None, default=None
-        By whose `predict_proba` classes are seen in the target; it is cloned, and gets standardised
-        features. The better it is, the better label shift is seen. None is logistic regression.
+        Its `predict_proba` predicts classes in the target; it is cloned, and gets standardised
+        features. The better it is, the better label shift is detected. None is logistic regression.
     alpha : float, default=0.01
-        How often a gap, or one that shares of classes do not explain, may be seen where there is
-        none.
+        Significance level of the test for a gap, and of the test that class proportions explain it.
     max_rows : int, default=2000
-        Of each domain; of more a sample is drawn.
+        Most rows of each domain that are used; a sample is drawn if there are more.
     random_state : int, RandomState instance or None, default=None
-        Of samples, permutations, folds and landmarks of a kernel.
+        Seed of samples, permutations, folds and landmarks of a kernel.
 
     Returns
     -------
@@ -137,26 +139,27 @@ def diagnose_shift(
     Raises
     ------
     ValueError
-        The domains differ in their number of features, or a parameter is not sound.
+        The domains differ in their number of features, or a parameter is invalid.
 
     Notes
     -----
-    A gap is looked for by `mmd_permutation_test` [1]_, in the means of principal components and of
-    kernel principal components, and in the classes that are predicted; p-values are multiplied by
-    the number of tests. If there is one, shares of classes in the target are estimated from
-    predictions [2]_ (with probabilities in the place of predicted classes), and the same means are
-    compared with source rows weighted so; the test allows for the error of the shares.
+    Three tests look for a gap: `mmd_permutation_test` [1]_, one of the means of principal
+    components and kernel principal components, and one of the predicted classes; p-values are
+    multiplied by the number of tests. If there is a gap, class proportions in the target are
+    estimated from predictions [2]_ (with probabilities in place of predicted classes), and the same
+    means are compared with source rows weighted accordingly; the test allows for the error of the
+    proportions.
 
-    What it cannot know: *concept shift*, other labels for the same features, shows in no feature,
-    and may hide behind each verdict, "none" included. Covariate shift that happens to act like
-    other shares of classes, as when clusters are classes, is called "label". "covariate" stands for
-    every other change of features, such as another camera or rotated axes; label shift may be part
-    of it. With few rows small gaps are missed, and few things speak against "label".
+    Its limits: *concept shift*, different labels for the same features, changes no feature, and is
+    compatible with every result, including "none". Covariate shift that looks like different class
+    proportions, for example because classes are clusters, is called "label". "covariate" stands for
+    every other change of features, such as another camera or rotated axes, and may include label
+    shift. With few rows small gaps are missed, and hardly anything is evidence against "label".
 
-    How often it is right, where target rows were left out at random by nothing, by their class or
-    by a direction of features (40 draws each): with 900 to 2,000 source rows of four data sets
-    160, 158 and 148 of 160; with 284 rows of breast cancer 40, 40 and 29 of 40; with 89 of wine,
-    which are too few, 40, 23 and 2.
+    Correct results when target rows were left out without regard to anything, by class, or by a
+    direction of the features (40 draws each): with 900 to 2,000 source rows of four data sets 160,
+    158 and 148 of 160; with 284 rows of breast cancer 40, 40 and 29 of 40; with 89 of wine, which
+    are too few, 40, 23 and 2.
 
     References
     ----------
@@ -169,13 +172,13 @@ def diagnose_shift(
     >>> from sklearn.datasets import make_classification
     >>> from sktransfer.metrics import diagnose_shift
     >>> X, y = make_classification(1000, 5, n_informative=3, random_state=0)
-    >>> X_target = X[500:][y[500:] == 1]  # one class has gone
+    >>> X_target = X[500:][y[500:] == 1]  # one class is missing
     >>> report = diagnose_shift(X[:500], X_target, y[:500], random_state=0)
     >>> report.kind, report.family
     ('label', 'instance')
     """
     check_scalar(alpha, "alpha", numbers.Real, min_val=0, max_val=1, include_boundaries="neither")
-    check_scalar(max_rows, "max_rows", numbers.Integral, min_val=20)
+    check_count("max_rows", max_rows, low=20)
     random = check_random_state(random_state)
     source = check_array(X_source, dtype=np.float64, ensure_min_samples=20, input_name="X_source")
     target = check_array(X_target, dtype=np.float64, ensure_min_samples=20, input_name="X_target")
@@ -184,12 +187,12 @@ def diagnose_shift(
             "X_source and X_target must have equally many features, got "
             f"{source.shape[1]} and {target.shape[1]}"
         )
-    some = _drawn(len(source), max_rows, random)
+    drawn = _sample(len(source), max_rows, random)
     labels = codes = None
     if y_source is not None:
-        _codes(source, y_source, "y_source")  # all of them are checked
-        labels, codes = np.unique(np.asarray(y_source).ravel()[some], return_inverse=True)
-    source, target = _standardised(source[some], target[_drawn(len(target), max_rows, random)])
+        class_codes(source, y_source, "y_source")  # checks the labels of all rows
+        labels, codes = np.unique(np.asarray(y_source).ravel()[drawn], return_inverse=True)
+    source, target = _standardised(source[drawn], target[_sample(len(target), max_rows, random)])
 
     test = mmd_permutation_test(source, target, n_permutations=_N_PERMUTATIONS, random_state=random)
     values = tests.moments(source, target, random)
@@ -203,7 +206,7 @@ def diagnose_shift(
             ratios = tests.class_ratios(codes, *guesses)
             if ratios is not None:
                 label_pvalue = tests.label_shift_alone(values, codes, *guesses, ratios)
-    pvalue = min(1.0, len(pvalues) * min(pvalues))
+    pvalue = min(1.0, len(pvalues) * min(pvalues))  # Bonferroni's correction
     kind = _kind(pvalue, label_pvalue, alpha)
     class_weight = None
     if kind == "label" and ratios is not None and labels is not None:
@@ -212,7 +215,7 @@ def diagnose_shift(
     share = float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
     outside = tests.outside_support(source, target)
     distance = proxy_a_distance(source, target, random_state=random)
-    covered = outside <= _MOST_OUTSIDE and share >= _LEAST_SHARE and distance < _APART
+    covered = outside <= _MOST_OUTSIDE and share >= _LEAST_SHARE and distance < _SEPARATED
     family = "none" if kind == "none" else "instance" if kind == "label" or covered else "feature"
     return ShiftReport(
         kind=kind,
@@ -230,17 +233,18 @@ def diagnose_shift(
     )
 
 
-def _drawn(n_rows: int, most: int, random: np.random.RandomState) -> np.ndarray:
-    """Which of some rows are looked at."""
+def _sample(n_rows: int, most: int, random: np.random.RandomState) -> np.ndarray:
+    """Ascending positions of at most `most` rows, drawn at random if there are more."""
     if n_rows <= most:
         return np.arange(n_rows)
     return np.sort(random.choice(n_rows, most, replace=False))
 
 
 def _standardised(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both domains, by the mean and the deviation of all rows."""
+    """Both domains, standardised by the mean and the standard deviation of all rows."""
     both = np.concatenate([source, target])
     mean, scale = both.mean(0), both.std(0)
+    # Rounding gives a constant column a tiny deviation, by which it must not be divided.
     scale[scale <= len(both) * np.finfo(np.float64).eps * np.abs(both).max(0)] = 1.0
     return (source - mean) / scale, (target - mean) / scale
 
@@ -254,6 +258,6 @@ def _kind(pvalue: float, label_pvalue: float | None, alpha: float) -> str:
 
 
 def _covariance_gap(source: np.ndarray, target: np.ndarray) -> float:
-    of_source, of_target = np.atleast_2d(np.cov(source.T)), np.atleast_2d(np.cov(target.T))
-    size = float(np.linalg.norm(of_source))
-    return float(np.linalg.norm(of_source - of_target)) / size if size > 0 else 0.0
+    gap = np.atleast_2d(np.cov(source.T)) - np.atleast_2d(np.cov(target.T))
+    size = float(np.linalg.norm(np.cov(source.T)))
+    return float(np.linalg.norm(gap)) / size if size > 0 else 0.0

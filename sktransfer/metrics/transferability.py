@@ -1,4 +1,4 @@
-"""How well features suit a task, told without training a head: LogME, H-score, LEEP and others."""
+"""Estimates of how well features suit a task without training: LogME, H-score, LEEP and others."""
 
 import numbers
 from typing import Any
@@ -8,12 +8,8 @@ from sklearn.metrics import mutual_info_score
 from sklearn.utils import check_array, check_consistent_length, check_scalar, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
-from sktransfer.metrics._spectral import (
-    coding_rate,
-    greatest_evidence,
-    ledoit_wolf,
-    spectrum,
-)
+from sktransfer._validation import check_option
+from sktransfer.metrics._spectral import coding_rate, greatest_evidence, ledoit_wolf, spectrum
 
 TASKS = ("auto", "classification", "regression")
 
@@ -21,19 +17,20 @@ TASKS = ("auto", "classification", "regression")
 def logme(X: Any, y: Any, *, task: str = "auto") -> float:
     """Log evidence of a Bayesian linear model, per row: LogME.
 
-    The evidence is that of ``y = X w + noise`` with Gaussian priors of `w` and noise, both as wide
-    as makes it greatest; the mean is taken over the columns of y, which are one per class. Features
-    of several networks, or layers, are ranked by it: the higher the better.
+    The evidence is that of ``y = X w + noise`` with Gaussian `w` and noise, whose variances are
+    chosen to maximise it; the result is the mean over the columns of y, of which there is one per
+    class. It ranks features of several networks, or layers: higher is better.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Features. They are not centred, as there is no intercept; a constant column makes one.
+        Features. They are not centred, and there is no intercept; add a constant column for one.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Labels, of any kind, or numbers.
     task : {"auto", "classification", "regression"}, default="auto"
-        What y holds. "auto" takes what `sklearn.utils.multiclass.type_of_target` calls binary or
-        multiclass for labels, and all else, two-dimensional y too, for numbers.
+        With "auto", y of the types "binary" and "multiclass" of
+        `sklearn.utils.multiclass.type_of_target` are labels, and all others, including
+        two-dimensional y, are numbers.
 
     Returns
     -------
@@ -43,20 +40,20 @@ def logme(X: Any, y: Any, *, task: str = "auto") -> float:
     Raises
     ------
     ValueError
-        X or y is not sound, or a column of numbers is all 0, of which the evidence is infinite.
+        X or y is invalid, or a column of numbers is all 0, whose evidence is infinite.
 
     Notes
     -----
     Equations 2 and 3 of [1]_, at the maximum: the authors' iteration stops after 11 rounds, when
-    it may not have come far. The maximum is looked for in the ratio of the two precisions, the
-    other unknown being known by then; of several maxima the highest is taken. The ratio is kept
-    above 2e-16 times the largest squared singular value of X, which bounds the evidence where y
-    is a linear function of X without any noise.
+    it may not have converged. The search is over the ratio of the two precisions, as the other
+    unknown has a closed form then, and finds the highest of several maxima. The ratio is kept
+    above 2e-16 times the largest squared singular value of X, which bounds the evidence if y is a
+    linear function of X without any noise.
 
-    One QR and one small singular value decomposition do for all classes, 2 n d^2 operations.
+    One QR and one small singular value decomposition serve all classes, 2 n d^2 operations.
 
-    Scores of different y do not compare, nor do those of networks with many more features than
-    rows, all of which fit. Where fine-tuning changes the features much, their rank may change.
+    Scores of different y cannot be compared, nor can those of networks with many more features
+    than rows, which fit any y. The ranking may change if fine-tuning changes the features much.
 
     References
     ----------
@@ -76,8 +73,8 @@ def logme(X: Any, y: Any, *, task: str = "auto") -> float:
     norms = (columns**2).sum(0)
     if (norms == 0).any():
         raise ValueError(
-            f"column {int(np.argmin(norms))} of y is 0 in all rows, and any features predict it; "
-            "leave it out"
+            f"column {int(np.argmin(norms))} of y is 0 in all rows, which any features predict; "
+            "drop it"
         )
     return float(logme_by_output(X, columns).mean())
 
@@ -85,12 +82,13 @@ def logme(X: Any, y: Any, *, task: str = "auto") -> float:
 def logme_by_output(
     X: np.ndarray, columns: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> np.ndarray:
-    """LogME of each column, (k,), for X (n, d) and columns (n, k) of float64, none of them 0.
+    """LogME of each column, (k,), for X (n, d) and columns (n, k) of float64, none of them all 0.
 
     A row of weight 2 counts as two rows.
     """
     n_rows: float = len(X)
     if sample_weight is not None:
+        # Only X^T X, X^T y and y^T y enter the evidence, where a root on both sides is a weight.
         root = np.sqrt(sample_weight)[:, None]
         X, columns, n_rows = X * root, columns * root, float(sample_weight.sum())
     squares, shares, rest = spectrum(X, columns)
@@ -98,7 +96,7 @@ def logme_by_output(
 
 
 def h_score(X: Any, y: Any, *, shrinkage: str | float | None = None) -> float:
-    """H-score: how much of the features' variance lies between classes, in their own metric.
+    """H-score: variance of the features between classes, relative to their covariance.
 
     It is ``trace(cov(X)^-1 cov(E[X | y]))``, the sum of the squared canonical correlations of
     features and classes.
@@ -109,27 +107,26 @@ def h_score(X: Any, y: Any, *, shrinkage: str | float | None = None) -> float:
     y : array-like of shape (n_samples,)
         Labels, of any kind.
     shrinkage : None, "auto" or float in [0, 1], default=None
-        None: the covariance of the rows as it is, whose inverse is a pseudo-inverse if need be
-        [1]_. "auto": it is drawn towards a multiple of the identity as far as Ledoit and Wolf's
-        lemma has it; this is the regularised H-score [2]_. A float is that share itself.
+        None: the empirical covariance, with a pseudo-inverse if it is singular [1]_. "auto":
+        shrinkage towards a multiple of the identity by Ledoit and Wolf's rule, the regularised
+        H-score [2]_. A float is the share of the identity.
 
     Returns
     -------
     float
-        Between 0 and the number of classes less one.
+        Between 0 and the number of classes minus one.
 
     Raises
     ------
     ValueError
-        X, y or `shrinkage` is not sound.
+        X, y or `shrinkage` is invalid.
 
     Notes
     -----
-    Without shrinkage, features that are more than the rows separate any labels, and the score says
-    nothing: it is then at its upper bound. It needs classes; for numbers use `logme`. The units of
-    features do not matter to it without shrinkage, and do with. Where the covariance can hardly be
-    told from a multiple of the identity, as that of whitened features, "auto" draws it all the way,
-    and the score is 0 whatever the labels.
+    Without shrinkage, more features than rows separate any labels, so that the score is at its
+    upper bound and says nothing. It needs classes; for numbers use `logme`. It depends on the units
+    of the features with shrinkage only. If the covariance is nearly a multiple of the identity, as
+    for whitened features, "auto" shrinks it completely, and the score is 0 for any labels.
 
     References
     ----------
@@ -147,54 +144,54 @@ def h_score(X: Any, y: Any, *, shrinkage: str | float | None = None) -> float:
     (1.192, 1.17)
     """
     X = _features(X)
-    one_hot = _one_hot(_codes(X, y))
+    one_hot = _one_hot(class_codes(X, y))
     _check_shrinkage(shrinkage)
     n_rows, n_features = X.shape
     largest = np.abs(X).max(0)
     X = X - X.mean(0)
     norms = np.sqrt((X**2).sum(0))
-    # What rounding leaves of a constant column is nothing.
+    # Centring leaves rounding errors of a constant column, which must not count as variance.
     X[:, norms <= n_rows * np.finfo(np.float64).eps * largest] = 0.0
     if shrinkage is None:
         X /= np.where(norms > 0, norms, 1.0)
+    # With columns of unit length the squared projections sum to the variance between classes.
     squares, shares, _ = spectrum(X, one_hot / np.sqrt(one_hot.sum(0)))
-    kept = squares > (max(X.shape) * np.finfo(np.float64).eps) ** 2 * squares.max(initial=0.0)
-    between, squares = shares.sum(1)[kept], squares[kept] / n_rows
+    nonzero = squares > (max(X.shape) * np.finfo(np.float64).eps) ** 2 * squares.max(initial=0.0)
+    between, squares = shares.sum(1)[nonzero], squares[nonzero] / n_rows
     if shrinkage is None or len(squares) == 0:
         return float(between.sum())
     mean = squares.sum() / n_features
     share = ledoit_wolf(X, squares, mean) if shrinkage == "auto" else float(shrinkage)
-    drawn = (1 - share) * squares + share * mean
-    return float((1 - share) * (squares / drawn) @ between)
+    shrunk = (1 - share) * squares + share * mean
+    return float((1 - share) * (squares / shrunk) @ between)
 
 
 def leep(P: Any, y: Any) -> float:
-    """Log expected empirical prediction: how well source classes foretell target labels.
+    """LEEP: log likelihood of target labels, predicted from the source model's classes.
 
     Parameters
     ----------
     P : array-like of shape (n_samples, n_source_classes)
-        Probabilities that the source model gives to its own classes, for target rows. Each row
-        sums to 1.
+        Probabilities of the source model's classes for target rows. Each row sums to 1.
     y : array-like of shape (n_samples,)
         Target labels, of any kind.
 
     Returns
     -------
     float
-        Mean log likelihood in nats, at most 0; the higher the better. With rows that are sure of
-        one class it is `nce`.
+        Mean log likelihood in nats, at most 0; higher is better. If all probabilities are 0 or 1
+        it equals `nce`.
 
     Raises
     ------
     ValueError
-        P holds no probabilities, or y is not sound.
+        P holds no probabilities, or y is invalid.
 
     Notes
     -----
-    Equations 1 and 2 of [1]_. A source class that is never predicted takes no part. It needs a
-    source model with a classifier, and looks at no features: a trunk may be better than its
-    classes say.
+    Equations 1 and 2 of [1]_. A source class of probability 0 in all rows does not matter. LEEP
+    needs a source model with a classifier, and ignores its features, which may be better than its
+    classes suggest.
 
     References
     ----------
@@ -212,10 +209,10 @@ def leep(P: Any, y: Any) -> float:
     if (P < 0).any() or np.abs(sums - 1).max() > 1e-3:
         raise ValueError(
             "P must hold probabilities, none below 0 and each row with sum 1, got a least value of "
-            f"{P.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}; pass what "
-            "predict_proba returns, or the softmax of scores"
+            f"{P.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}; pass the result of "
+            "predict_proba, or the softmax of scores"
         )
-    codes = _codes(P, y)
+    codes = class_codes(P, y)
     rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
     joint = np.stack([P[some].sum(0) for some in rows])
     marginal = joint.sum(0)
@@ -230,7 +227,7 @@ def nce(z: Any, y: Any) -> float:
     Parameters
     ----------
     z : array-like of shape (n_samples,)
-        Source labels, or the classes a source model predicts. Of any kind.
+        Source labels of any kind, or the classes that a source model predicts.
     y : array-like of shape (n_samples,)
         Target labels.
 
@@ -242,7 +239,7 @@ def nce(z: Any, y: Any) -> float:
     Raises
     ------
     ValueError
-        The two are not both labels, or not equally many.
+        One of them holds no labels, or they differ in length.
 
     Notes
     -----
@@ -260,14 +257,14 @@ def nce(z: Any, y: Any) -> float:
     -0.3466
     """
     z = column_or_1d(z)
-    source, target = _codes(z, z, "z"), _codes(z, y)
+    source, target = class_codes(z, z, "z"), class_codes(z, y)
     share = np.bincount(target) / len(target)
     entropy = -(share * np.log(share)).sum()
     return float(min(0.0, mutual_info_score(source, target) - entropy))
 
 
 def transrate(X: Any, y: Any, *, eps: float = 1e-4) -> float:
-    """TransRate: bits, in nats, that classes save when features are coded with some distortion.
+    """TransRate: coding rate of the features minus their coding rate within classes, in nats.
 
     Parameters
     ----------
@@ -280,19 +277,19 @@ def transrate(X: Any, y: Any, *, eps: float = 1e-4) -> float:
     Returns
     -------
     float
-        Coding rate of all rows less the mean rate of the rows of each class; never below 0.
+        Coding rate of all rows minus the mean rate of the rows of each class; never below 0.
 
     Raises
     ------
     ValueError
-        X, y or `eps` is not sound.
+        X, y or `eps` is invalid.
 
     Notes
     -----
-    The measure of [1]_, with rates of classes weighted by their numbers of rows, as the rate
-    distortion of a partition is. (The listing in the paper weights classes alike, which is the same
-    for balanced classes, and may be negative for others.) The score depends on the units of X:
-    compare networks whose features have like variances, or standardise them first.
+    The measure of [1]_, with the rates of classes weighted by their numbers of rows, like the rate
+    distortion of a partition. (The listing in the paper gives classes equal weight, which is the
+    same for balanced classes, and may be negative for others.) The score depends on the units of X:
+    compare networks whose features have similar variances, or standardise them first.
 
     References
     ----------
@@ -307,7 +304,7 @@ def transrate(X: Any, y: Any, *, eps: float = 1e-4) -> float:
     0.589
     """
     X = _features(X)
-    codes = _codes(X, y)
+    codes = class_codes(X, y)
     check_scalar(eps, "eps", numbers.Real, min_val=0, include_boundaries="neither")
     X = X - X.mean(0)
     rate = coding_rate(X, eps)
@@ -321,8 +318,8 @@ def _features(X: Any) -> np.ndarray:
     return check_array(X, dtype=np.float64, ensure_min_samples=2)
 
 
-def _codes(X: Any, y: Any, name: str = "y") -> np.ndarray:
-    """Labels as whole numbers from 0, (n,)."""
+def class_codes(X: Any, y: Any, name: str = "y") -> np.ndarray:
+    """Labels of the rows of X as integers from 0, (n,)."""
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     kind = type_of_target(y, input_name=name)
@@ -338,14 +335,13 @@ def _one_hot(codes: np.ndarray) -> np.ndarray:
 
 
 def _columns(X: np.ndarray, y: Any, task: str) -> np.ndarray:
-    """What is to be predicted, (n, n_outputs)."""
-    if not isinstance(task, str) or task not in TASKS:
-        raise ValueError(f"task must be one of {TASKS}, got {task!r}")
+    """The columns to predict, (n, n_outputs)."""
+    check_option("task", task, TASKS)
     if task == "auto":
         labels = type_of_target(y, input_name="y") in ("binary", "multiclass")
         task = "classification" if labels else "regression"
     if task == "classification":
-        return _one_hot(_codes(X, y))
+        return _one_hot(class_codes(X, y))
     y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     check_consistent_length(X, y)
     return y.reshape(len(y), -1)

@@ -1,4 +1,4 @@
-"""Splits that know domains, and the choice of a backbone."""
+"""Cross-validation splitters for several domains, and ranking of backbones."""
 
 from sktransfer.model_selection.ranking import BackboneRanking, RankedBackbone, rank_backbones
 from sktransfer.model_selection.shuffle_splits import StratifiedDomainShuffleSplit

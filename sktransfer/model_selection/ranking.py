@@ -1,4 +1,4 @@
-"""Which of several networks suits a task, told from their features without training."""
+"""Ranking of networks by a transferability metric of their features, without training."""
 
 import math
 import time
@@ -14,6 +14,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.multiclass import type_of_target
 from tqdm.auto import tqdm
 
+from sktransfer._validation import as_array, row_count
 from sktransfer.metrics import h_score, logme, transrate
 from sktransfer.store import FeatureStore
 
@@ -24,9 +25,9 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def _logme(features: np.ndarray, y: Any) -> float:
-    """LogME of standardised features: as they come, their scale decides more than their worth."""
+    """LogME of standardised features, as otherwise their scale affects the score most."""
     if type_of_target(y).startswith("continuous"):
-        y = np.asarray(y) - np.mean(y, axis=0)  # as the features have mean 0, too
+        y = np.asarray(y) - np.mean(y, axis=0)  # LogME has no intercept, and the features mean 0
     return logme(scale(features.astype(np.float64)), y)
 
 
@@ -34,23 +35,23 @@ _METRICS: dict[str, Metric] = {"logme": _logme, "h_score": h_score, "transrate":
 
 
 class RankedBackbone(NamedTuple):
-    """What became of one backbone.
+    """Score and costs of one backbone.
 
     Parameters
     ----------
     backbone : str
-        The name it was given by.
+        Name of the candidate.
     score : float
-        Of the metric; NaN if something failed.
+        Value of the metric; NaN if the candidate failed.
     seconds : float
-        For loading the network and extracting the features.
+        Time to load the network and extract the features.
     n_features : int
-        Columns of the features; 0 if something failed.
+        Number of features; 0 if the candidate failed.
     n_forward : int
-        Images that went through the network; fewer than there are where a cache had them. -1 where
-        the transformer does not count.
+        Number of images that went through the network; cached ones do not count. -1 if the
+        transformer does not count them.
     error : str
-        Why it failed, or empty.
+        Message of the error if the candidate failed, else empty.
 
     Examples
     --------
@@ -70,7 +71,7 @@ class RankedBackbone(NamedTuple):
 class BackboneRanking(list[RankedBackbone]):
     """Backbones, the best first, failed ones last.
 
-    A list of `RankedBackbone`, because its order is the answer: ``ranking[0].backbone`` is best.
+    A list of `RankedBackbone`, in which ``ranking[0].backbone`` is best.
     ``pandas.DataFrame(ranking)`` has its columns, and ``print(ranking)`` shows it as a table.
 
     Parameters
@@ -124,32 +125,30 @@ def rank_backbones(
 ) -> BackboneRanking:
     """Rank networks, or layers of them, by how well their features suit labels.
 
-    Each network sees the images once, and none is trained: the metric judges its features as they
-    are. A search over the best few, with a real head, has the last word.
+    Each network processes the images once, and none is trained: the metric scores its features as
+    they are. Confirm the ranking by a search over the best few, with a real head.
 
     Parameters
     ----------
     backbones : iterable or mapping of str to candidates
-        Each candidate is a value for ``PretrainedCNNFeatures(backbone=...)`` - a name, or a network
-        of your own as a class, function or instance - or a transformer, such as
-        ``PretrainedCNNFeatures(layer="blocks.3")``, an `RNNSequenceFeatures` or a pipeline, of
-        which a clone is fitted. The keys of a mapping are the names to show.
-    X : as `features` or the transformers take it
-        Images, say.
+        Each candidate is a value for ``PretrainedCNNFeatures(backbone=...)`` - a name, or a custom
+        network as a class, function or instance - or a transformer, such as
+        ``PretrainedCNNFeatures(layer="blocks.3")``, an `RNNSequenceFeatures` or a pipeline, which
+        is cloned. The keys of a mapping are the names in the result.
+    X : Any
+        Samples, such as images, in any form that `features` or the transformers accept.
     y : array-like of shape (n_samples,)
-        Classes, or numbers where the metric takes them.
+        Classes, or numbers if the metric accepts them.
     metric : {"logme", "h_score", "transrate"} or callable, default="logme"
-        A function of `sktransfer.metrics`, "logme" on standardised features; or any other that is
-        called with features, of shape (n_samples, n_features), and y, and gives a number, higher
-        for better. "h_score" and "transrate" prefer wide features, and are for networks of about
-        the same width.
+        A function of `sktransfer.metrics`, with "logme" on standardised features; or a function of
+        features, of shape (n_samples, n_features), and y that returns a number, higher for better.
+        "h_score" and "transrate" favour wide features, and are for networks of similar width.
     features : PretrainedCNNFeatures or None, default=None
-        Its other parameters (``image_size=32``, ``layer=-2``) are taken for all candidates that are
-        not transformers. None takes the defaults.
+        Its other parameters (``image_size=32``, ``layer=-2``) apply to all candidates that are not
+        transformers. None takes the defaults.
     cache : str, Path, FeatureStore or None, default=None
-        Feature store for all candidates that have a parameter ``cache`` which is None. One pass
-        fills it for every stage of a network, so that ranking its layers costs nothing more, nor
-        does the search that follows.
+        Feature store for all candidates whose parameter ``cache`` is None. One pass fills it for
+        every stage of a network, so that ranking its layers, or a later search, needs no other.
     verbose : bool or int, default=False
         Show a progress bar.
 
@@ -162,20 +161,21 @@ def rank_backbones(
     Raises
     ------
     ValueError
-        `metric` is not known, there are no candidates, X and y differ in length, or all failed.
+        `metric` is not known, there are no candidates, X and y differ in length, or all candidates
+        failed.
 
     Warns
     -----
     FitFailedWarning
-        A candidate failed, for want of its weights, say. It is last, with a score of NaN and the
-        error's text, and the others are ranked.
+        A candidate failed, for example because its weights are missing. It comes last, with a
+        score of NaN and the error's message; the others are ranked.
 
     Notes
     -----
-    Scores are estimates from features as they are. They compare candidates on the same rows, and
-    mean nothing across data sets; with features of very unequal number, or few rows, look at more
-    than one metric. They do not foresee what fine-tuning makes of a network. Rows of NaN (images
-    that could not be read, with ``on_error="nan"``) are left out.
+    Scores are estimates from untuned features. They compare candidates on the same rows, but not
+    across data sets; if numbers of features differ much, or rows are few, use more than one metric.
+    They do not predict the effect of fine-tuning. Rows of NaN (images that could not be read, with
+    ``on_error="nan"``) are left out.
 
     References
     ----------
@@ -207,7 +207,7 @@ def rank_backbones(
     a middle layer ...           80     200
     the last layer ...         1280     200
     """
-    from sktransfer.features import PretrainedCNNFeatures  # torch, which splits do without
+    from sktransfer.features import PretrainedCNNFeatures  # needs torch, which splitters do not
 
     score = _metric(metric)
     template = PretrainedCNNFeatures() if features is None else features
@@ -218,10 +218,10 @@ def rank_backbones(
         )
     named = _named(backbones)
     if y is None:
-        raise ValueError("rank_backbones needs y, the labels that features are judged by; got None")
-    y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
-    if _length(X) != len(y):
-        raise ValueError(f"X has {_length(X)} rows and y has {len(y)}; they must be equal")
+        raise ValueError("rank_backbones needs labels y, by which features are scored; got None")
+    y = as_array(y)
+    if row_count(X) != len(y):
+        raise ValueError(f"X has {row_count(X)} rows and y has {len(y)}; they must be equal")
     rows, reasons = [], []
     with tqdm(named, desc="ranking", unit="backbone", disable=not verbose) as bar:
         for name, candidate in bar:
@@ -231,17 +231,17 @@ def rank_backbones(
                 transformer = _transformer(candidate, template, cache)
                 Z = np.asarray(transformer.fit_transform(X, y))
                 seconds = time.perf_counter() - start
-                sound = ~np.isnan(Z).any(axis=1)
-                value = float(score(Z[sound], y[sound]))
+                read = ~np.isnan(Z).any(axis=1)
+                value = float(score(Z[read], y[read]))
                 if math.isnan(value):
-                    raise ValueError("the metric gave NaN")
-            except Exception as error:  # others may do well
+                    raise ValueError("the metric returned NaN")
+            except Exception as error:  # one candidate must not prevent the ranking of others
                 seconds = time.perf_counter() - start
                 text = f"{type(error).__name__}: {error}"
                 rows.append(RankedBackbone(name, math.nan, seconds, 0, 0, text))
                 reasons.append(error)
                 continue
-            n_forward = _forwarded(transformer)
+            n_forward = _count_forward(transformer)
             rows.append(RankedBackbone(name, value, seconds, Z.shape[1], n_forward))
     failed = [row for row in rows if row.error]
     if len(failed) == len(rows):
@@ -254,8 +254,8 @@ def rank_backbones(
             FitFailedWarning,
             stacklevel=2,
         )
-    sound_rows = [row for row in rows if not row.error]
-    return BackboneRanking([*sorted(sound_rows, key=lambda row: -row.score), *failed])
+    ranked = [row for row in rows if not row.error]
+    return BackboneRanking([*sorted(ranked, key=lambda row: -row.score), *failed])
 
 
 def _metric(metric: Any) -> Metric:
@@ -270,10 +270,10 @@ def _metric(metric: Any) -> Metric:
 
 
 def _named(backbones: Any) -> list[tuple[str, Any]]:
-    """Names and candidates, in their order."""
+    """Names and candidates, in the order given."""
     if isinstance(backbones, str):
         raise TypeError(
-            f"backbones must be a list or a mapping, got {backbones!r}; put it in a list"
+            f"backbones must be a list or a mapping, got {backbones!r}; pass [{backbones!r}]"
         )
     if isinstance(backbones, Mapping):
         named = [(str(name), candidate) for name, candidate in backbones.items()]
@@ -297,7 +297,7 @@ def _is_transformer(candidate: Any) -> bool:
 
 
 def _transformer(candidate: Any, template: "PretrainedCNNFeatures", cache: Any) -> Any:
-    """What is to be fitted: nothing of the caller's."""
+    """A transformer to fit, which shares nothing with the caller's."""
     if _is_transformer(candidate):
         transformer = clone(candidate)
     else:
@@ -309,12 +309,8 @@ def _transformer(candidate: Any, template: "PretrainedCNNFeatures", cache: Any) 
     return transformer
 
 
-def _forwarded(transformer: Any) -> int:
-    """Images that went through the networks of a transformer, or pipeline; -1 if none counts."""
+def _count_forward(transformer: Any) -> int:
+    """Images that went through the networks of a transformer or pipeline; -1 if none counts."""
     parts = [transformer, *(step for _, step in getattr(transformer, "steps", ()))]
     counts = [part.n_forward_ for part in parts if hasattr(part, "n_forward_")]
     return int(sum(counts)) if counts else -1
-
-
-def _length(X: Any) -> int:
-    return X.shape[0] if hasattr(X, "shape") else len(X)

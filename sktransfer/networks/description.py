@@ -33,12 +33,7 @@ _NAMED = (
 
 
 class Description:
-    """Collects the parts of one network's description.
-
-    Parameters
-    ----------
-    module : nn.Module
-    """
+    """Collects the parts of one network's description."""
 
     def __init__(self, module: nn.Module) -> None:
         self._hash = hashlib.sha256()
@@ -155,7 +150,7 @@ class Description:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """What a container, or an object of any other kind, consists of."""
+    """The parts of a container, or of an object of any other kind."""
     if isinstance(value, dict):
         return [part for pair in value.items() for part in pair]
     if isinstance(value, list | tuple):

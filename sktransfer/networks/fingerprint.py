@@ -24,7 +24,7 @@ def network_fingerprint(module: nn.Module, weights_sha256: str) -> str:
 
 
 def module_state(module: nn.Module) -> list[tuple[int, int]]:
-    """What changes when someone writes to a network's parameters or buffers, or swaps them."""
+    """Identities and versions of parameters and buffers, which change when they are written to."""
     tensors: list[torch.Tensor | None] = []
     below: list[nn.Module | None] = [module]
     while below:  # several times faster than parameters() and buffers()

@@ -4,6 +4,7 @@ Hooks act only in the thread that set them: one network may serve several
 estimators in several threads.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,20 +17,30 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Tap:
-    """A place in a network where activations are read: a module's output or input."""
+    """The input or output of a module, as a point where activations are read.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module, as in ``named_modules()``.
+    side : {"output", "input"}, default="output"
+    call : int or None, default=None
+        Which of the module's calls in one pass, counted from 0; None stands for every call.
+    """
 
     module: str
     side: str = "output"
+    call: int | None = None
 
 
 _OURS: WeakSet[Callable[..., None]] = WeakSet()
 
 
 def is_ours(hook: Any) -> bool:
-    """Whether a hook is one of `hooked`, which comes and goes."""
+    """Whether `hooked` has set a hook, which it is going to remove again."""
     try:
         return hook in _OURS
-    except TypeError:  # no function of ours, which all can be referred to weakly
+    except TypeError:  # a hook of somebody else that cannot be referred to weakly
         return False
 
 
@@ -48,12 +59,15 @@ def hooked(module: nn.Module, taps: set[Tap], record: Callable[[Tap, Any], None]
     """Call ``record(tap, value)`` for each tap during the block, in this thread only."""
     owner = threading.get_ident()
 
-    def hook_of(tap: Tap) -> Any:
+    def hook_for(tap: Tap) -> Callable[..., None]:
+        calls = itertools.count()
+
         # torch calls a pre-hook with (module, inputs, named inputs), a hook with (.., output).
         def hook(_: nn.Module, inputs: tuple[Any, ...], last: Any) -> None:
-            if threading.get_ident() == owner:
-                reads_output = tap.side == "output"
-                record(tap, last if reads_output else next(iter([*inputs, *last.values()]), None))
+            if threading.get_ident() != owner or tap.call not in (None, next(calls)):
+                return
+            reads_output = tap.side == "output"
+            record(tap, last if reads_output else next(iter([*inputs, *last.values()]), None))
 
         _OURS.add(hook)
         return hook
@@ -62,9 +76,9 @@ def hooked(module: nn.Module, taps: set[Tap], record: Callable[[Tap, Any], None]
     for tap in taps:
         target = module.get_submodule(tap.module)
         if tap.side == "input":
-            handles.append(target.register_forward_pre_hook(hook_of(tap), with_kwargs=True))
+            handles.append(target.register_forward_pre_hook(hook_for(tap), with_kwargs=True))
         else:
-            handles.append(target.register_forward_hook(hook_of(tap)))
+            handles.append(target.register_forward_hook(hook_for(tap)))
     try:
         yield
     finally:

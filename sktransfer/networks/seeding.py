@@ -1,4 +1,4 @@
-"""Networks from a seed, torch's own generators left alone."""
+"""Random numbers from a seed, without a change of torch's generators."""
 
 import threading
 from collections.abc import Iterator

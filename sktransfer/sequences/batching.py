@@ -1,4 +1,4 @@
-"""Which rows run together: neighbours in length, as many as suit the machine."""
+"""Batches of rows that are neighbours in length, as large as suits the machine."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,8 @@
-"""The sequence network as fine-tuning needs it: views as batches, and states pooled softly."""
+"""The sequence network as fine-tuning trains it, and the inputs of its training."""
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +10,13 @@ from torch import Tensor, nn
 
 from sktransfer.finetuning.batches import ArrayInputs, Inputs
 from sktransfer.finetuning.network import Body
-from sktransfer.finetuning.strategy import FineTune
+from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.sequences.encoding import Encoder, recurrent_part
 from sktransfer.sequences.reading import Sequences
 from sktransfer.sequences.recurrent import RecurrentNetwork
 from sktransfer.sequences.soft_pooling import soft_pool
-from sktransfer.sequences.vectors import Plan, Rows, rows_of
+from sktransfer.sequences.vectors import Rows, SequencePlan, pool_layers, rows_of
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Steps (n, groups, time[, channels]), lengths (n, groups) and statistics (n, n_statistics)."""
@@ -52,10 +53,7 @@ class SequenceBody(Body):
         self.module = module
         self.layers = layers
         self.poolings = poolings
-        self.stages = stages_of(module)
-        self.begin = "steps"
-        """Or "features", which are already there."""
-        self._n_thresholds = len(thresholds)
+        self.stages = recurrent_stages(module)
         for number, values in enumerate(thresholds):
             self.register_buffer(f"thresholds_{number}", torch.from_numpy(values))
         components = None if projection is None else torch.from_numpy(projection).float()
@@ -78,7 +76,7 @@ class SequenceBody(Body):
         """A vector per row, (rows, width)."""
         groups = torch.arange(len(lengths), device=lengths.device) % n_groups
         if recurrent_part(self.module) is not None:
-            return self._pooled([self._recurrent(steps, lengths)], lengths, groups)
+            return self._pool([self._recurrent(steps, lengths)], lengths, groups)
         # Other modules run on rows of equal length only.
         parts, order = [], []
         for length in torch.unique(lengths):
@@ -86,7 +84,7 @@ class SequenceBody(Body):
             states = Encoder(self.module, self.layers, "float32")(
                 steps[: int(length), rows], lengths[rows]
             )
-            parts.append(self._pooled(states, lengths[rows], groups[rows]))
+            parts.append(self._pool(states, lengths[rows], groups[rows]))
             order.append(rows)
         return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
@@ -102,35 +100,15 @@ class SequenceBody(Body):
         packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), enforce_sorted=False)
         return nn.utils.rnn.pad_packed_sequence(rnn(packed)[0], total_length=len(steps))[0]
 
-    def _pooled(self, layers: list[Tensor], lengths: Tensor, groups: Tensor) -> Tensor:
-        pooled = []
-        for number, states in enumerate(layers):
-            thresholds: Tensor = getattr(self, f"thresholds_{number}")
-            attention = getattr(self.module, "attention", None)
-            learned = isinstance(self.module, RecurrentNetwork) and attention is not None
-            # A module that strides, or puts out a vector, has states of its own number.
-            full = torch.full_like(lengths, len(states))
-            inside = lengths if len(states) == lengths.max() else full
-            pooled += soft_pool(
-                states,
-                inside,
-                self.poolings,
-                thresholds=thresholds[groups].transpose(0, 1),
-                scores=attention(states)[:, :, 0] if learned and attention is not None else None,
-            )
-        return torch.cat(pooled, 1)
+    def _pool(self, layers: list[Tensor], lengths: Tensor, groups: Tensor) -> Tensor:
+        thresholds = [getattr(self, f"thresholds_{number}") for number in range(len(layers))]
+        return pool_layers(
+            layers, lengths, groups, self.module, self.poolings, thresholds, soft_pool
+        )
 
 
 class SequenceInputs:
-    """The views of all sequences, and what they lose.
-
-    Parameters
-    ----------
-    rows : Rows
-    n_groups : int
-        Rows of a sequence.
-    statistics : ndarray of shape (n, n_statistics), float32
-    """
+    """The views of all sequences as rows, and the statistics that views lose."""
 
     mixable = False
 
@@ -138,9 +116,6 @@ class SequenceInputs:
         self.rows = rows
         self.n_groups = n_groups
         self.statistics = statistics
-
-    def __len__(self) -> int:
-        return len(self.statistics)
 
     def batch(self, rows: np.ndarray, *, training: bool) -> Batch:
         """Padded by repeating the last step."""
@@ -151,7 +126,7 @@ class SequenceInputs:
         return steps, torch.from_numpy(lengths), torch.from_numpy(self.statistics[rows])
 
 
-class TunableSequences:
+class TunableSequences(Tunable):
     """Sequences and their network, for `sktransfer.finetuning.training.tune`.
 
     Parameters
@@ -159,53 +134,47 @@ class TunableSequences:
     body : SequenceBody
     device : torch.device
     sequences : callable
-        Reads them all.
-    plan : Plan
+        Reads all sequences.
+    plan : SequencePlan
     statistics : callable
-        What the views of some sequences lose, (n, n_statistics).
+        Computes the statistics that the views of some sequences lose, (n, n_statistics).
     features : callable
-        Features of all of them from the network as it is.
+        Returns the features of all sequences from the untuned network.
     n : int
+        Number of sequences.
     """
+
+    samples = "sequences"
 
     def __init__(
         self,
         body: SequenceBody,
         device: torch.device,
         sequences: Callable[[], Sequences],
-        plan: Plan,
+        plan: SequencePlan,
         statistics: Callable[[Sequences], np.ndarray],
         features: Callable[[], np.ndarray],
         n: int,
     ) -> None:
-        self.body = body
-        self.device = device
+        super().__init__(body, device)
         self._sequences = sequences
         self._plan = plan
         self._statistics = statistics
-        self._features = features
-        self._n = n
+        self._compute = features
+        self._readable = np.ones(n, dtype=bool)
 
-    def __len__(self) -> int:
-        return self._n
+    def _features(self) -> tuple[Inputs, np.ndarray]:
+        values = self._compute()
+        return ArrayInputs(values, values.shape[1:]), self._readable
 
-    def inputs(self, trained: tuple[str, ...], strategy: FineTune) -> tuple[Inputs, np.ndarray]:
-        """Features if the network is left alone, else the views of the sequences."""
-        if strategy.augment is not None:
-            raise ValueError("augment changes images, and X holds sequences; set augment=None")
-        readable = np.ones(self._n, dtype=bool)
-        if not trained and strategy.cache_trunk:
-            self.body.begin = "features"
-            values = self._features()
-            return ArrayInputs(values, values.shape[1:]), readable
-        self.body.begin = "steps"
+    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
         sequences = self._sequences()
         rows = rows_of(sequences, self._plan)
         statistics = self._statistics(sequences).astype(np.float32)
-        return SequenceInputs(rows, self._plan.n_groups, statistics), readable
+        return SequenceInputs(rows, self._plan.n_groups, statistics), self._readable
 
 
-def stages_of(module: nn.Module) -> Stages:
+def recurrent_stages(module: nn.Module) -> Stages:
     """The layers of a recurrent network, or of other modules each that has weights."""
     names = [name for name, _ in module.named_parameters()]
     rnn = recurrent_part(module)

@@ -37,7 +37,7 @@ class Encoder:
     def __init__(self, module: nn.Module, layers: tuple[Layer, ...], precision: str) -> None:
         self.device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._module = module
+        self.module = module
         self._layers = layers
         rnn = recurrent_part(module)
         self.equal_lengths = rnn is None
@@ -63,17 +63,9 @@ class Encoder:
         """
         if self.equal_lengths:
             return self._run_other(steps)
-        if isinstance(self._module, RecurrentNetwork):
-            steps = self._module.embed(steps)
+        if isinstance(self.module, RecurrentNetwork):
+            steps = self.module.embed(steps)
         return self._run_recurrent(steps.to(self._dtype), lengths)
-
-    def scores(self, states: Tensor) -> Tensor | None:
-        """How much attention each step gets, (time, rows), from a network that has learned it."""
-        attention = getattr(self._module, "attention", None)
-        if not isinstance(self._module, RecurrentNetwork) or attention is None:
-            return None
-        scores: Tensor = attention(states)[:, :, 0]
-        return scores
 
     def _run_recurrent(self, steps: Tensor, lengths: Tensor) -> list[Tensor]:
         found = {}
@@ -101,9 +93,9 @@ class Encoder:
 
         bfloat16 = self._dtype == torch.bfloat16
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16)
-        with hooked(self._module, set(taps.values()), record), autocast:
+        with hooked(self.module, set(taps.values()), record), autocast:
             try:
-                found[-1] = self._module(steps.transpose(0, 1))
+                found[-1] = self.module(steps.transpose(0, 1))
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
                 n_steps, rows = steps.shape[:2]
                 raise ValueError(

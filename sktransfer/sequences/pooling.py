@@ -33,21 +33,21 @@ def pool(
     thresholds: Tensor | None = None,
     scores: Tensor | None = None,
 ) -> list[Tensor]:
-    """Pool the states of each row over the row's own steps.
+    """Pool the states of each row over its steps, without padding.
 
     Parameters
     ----------
     states : Tensor of shape (time, rows, units), float32
     lengths : Tensor of shape (rows,), int64
-        Steps of each row; what lies beyond is padding.
+        Steps of each row; later ones are padding.
     poolings : sequence of str
         "last": the state after the last step. "mean", "max", "min", "std" (of the population):
         per unit. "ppv": per unit and threshold, the share of steps above it [1]_.
         "attention": the mean weighted by the softmax of `scores`.
     thresholds : Tensor of shape (n_thresholds, rows, units), optional
-        For "ppv".
+        Thresholds for "ppv".
     scores : Tensor of shape (time, rows), optional
-        For "attention".
+        Attention scores for "attention".
 
     Returns
     -------
@@ -113,7 +113,7 @@ def _parts(states: Tensor, lengths: Tensor) -> list[_Part]:
 
 
 class _Sums:
-    """What a single pass over the steps tells of each row and unit."""
+    """Sums, extremes and counts of each row and unit, from a single pass over the steps."""
 
     def __init__(self, states: Tensor, thresholds: Tensor | None) -> None:
         self.total = torch.zeros_like(states[0])
@@ -138,7 +138,7 @@ class _Sums:
 
 
 def _count_above(part: Tensor, threshold: Tensor) -> Tensor:
-    """How many of at most 255 steps are above it."""
+    """Number of steps, at most 255, above a threshold."""
     # Sums of bytes run several times faster than sums of booleans, and on a CPU NumPy's twice as
     # fast as torch's.
     if part.device.type == "cpu":
@@ -159,24 +159,11 @@ def _squares(parts: list[_Part], mean: Tensor) -> Tensor:
 
 
 def quantile_thresholds(states: Tensor, n_thresholds: int) -> Tensor:
-    """Thresholds for "ppv": quantiles of each unit's states.
+    """Thresholds for "ppv", (n_thresholds, units): quantiles of each unit's states, (n, units).
 
     The quantiles follow the golden ratio's low-discrepancy sequence over thresholds and units,
-    so that all levels occur, as the biases of MiniRocket do [1]_.
-
-    Parameters
-    ----------
-    states : Tensor of shape (n, units)
-    n_thresholds : int
-
-    Returns
-    -------
-    Tensor of shape (n_thresholds, units)
-
-    References
-    ----------
-    .. [1] A. Dempster, D. F. Schmidt and G. I. Webb, "MiniRocket: a very fast (almost)
-       deterministic transform for time series classification", KDD 2021.
+    so that all levels occur, as the biases of MiniRocket do (A. Dempster, D. F. Schmidt and G. I.
+    Webb, KDD 2021).
     """
     n_steps, n_units = states.shape
     levels = (np.arange(1, n_thresholds * n_units + 1) * _GOLDEN) % 1.0

@@ -50,7 +50,7 @@ class Sequences:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Where each sequence begins in `values`."""
+        """Position of the first step of each sequence in `values`."""
         return np.cumsum(self.lengths) - self.lengths
 
     def take(self, rows: np.ndarray) -> "Sequences":
@@ -75,7 +75,7 @@ class Source:
     max_length : int or None
         Steps after which sequences are cut off.
     missing : {"interpolate", "error"}, default="interpolate"
-        What becomes of NaN in series.
+        Treatment of NaN in series.
     is_tokens : bool, default=False
         Whether the items hold whole numbers that are not to be computed with.
     """
@@ -108,18 +108,18 @@ class Source:
             return Sequences(values, lengths, np.zeros((len(parts), self.n_channels)))
         for index, part in zip(indices, parts, strict=True):
             _check_range(part, index)
-        settled = [
+        filled = [
             _without_missing(part, index, self.missing)
             for index, part in zip(indices, parts, strict=True)
         ]
         return Sequences(
-            np.concatenate([part for part, _ in settled]),
-            np.array([len(part) for part, _ in settled], dtype=np.int64),
-            np.stack([share for _, share in settled]),
+            np.concatenate([part for part, _ in filled]),
+            np.array([len(part) for part, _ in filled], dtype=np.int64),
+            np.stack([share for _, share in filled]),
         )
 
 
-def series_source(X: Any, *, channels_first: bool, missing: str, max_length: int | None) -> Source:
+def series_source(X: Any, *, channels: str, missing: str, max_length: int | None) -> Source:
     """Time series from arrays or a list of arrays.
 
     Raises
@@ -134,9 +134,9 @@ def series_source(X: Any, *, channels_first: bool, missing: str, max_length: int
     X = as_array(X)
     items: Any
     if isinstance(X, np.ndarray) and X.dtype != object:
-        items = _array(X, channels_first)
+        items = _array(X, channels)
     else:
-        items = [_series(item, index, channels_first) for index, item in enumerate(_listed(X))]
+        items = [_series(item, index, channels) for index, item in enumerate(_listed(X))]
     _check_not_empty(items)
     n_channels = items[0].shape[1]
     if n_channels == 0:
@@ -145,7 +145,7 @@ def series_source(X: Any, *, channels_first: bool, missing: str, max_length: int
         if item.shape[1] != n_channels:
             raise ValueError(
                 f"X[{index}] has {item.shape[1]} channels and X[0] has {n_channels}; all series "
-                "need the same, as (channels, time) with channels_first=True, else (time, channels)"
+                "need the same, as (channels, time) with channels='first', else (time, channels)"
             )
         if len(item) == 0:
             raise ValueError(f"X[{index}] is empty (0 time steps); leave it out, with its label")
@@ -238,7 +238,7 @@ def _column(X: Any) -> Any:
     return X
 
 
-def _array(X: np.ndarray, channels_first: bool) -> np.ndarray:
+def _array(X: np.ndarray, channels: str) -> np.ndarray:
     if X.ndim not in (2, 3):
         raise ValueError(
             f"X must be {_FORMS}, got an array of shape {X.shape}. Reshape your data: a single "
@@ -248,10 +248,10 @@ def _array(X: np.ndarray, channels_first: bool) -> np.ndarray:
         raise ValueError(f"X must hold real numbers, got an array of dtype {X.dtype}")
     if X.ndim == 2:
         return X[:, :, None]
-    return X.transpose(0, 2, 1) if channels_first else X
+    return X.transpose(0, 2, 1) if channels == "first" else X
 
 
-def _series(item: Any, index: int, channels_first: bool) -> np.ndarray:
+def _series(item: Any, index: int, channels: str) -> np.ndarray:
     try:
         series = np.asarray(as_array(item))
         if series.dtype == object:
@@ -266,7 +266,7 @@ def _series(item: Any, index: int, channels_first: bool) -> np.ndarray:
         )
     if series.ndim == 1:
         return series[:, None]
-    return series.T if channels_first else series
+    return series.T if channels == "first" else series
 
 
 def as_array(X: Any) -> Any:
@@ -322,9 +322,9 @@ def _check_range(series: np.ndarray, index: int) -> None:
 def _without_missing(series: np.ndarray, index: int, missing: str) -> tuple[np.ndarray, np.ndarray]:
     """A series without its padding, gaps interpolated per channel, and the share of gaps."""
     gaps = np.isnan(series)
-    there = ~gaps.all(axis=1)
-    if there.any():  # steps at the end that no channel has are padding
-        end = len(series) - int(there[::-1].argmax())
+    present = ~gaps.all(axis=1)
+    if present.any():  # steps at the end that no channel has are padding
+        end = len(series) - int(present[::-1].argmax())
         series, gaps = series[:end], gaps[:end]
     if gaps.any():
         if missing == "error":

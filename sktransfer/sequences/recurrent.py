@@ -1,4 +1,4 @@
-"""Recurrent networks for sequences: what they are made of, and how random weights are drawn."""
+"""Recurrent networks for sequences, and how their random weights are drawn."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,11 +11,11 @@ from sktransfer.networks.seeding import seeded
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _UPDATE_GATE = {"lstm": 1, "gru": 1}
-"""Which block of the gates keeps the state: the LSTM's forget gate, the GRU's update gate."""
+"""Block of the gate that preserves the state: the LSTM's forget gate, the GRU's update gate."""
 _CANDIDATE = {"lstm": 2, "gru": 2, "rnn": 0}
 
 EMBEDDING_SIZE = 64
-"""Numbers that stand for a token."""
+"""Length of the vector of a token."""
 
 _LONGEST_MEMORY = 64
 _SPECTRAL_SCALE = 1.3
@@ -23,7 +23,7 @@ _SPECTRAL_SCALE = 1.3
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides the tensors of a recurrent network.
+    """The numbers that decide the tensors of a recurrent network.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Shape:
     input_size, hidden_size, num_layers : int
     bidirectional, bias : bool
     proj_size : int
-        Of an LSTM with projections; 0 without.
+        Size of an LSTM's projections; 0 without.
     vocabulary_size : int or None
         Number of tokens, for networks that embed them.
     attention : bool
@@ -50,7 +50,7 @@ class Shape:
 
     @property
     def n_units(self) -> int:
-        """Length of a state that the network puts out."""
+        """Length of a state that the network returns."""
         return (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
 
 
@@ -99,7 +99,7 @@ class RecurrentNetwork(nn.Module):
 
     @classmethod
     def empty(cls, shape: Shape) -> Self:
-        """A network that waits for its weights."""
+        """A network whose weights are to be loaded."""
         with seeded(0):
             return cls(shape)
 
@@ -148,9 +148,9 @@ def _spread_memory(bias: Tensor, shape: Shape) -> None:
 
 
 def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
-    """Each layer of a stacked network on its own: a network per direction, time-major.
+    """Each layer of a stacked network as a time-major network per direction.
 
-    torch gives out the states of the last layer only, and reverses padded rows from the end of
+    torch returns the states of the last layer only, and reverses padded rows from the end of
     their padding. Weights are copied; dropout, which acts in training only, is left out.
     """
     directions = ["", "_reverse"] if rnn.bidirectional else [""]
@@ -159,6 +159,7 @@ def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
         options["nonlinearity"] = rnn.nonlinearity
     if rnn.proj_size:
         options["proj_size"] = rnn.proj_size
+    kind: Any = next(kind for kind in KINDS.values() if isinstance(rnn, kind))
     state = rnn.state_dict()
     layers = []
     for layer in range(rnn.num_layers):
@@ -172,14 +173,10 @@ def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
             weights = {name.replace(f"_l{layer}", "_l0"): t for name, t in weights.items()}
             input_size = weights["weight_ih_l0"].shape[1]
             # On no device, so that no weights are drawn that are about to be replaced.
-            single = _kind_of(rnn)(input_size, rnn.hidden_size, device="meta", **options)
+            single = kind(input_size, rnn.hidden_size, device="meta", **options)
             single.to_empty(device=weights["weight_ih_l0"].device)
             single.to(weights["weight_ih_l0"].dtype)
             single.load_state_dict(weights)
             networks.append(single.eval().requires_grad_(False))
         layers.append(networks)
     return layers
-
-
-def _kind_of(rnn: nn.RNNBase) -> Any:
-    return next(kind for kind in KINDS.values() if isinstance(rnn, kind))

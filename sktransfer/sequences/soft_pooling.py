@@ -17,23 +17,11 @@ def soft_pool(
     thresholds: Tensor | None = None,
     scores: Tensor | None = None,
 ) -> list[Tensor]:
-    """What `sktransfer.sequences.pooling.pool` gives, differentiable.
+    """`sktransfer.sequences.pooling.pool`, differentiable.
 
-    The share of steps above a threshold, which has no slope, gets that of a sigmoid (a
-    straight-through estimate [1]_).
-
-    Parameters
-    ----------
-    states : Tensor of shape (time, rows, units)
-    lengths : Tensor of shape (rows,), int64
-    poolings : sequence of str
-    thresholds : Tensor of shape (n_thresholds, rows, units), optional
-    scores : Tensor of shape (time, rows), optional
-
-    References
-    ----------
-    .. [1] Y. Bengio, N. Leonard and A. Courville, "Estimating or propagating gradients through
-       stochastic neurons for conditional computation", 2013.
+    The share of steps above a threshold, which has no slope, gets that of a sigmoid: a
+    straight-through estimate as in Y. Bengio, N. Leonard and A. Courville, "Estimating or
+    propagating gradients through stochastic neurons for conditional computation", 2013.
     """
     inside = torch.arange(len(states), device=states.device)[:, None] < lengths
     within = inside[:, :, None]

@@ -1,8 +1,8 @@
 """Vectors of sequences through a store.
 
-What is kept of a sequence and a view does not depend on what was asked for: all poolings that
-need no fitting are one vector, found again by any search over poolings; shares above
-thresholds, which are learned from the training data, are another.
+The stored vectors of a sequence and a view do not depend on the poolings of a transformer: all
+poolings that need no fitting are one vector, found again by any search over poolings; shares
+above thresholds, which are learned from the training data, are another.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sktransfer.sequences.encoding import Encoder
 from sktransfer.sequences.reading import Sequences
-from sktransfer.sequences.vectors import Plan, vectors_of, width_of
+from sktransfer.sequences.vectors import SequencePlan, vectors_of, width_of
 from sktransfer.store.read_through import Computation, Computed, read_through
 from sktransfer.store.session import Block, StoreSession
 
@@ -28,13 +28,13 @@ def vectors_through(
     session: StoreSession,
     encoder: Encoder,
     sequences: Sequences,
-    plan: Plan,
+    plan: SequencePlan,
     poolings: Sequence[str],
     thresholds: Sequence[Tensor],
     out: np.ndarray,
     progress: Callable[[int], object],
 ) -> int:
-    """`vectors_of`, from the store as far as they are there.
+    """`vectors_of` some sequences; those that are stored are not computed.
 
     Returns
     -------
@@ -67,7 +67,7 @@ class _View(Computation):
     encoder: Encoder
     sequences: Sequences
     order: np.ndarray
-    plan: Plan
+    plan: SequencePlan
     poolings: Sequence[str]
     thresholds: Sequence[Tensor]
     out: np.ndarray
@@ -80,8 +80,8 @@ class _View(Computation):
             fitted = _digest(scale.difference_std)
         above = _digest(*(t.cpu().numpy() for t in self.thresholds))
         self.poolings_in: dict[Block, tuple[str, ...]] = {}
-        own = (("attention", ("attention",)), (f"ppv{above}", ("ppv",)))
-        for name, stored in (("states", _UNFITTED), *own):
+        special = (("attention", ("attention",)), (f"ppv{above}", ("ppv",)))
+        for name, stored in (("states", _UNFITTED), *special):
             width = self.plan.n_groups * width_of(stored, self.thresholds)
             self.poolings_in[Block(f"{view} {fitted}/{name}", width)] = stored
         self.usual = tuple(self.poolings_in)[:1]
@@ -91,9 +91,9 @@ class _View(Computation):
         self.computed: set[int] = set()
 
     def run(self, blocks: tuple[Block, ...], batches: Iterator[list[int]]) -> Iterator[Computed]:
-        """Let the network read each batch, and pool its states in all ways at once."""
+        """Run the network on each batch, and pool its states in all ways at once."""
         every = [pooling for block in blocks for pooling in self.poolings_in[block]]
-        places = _places(every, self.thresholds)
+        columns = _columns_of_parts(every, self.thresholds)
         for batch in batches:
             shape = (len(batch), self.plan.n_groups, width_of(every, self.thresholds))
             states = np.empty(shape, dtype=np.float32)
@@ -101,32 +101,34 @@ class _View(Computation):
             vectors_of(self.encoder, some, self.plan, every, self.thresholds, states)
             vectors = {}
             for block in blocks:
-                inside = _places(self.poolings_in[block], self.thresholds)
-                parts = [states[:, :, places[place]] for place in inside]
+                inside = _columns_of_parts(self.poolings_in[block], self.thresholds)
+                parts = [states[:, :, columns[part]] for part in inside]
                 vectors[block.name] = np.concatenate(parts, axis=2).reshape(len(batch), -1)
             self.computed.update(batch)
             yield Computed(batch, vectors, {})
 
     def fill(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> None:
         """Write the features by layer and pooling, in the order asked for."""
-        asked = _places(self.poolings, self.thresholds)
+        asked = _columns_of_parts(self.poolings, self.thresholds)
         for block in self.wanted:
             states = vectors[block.name].reshape(len(rows), self.plan.n_groups, -1)
-            for place, columns in _places(self.poolings_in[block], self.thresholds).items():
-                if place in asked:
-                    self.out[self.order[rows], :, asked[place]] = states[:, :, columns]
+            stored = _columns_of_parts(self.poolings_in[block], self.thresholds)
+            for part in asked.keys() & stored.keys():
+                self.out[self.order[rows], :, asked[part]] = states[:, :, stored[part]]
 
 
-def _places(poolings: Sequence[str], thresholds: Sequence[Tensor]) -> dict[tuple[int, str], slice]:
-    """Where each layer and pooling lies in the vector of one group."""
-    places = {}
+def _columns_of_parts(
+    poolings: Sequence[str], thresholds: Sequence[Tensor]
+) -> dict[tuple[int, str], slice]:
+    """Columns of each layer and pooling in the vector of one group."""
+    columns = {}
     start = 0
     for layer in range(len(thresholds)):
         for pooling in poolings:
             width = width_of([pooling], thresholds[layer : layer + 1])
-            places[layer, pooling] = slice(start, start + width)
+            columns[layer, pooling] = slice(start, start + width)
             start += width
-    return places
+    return columns
 
 
 def _key(sequences: Sequences, index: int) -> bytes:

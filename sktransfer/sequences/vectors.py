@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +19,14 @@ _REFERENCE_STEPS = 512
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is read of each sequence.
+class SequencePlan:
+    """The views and channels of a sequence, and how they are batched.
 
     Parameters
     ----------
     views : tuple of View
     scales : dict of int to Scale
-        Of the training data, by coarseness.
+        Scales of the training data, by coarseness.
     n_channels : int
     joint : bool
         Whether the network takes all channels at once, or one at a time.
@@ -47,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the network sees: rows of steps, those of sequence i at i * n_groups and after."""
+    """Rows of steps for the network; those of sequence i begin at row i * n_groups."""
 
     steps: Tensor  # (all steps, channels of a row), float32; or (all steps,), int64
     starts: np.ndarray
@@ -57,7 +58,7 @@ class Rows:
 def vectors_of(
     encoder: Encoder,
     sequences: Sequences,
-    plan: Plan,
+    plan: SequencePlan,
     poolings: Sequence[str],
     thresholds: Sequence[Tensor],
     out: np.ndarray,
@@ -69,31 +70,42 @@ def vectors_of(
     ----------
     encoder : Encoder
     sequences : Sequences
-    plan : Plan
+    plan : SequencePlan
     poolings : sequence of str
     thresholds : sequence of Tensor of shape (n_groups, n_thresholds, units), one per layer
-        For "ppv".
+        Thresholds for "ppv".
     out : ndarray of shape (n, n_groups, width), float32
         Columns by layer, pooling and unit.
     progress : callable
-        Told how many rows of the network are done.
+        Called with the number of rows that are done.
     """
     rows = rows_of(sequences, plan)
     for batch, lengths, layers in _run(encoder, rows, plan.batch_size):
-        pooled = []
-        for number, states in enumerate(layers):
-            of_rows = None
-            if "ppv" in poolings:
-                of_rows = thresholds[number][torch.from_numpy(batch % plan.n_groups)]
-                of_rows = of_rows.transpose(0, 1)
-            scores = encoder.scores(states) if "attention" in poolings else None
-            if len(states) != lengths.max():  # a module that strides, or puts out a vector
-                inside = torch.full_like(lengths, len(states))
-            else:
-                inside = lengths
-            pooled += pool(states, inside, poolings, thresholds=of_rows, scores=scores)
-        out[batch // plan.n_groups, batch % plan.n_groups] = torch.cat(pooled, dim=1).cpu().numpy()
+        groups = torch.from_numpy(batch % plan.n_groups)
+        vectors = pool_layers(layers, lengths, groups, encoder.module, poolings, thresholds, pool)
+        out[batch // plan.n_groups, batch % plan.n_groups] = vectors.cpu().numpy()
         progress(len(batch))
+
+
+def pool_layers(
+    layers: Sequence[Tensor],
+    lengths: Tensor,
+    groups: Tensor,
+    module: Any,
+    poolings: Sequence[str],
+    thresholds: Sequence[Tensor],
+    pool: Callable[..., list[Tensor]],
+) -> Tensor:
+    """One vector per row: the states of each layer, pooled in each way by the given function."""
+    pooled = []
+    for states, of_groups in zip(layers, thresholds, strict=True):
+        # A module that strides, or puts out a vector, returns another number of steps.
+        full = torch.full_like(lengths, len(states))
+        inside = lengths if len(states) == lengths.max() else full
+        of_rows = of_groups[groups].transpose(0, 1) if "ppv" in poolings else None
+        scores = module.attention(states)[:, :, 0] if "attention" in poolings else None
+        pooled += pool(states, inside, poolings, thresholds=of_rows, scores=scores)
+    return torch.cat(pooled, dim=1)
 
 
 def width_of(poolings: Sequence[str], thresholds: Sequence[Tensor]) -> int:
@@ -104,7 +116,7 @@ def width_of(poolings: Sequence[str], thresholds: Sequence[Tensor]) -> int:
 
 
 def fit_thresholds(
-    encoder: Encoder, sequences: Sequences, plan: Plan, n_thresholds: int
+    encoder: Encoder, sequences: Sequences, plan: SequencePlan, n_thresholds: int
 ) -> list[Tensor]:
     """Thresholds for "ppv" from the states of some training sequences.
 
@@ -144,7 +156,7 @@ def _run(
             yield batch, of_batch, encoder(steps.to(encoder.device), of_batch)
 
 
-def rows_of(sequences: Sequences, plan: Plan) -> Rows:
+def rows_of(sequences: Sequences, plan: SequencePlan) -> Rows:
     """All views of some sequences, and their channels if these are read one by one, as rows."""
     if sequences.is_tokens:  # they have one view: themselves
         steps = torch.from_numpy(np.ascontiguousarray(sequences.values[:, 0]))

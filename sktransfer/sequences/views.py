@@ -1,7 +1,7 @@
-"""Views of a series: what a univariate network is shown of it.
+"""Views of a series: the forms in which a univariate network reads it.
 
-A network that has learned shapes wants its input on a known scale. Each view answers in its
-own way which scale that is, and the views together say more than any of them.
+A network that has learned shapes needs its input on a known scale. Each view scales a series in
+another way, and the views together carry more information than any of them.
 """
 
 import re
@@ -41,9 +41,9 @@ class Scale:
     Parameters
     ----------
     mean, std : ndarray of shape (channels,)
-        Of all steps of all series.
+        Mean and standard deviation of all steps of all series.
     difference_std : ndarray of shape (channels,)
-        Of the differences between neighbouring steps.
+        Standard deviation of the differences between neighbouring steps.
     """
 
     mean: np.ndarray
@@ -53,9 +53,9 @@ class Scale:
     @classmethod
     def of(cls, sequences: Sequences) -> Self:
         """Learn it, but for series that are missing. A channel that never changes has scale 1."""
-        there = np.flatnonzero((sequences.missing < 1).all(axis=1))
-        if 0 < len(there) < len(sequences):
-            sequences = sequences.take(there)
+        present = np.flatnonzero((sequences.missing < 1).all(axis=1))
+        if 0 < len(present) < len(sequences):
+            sequences = sequences.take(present)
         values, differences = sequences.values, _differences(sequences).values
         largest = np.abs(values).max(axis=0)
         return cls(
@@ -64,7 +64,7 @@ class Scale:
 
 
 class View(NamedTuple):
-    """What of a series is shown, and over how many steps it is averaged before."""
+    """A kind of view, and the number of steps that are averaged to one before."""
 
     kind: str
     factor: int = 1
@@ -108,7 +108,7 @@ def show(sequences: Sequences, view: View, scales: dict[int, Scale]) -> Sequence
         between neighbouring steps, normalised as in "z"; "dg": on the scale of the training
         data's differences. "raw": the values.
     scales : dict of int to Scale
-        Of the training data, by coarseness.
+        Scales of the training data, by coarseness.
     """
     kind, factor = view
     sequences, scale = _averaged(sequences, factor), scales[factor]
@@ -130,7 +130,7 @@ def show(sequences: Sequences, view: View, scales: dict[int, Scale]) -> Sequence
 
 
 def statistics(sequences: Sequences, scale: Scale) -> np.ndarray:
-    """What the normalised views lose.
+    """Level, scale and length of each series, which the normalised views lose.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Who computes what: claims on samples, so that workers share the work and do none twice.
+"""Claims on samples, so that workers share their computation and compute none twice.
 
 A claim is a row that names its owner, and every owner holds an operating-system
-lock on a file of its own. The kernel drops that lock when the owner dies, however
-it dies; whoever next wants the samples finds the lock free and takes them over.
+lock on a separate file. The kernel drops that lock when the owner dies, however
+it dies; the next worker that needs the samples finds the lock free and takes them over.
 """
 
 import sqlite3
@@ -34,13 +34,7 @@ _ORPHAN_SECONDS = 60.0
 
 
 class Claims:
-    """One owner's claims in a folder; a context that gives them all up at its end.
-
-    Parameters
-    ----------
-    folder : Path
-        Shared by all who may claim the same samples.
-    """
+    """One owner's claims in a folder; a context that gives them all up at its end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +56,7 @@ class Claims:
         with suppress(OSError, sqlite3.Error):  # what is left is void without the lock
             self._database.write(lambda connection: self._forget(connection, {self._owner}))
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
+        _remove(Path(self._lock.lock_file))
         self._lock = None
 
     def take(self, scope: str, keys: Iterable[bytes], limit: int) -> list[bytes]:
@@ -149,7 +143,7 @@ class Claims:
         except Timeout:
             return True
         lock.release()
-        path.unlink(missing_ok=True)
+        _remove(path)
         return False
 
     def _forget(self, connection: sqlite3.Connection, owners: set[str]) -> None:
@@ -160,3 +154,9 @@ class Claims:
 
     def _lock_file(self, owner: str) -> str:
         return str(self._folder / f"owner-{owner}.lock")
+
+
+def _remove(path: Path) -> None:
+    """Delete a lock's file, unless another process looks at it: Windows deletes no open file."""
+    with suppress(OSError):
+        path.unlink()

@@ -24,25 +24,15 @@ _SHORT_READ = sqlite3.SQLITE_IOERR | (2 << 8)
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """What was read shows that the file is damaged, though SQLite does not mind."""
+    """The content of a file shows that it is damaged, though SQLite reads it."""
 
 
 class Database:
     """A folder's current SQLite file of one kind.
 
-    Parameters
-    ----------
-    folder : Path
-    stem : str
-        Start of the file's name. Holds the version of the schema, so that two
-        versions never meet in one file.
-    schema : str
-        ``CREATE TABLE IF NOT EXISTS`` statements.
-    page_size : int, default=4096
-        Bytes.
-    durable : bool, default=True
-        Whether a commit waits for the disk. Without, a power cut may damage the
-        file; the death of a process never does.
+    The stem of its name holds the version of the schema, so that two versions never meet in one
+    file. If it is not `durable`, a commit does not wait for the disk, and a power cut may damage
+    the file; the death of a process never does.
     """
 
     def __init__(
@@ -64,25 +54,13 @@ class Database:
         return self.file.exists()
 
     def read(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
-        """Call `work` with a connection; `default` if nothing was ever written.
-
-        Raises
-        ------
-        sqlite3.OperationalError
-            The file cannot be opened or read, or stays locked for a minute.
-        """
+        """Call `work` with a connection; `default` if nothing was ever written."""
         if not self.exists():
             return default
         return self._run(work, default)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Call `work` with a connection to a file that has its tables.
-
-        Raises
-        ------
-        OSError, sqlite3.OperationalError
-            The file cannot be opened or written, or stays locked for a minute.
-        """
+        """Call `work` with a connection to a file that has its tables."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self._run(work, None)
 

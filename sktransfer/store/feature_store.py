@@ -113,7 +113,7 @@ class FeatureStore:
         block : str
             Which of its outputs they are.
         keys : sequence of bytes or None
-            Of the samples; None is never found.
+            Keys of the samples; None is never found.
         width : int
             Length of the vectors. Rows of another length count as missing.
 
@@ -159,7 +159,7 @@ class FeatureStore:
         ----------
         namespace : str
         keys : sequence of bytes
-            Of the samples.
+            Keys of the samples.
         blocks : dict of str to ndarray of shape (len(keys), width), float32
         description : str, default=""
             For people; kept with a new namespace.
@@ -307,7 +307,11 @@ class FeatureStore:
         return Database(self._folder, "features-v1", rows.SCHEMA, page_size=_PAGE)
 
     def _memory(self) -> MemoryLayer:
-        return _memory_of(self._folder, self.memory_bytes)
+        """The process's one memory layer of the folder: clones of an estimator share it."""
+        with _LAYERS_LOCK:
+            layer = _LAYERS.setdefault(self._folder, MemoryLayer(self.memory_bytes))
+            layer.max_bytes = self.memory_bytes
+            return layer
 
     def _bytes(self) -> int:
         return self._database.file.stat().st_size
@@ -336,11 +340,3 @@ class FeatureStore:
 
 _LAYERS: dict[Path, MemoryLayer] = {}
 _LAYERS_LOCK = threading.Lock()
-
-
-def _memory_of(folder: Path, max_bytes: int) -> MemoryLayer:
-    """The process's one memory layer of a folder: clones of an estimator share it."""
-    with _LAYERS_LOCK:
-        layer = _LAYERS.setdefault(folder, MemoryLayer(max_bytes))
-        layer.max_bytes = max_bytes
-        return layer

@@ -1,4 +1,4 @@
-"""What a process has read of a store, so that a search asks the file once per vector."""
+"""Vectors that a process has read from a store, so that a search reads the file once."""
 
 import threading
 from collections import OrderedDict
@@ -10,12 +10,9 @@ _KEY_BYTES = 150  # what a key and its place in a dictionary take
 
 
 class MemoryLayer:
-    """Vectors by namespace, block and key, within a bound; safe to use from threads.
+    """Vectors by namespace, block and key; safe to use from threads.
 
-    Parameters
-    ----------
-    max_bytes : int
-        The least recently used blocks go when there would be more.
+    The least recently used blocks are dropped when there would be more than `max_bytes`.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -76,5 +73,5 @@ class _Table:
             grown = np.empty((max(needed, 2 * len(self.vectors)), vectors.shape[1]), np.float32)
             grown[: len(self.rows)] = self.vectors[: len(self.rows)]
             self.vectors = grown
-        places = self.rows
-        self.vectors[[places.setdefault(key, len(places)) for key in keys]] = vectors
+        rows = self.rows
+        self.vectors[[rows.setdefault(key, len(rows)) for key in keys]] = vectors

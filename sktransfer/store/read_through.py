@@ -26,7 +26,7 @@ _POLL_SECONDS = (0.05, 0.5)
 
 
 class Computed(NamedTuple):
-    """What became of some samples, each given by the index of one of its rows.
+    """The vectors of some samples, each given by the index of one of its rows.
 
     Parameters
     ----------
@@ -43,15 +43,15 @@ class Computed(NamedTuple):
 
 
 class Computation(ABC):
-    """How the vectors of some samples, the rows of one input, are computed and used.
+    """Computes and uses the vectors of some samples, the rows of one input.
 
     Attributes
     ----------
     wanted : tuple of Block
-        What the caller asks for.
+        Blocks of the caller.
     usual : tuple of Block
-        What one pass computes whatever is asked for, so that the next question is answered by
-        the store. The last of them tells whether that pass was made.
+        Blocks that every pass computes, so that later requests are found in the store. The last
+        of them shows whether that pass was made.
     """
 
     wanted: tuple[Block, ...]
@@ -86,7 +86,7 @@ def read_through(
     batch_size: int,
     advance: Callable[[int], object],
 ) -> int:
-    """Fill all rows, from the store as far as they are there.
+    """Fill all rows, from the store if they are stored, else by computation.
 
     Whoever computes the same samples through the same store shares the work. What was computed is
     stored about every second, and also if the run ends by an exception.
@@ -95,13 +95,13 @@ def read_through(
     ----------
     session : StoreSession
     keys : sequence of bytes or None
-        What the sample of each row is found by. Rows of the same key are computed once. None is
-        never stored, and shares nothing with other rows.
+        Key of the sample of each row. Rows of the same key are computed once. None is never
+        stored, and shares nothing with other rows.
     computation : Computation
     batch_size : int
         Largest number of samples to compute together.
     advance : callable
-        Told how many rows are done.
+        Called with the number of rows that are done.
 
     Returns
     -------
@@ -183,10 +183,10 @@ class _Missing:
                 self.pending.append(computed)
                 self.n_computed += len(computed.done)
                 self.n_failed += len(computed.failed)
-                self._settle_failures(computed.failed, claims)
+                self._report_failures(computed.failed, claims)
                 if time.perf_counter() - self.committed > _COMMIT_SECONDS:
                     self._commit(claims)
-        finally:  # what was computed is kept even if the run ends here
+        finally:  # computed vectors are stored even if the run ends here
             self._commit(claims)
             claims.release(self.scope, list(self.claimed.values()))
             self.claimed.clear()
@@ -224,7 +224,7 @@ class _Missing:
             self._fill(rows, {name: matrix[found] for name, matrix in vectors.items()})
         return [keys[i] for i in np.flatnonzero(~found)]
 
-    def _settle_failures(self, failed: Mapping[int, Exception], claims: Claims) -> None:
+    def _report_failures(self, failed: Mapping[int, Exception], claims: Claims) -> None:
         """Failures are not stored: the file may be whole again tomorrow."""
         if failed:
             claims.release(self.scope, [self.claimed[index] for index in failed])

@@ -138,7 +138,7 @@ def chunks(values: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 def _checksum(namespace: str, block: str, key: bytes, vector: bytes) -> bytes:
-    """Of the whole row, so that a vector under a wrong key is found out as well."""
+    """Checksum of the whole row, so that a vector under a wrong key is noticed, too."""
     return _digest((namespace.encode(), block.encode(), key, vector))
 
 

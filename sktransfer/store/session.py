@@ -14,7 +14,7 @@ from sktransfer.store.feature_store import FeatureStore
 
 
 class Block(NamedTuple):
-    """What is stored of a sample as one vector: its name, and the vector's length."""
+    """A vector that is stored of each sample, by its name and length."""
 
     name: str
     width: int

@@ -1,7 +1,7 @@
 """Vectors of texts through a store.
 
-What is kept does not depend on what was asked for: mean, class token and maximum of every stage,
-so that the next layer or pooling of a search is found.
+Mean, class token and maximum of every stage are stored, whatever a transformer reads, so that
+the next layer or pooling of a search is found.
 """
 
 import hashlib
@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sktransfer.networks.engines import Engine
+from sktransfer.networks.layers import Read
 from sktransfer.store.read_through import Computation, Computed, read_through
 from sktransfer.store.session import Block, StoreSession
-from sktransfer.texts.tracing import POOLINGS, Engine, Read, Trace
-from sktransfer.texts.vectors import Plan, vectors_of
+from sktransfer.texts.tracing import POOLINGS, TextTrace
+from sktransfer.texts.vectors import TextPlan, vectors_of
 
 _BATCH = 256
 """Texts that are claimed and computed together."""
@@ -34,20 +36,20 @@ class Found(NamedTuple):
 def vectors_through(
     session: StoreSession,
     engine_for: Callable[[tuple[Read, ...]], Engine],
-    trace: Trace,
+    trace: TextTrace,
     reads: tuple[Read, ...],
-    plan: Plan,
+    plan: TextPlan,
     texts: Sequence[str],
     progress: Callable[[int], object] = lambda n: None,
 ) -> Found:
-    """`vectors_of`, from the store as far as they are there.
+    """`vectors_of` some texts; those that are stored are not computed.
 
     Parameters
     ----------
     session : StoreSession
     engine_for : callable
         Makes the engine for some reads; called only if something is missing.
-    trace : Trace
+    trace : TextTrace
     reads, plan, texts, progress
         As for `vectors_of`.
     """
@@ -55,12 +57,12 @@ def vectors_through(
     found = _Texts(engine_for, trace, reads, plan, [texts[i] for i in order])
     keys = [key_of(text) for text in found.texts]
     n_forward = read_through(session, keys, found, batch_size=_BATCH, advance=progress)
-    place = np.argsort(order)
-    return Found([matrix[place] for matrix in found.matrices], found.n_tokens[place], n_forward)
+    inverse = np.argsort(order)
+    return Found([matrix[inverse] for matrix in found.matrices], found.n_tokens[inverse], n_forward)
 
 
 def key_of(text: str) -> bytes:
-    """What a text is known by."""
+    """Hash of a text, under which it is stored."""
     return hashlib.sha256(b"text" + text.encode()).digest()
 
 
@@ -69,9 +71,9 @@ class _Texts(Computation):
     """Texts, best the longest first."""
 
     engine_for: Callable[[tuple[Read, ...]], Engine]
-    trace: Trace
+    trace: TextTrace
     reads: tuple[Read, ...]
-    plan: Plan
+    plan: TextPlan
     texts: list[str]
 
     def __post_init__(self) -> None:
@@ -103,15 +105,15 @@ class _Texts(Computation):
         """Write the pooling that each read asks for."""
         for read, matrix in zip(self.reads, self.matrices, strict=True):
             width = matrix.shape[1]
-            start = self._kept(read.layer).index(read) * width
+            start = self._reads_of(read.layer).index(read) * width
             matrix[rows] = vectors[self.block_of[read.layer].name][:, start : start + width]
         self.n_tokens[rows] = vectors[_TOKENS.name][:, 0].astype(np.int64)
 
-    def _kept(self, layer: str) -> tuple[Read, ...]:
-        """What is stored of a layer as one vector."""
+    def _reads_of(self, layer: str) -> tuple[Read, ...]:
+        """The reads of a layer that are stored as one vector."""
         return self.trace.reads((layer,), POOLINGS)
 
     def _block(self, layer: str) -> Block:
-        kept = self._kept(layer)
-        name = f"{layer}/{'+'.join(read.pooling for read in kept)}"
-        return Block(name, len(kept) * self.trace.widths[layer])
+        reads = self._reads_of(layer)
+        name = f"{layer}/{'+'.join(read.pooling for read in reads)}"
+        return Block(name, len(reads) * self.trace.widths[layer])

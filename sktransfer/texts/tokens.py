@@ -1,12 +1,10 @@
 """Texts as tokens, cut or split where they are too long, and padded into batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from sktransfer.sequences.batching import batches_by_length
 
 
 @dataclass(frozen=True)
@@ -16,9 +14,9 @@ class Tokens:
     Parameters
     ----------
     ids : ndarray of int64
-        Of all rows, end to end.
+        Tokens of all rows, one row after the other.
     starts, lengths : ndarray of int
-        Of each row.
+        Position and number of the tokens of each row.
     counts : ndarray of int
         Rows of each text, which follow one another.
     totals : ndarray of int
@@ -34,12 +32,12 @@ class Tokens:
     pad_id: int
 
     def padded(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of some rows as (rows, time), filled up at the end, and 1 where they are."""
+        """Tokens of some rows as (rows, time), padded at the end, and their mask of 0 and 1."""
         lengths = self.lengths[rows]
         within = np.arange(lengths.max())
         mask = within < lengths[:, None]
-        places = self.starts[rows][:, None] + np.minimum(within, lengths[:, None] - 1)
-        ids = np.where(mask, self.ids[places], self.pad_id)
+        positions = self.starts[rows][:, None] + np.minimum(within, lengths[:, None] - 1)
+        ids = np.where(mask, self.ids[positions], self.pad_id)
         return ids, mask.astype(np.int64)
 
     def rows_of(self, texts: np.ndarray) -> np.ndarray:
@@ -51,23 +49,16 @@ class Tokens:
 
 def limited(tokenizer: Any, max_length: int | None) -> Any:
     """A copy of a tokenizer that cuts texts after so many tokens, special ones included."""
-    own = type(tokenizer).from_str(tokenizer.to_str())
+    copied = type(tokenizer).from_str(tokenizer.to_str())
     if max_length is not None:
-        own.enable_truncation(max_length)
-    return own
+        copied.enable_truncation(max_length)
+    return copied
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], split: bool, pad_id: int) -> Tokens:
-    """Tokens of some texts, special ones included.
+    """Tokens of some texts, special ones included, by a tokenizer of `limited`.
 
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-        Of `limited`.
-    texts : sequence of str
-    split : bool
-        Whether what is beyond the limit makes another row instead of being cut off.
-    pad_id : int
+    With `split` the tokens beyond its limit make another row instead of being cut off.
     """
     n_special = tokenizer.num_special_tokens_to_add(False)
     rows: list[list[int]] = []
@@ -84,8 +75,3 @@ def tokenise(tokenizer: Any, texts: Sequence[str], split: bool, pad_id: int) -> 
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     ids = np.fromiter((i for row in rows for i in row), dtype=np.int64, count=int(lengths.sum()))
     return Tokens(ids, np.cumsum(lengths) - lengths, lengths, counts, totals, pad_id)
-
-
-def batches(tokens: Tokens, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows that run together: neighbours in length, about ``batch_size`` rows of 128 tokens."""
-    yield from batches_by_length(tokens.lengths, batch_size)

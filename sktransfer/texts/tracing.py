@@ -1,254 +1,210 @@
-"""A transformer's layers: found by watching it run, read in one pass, pooled over tokens."""
+"""Layers of a transformer, found by watching it run, and pooling of their states over tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.networks.hooks import Tap
+from sktransfer.networks.layers import Execution, Output, Read, first_tensor, watch_execution
 
 POOLINGS = ("mean", "cls", "max")
 
 LAST = "last"
-"""What the network puts out."""
-
-Engine = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
-"""From tokens (rows, time) and their mask to one float32 matrix per read."""
+"""Name of the output of the network."""
 
 _PROBE = (3, 11)
 """Rows and tokens that a network is tried on: numbers that no width is likely to have."""
 
-
-class Read(NamedTuple):
-    """One vector per row: a layer, pooled in one way; "vector" if there is nothing to pool."""
-
-    layer: str
-    pooling: str
-
-
-class Run(NamedTuple):
-    """One of the times that a module runs in a pass."""
-
-    module: str
-    number: int
+_EXAMPLES = ((1, 3), (3, 17), (2, 40))
+"""Rows and tokens on which engines are compared: without padding, with it, and longer."""
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What a network is made of.
+class TextTrace:
+    """The layers of a transformer.
 
     Parameters
     ----------
-    runs : dict of str to Run
-        Where each layer is read, in the order of execution.
+    taps : dict of str to Tap
+        The module and call of each layer, in the order of execution.
     widths : dict of str to int
     vectors : frozenset of str
-        Layers that put out a vector per row and not one per token.
+        Layers that return one vector per row, not one per token.
     stages : tuple of str
-        The embeddings, and what each block puts out, shallow to deep; the last is "last".
-    done : dict of Run to int
-        When each module has run.
-    tuples : frozenset of str
-        Modules that put out a tuple.
+        The embeddings, and the output of each block, shallow to deep; the last is "last".
+    execution : Execution
+    vocabulary_size : int
+    max_length : int or None
+        Tokens that the network has positions for.
     """
 
-    runs: Mapping[str, Run]
+    taps: Mapping[str, Tap]
     widths: Mapping[str, int]
     vectors: frozenset[str]
     stages: tuple[str, ...]
-    done: Mapping[Run, int]
-    tuples: frozenset[str]
+    execution: Execution
+    vocabulary_size: int
+    max_length: int | None
+
+    # --- as `sktransfer.networks.layers.Trace` asks for it --------------------------------
+
+    @property
+    def static_shape(self) -> None:
+        """Rows and tokens vary from batch to batch."""
+
+    def run(self, module: nn.Module, *inputs: Tensor) -> Any:
+        """Call a network on tokens and their mask, both of shape (rows, time)."""
+        input_ids, attention_mask = inputs
+        return module(input_ids=input_ids, attention_mask=attention_mask)
+
+    def from_arrays(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """Tokens and mask, as they are."""
+        return arrays
+
+    def examples(self, thorough: bool = False) -> list[tuple[Tensor, ...]]:
+        """Random tokens of several lengths, and their masks."""
+        longest = self.max_length or _EXAMPLES[-1][1]
+        shapes = [_PROBE, *_EXAMPLES]
+        return [
+            _random_tokens(self.vocabulary_size, rows, min(length, longest))
+            for rows, length in shapes
+        ]
+
+    def without_content(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The first token of the vocabulary everywhere, under the same mask."""
+        input_ids, attention_mask = inputs
+        return torch.zeros_like(input_ids), attention_mask
+
+    def blank_shape(self, output: Output, values: Tensor) -> tuple[int, ...]:
+        """Shape of a module's output for as many rows and tokens as there are `values`."""
+        rows, time = values.shape[:2]
+        return (rows, *(time if axis == _PROBE[1] else axis for axis in output.shape))
+
+    def pool(self, read: Read, value: Any, *inputs: Tensor) -> Tensor:
+        """Pool the states of a layer over the tokens that are no padding."""
+        tensor = first_tensor(value)
+        assert tensor is not None  # as it was when the network was traced
+        states, mask = tensor.float(), inputs[1][:, :, None]
+        if read.pooling == "mean":
+            weights = mask.float()
+            return (states * weights).sum(1) / weights.sum(1)
+        if read.pooling == "cls":
+            return states[:, 0].clone()
+        if read.pooling == "max":
+            return states.masked_fill(mask == 0, -torch.inf).amax(1)
+        return states.clone()
 
     def reads(self, layers: Sequence[str], poolings: Sequence[str]) -> tuple[Read, ...]:
-        """What pooling these layers takes, by layer and then pooling."""
+        """List what pooling these layers takes, by layer and then by pooling."""
         return tuple(
             Read(layer, pooling)
             for layer in layers
             for pooling in (("vector",) if layer in self.vectors else poolings)
         )
 
+    def usual_reads(self) -> tuple[Read, ...]:
+        """Every pooling of every stage."""
+        return self.reads(self.stages, POOLINGS)
 
-_TRACES: WeakKeyDictionary[nn.Module, Trace] = WeakKeyDictionary()
+    def width(self, read: Read) -> int:
+        """Length of the vector of a read."""
+        return self.widths[read.layer]
 
 
-def trace_of(module: nn.Module) -> Trace:
+_TRACES: WeakKeyDictionary[nn.Module, TextTrace] = WeakKeyDictionary()
+
+
+def trace_of(module: nn.Module) -> TextTrace:
     """The layers of a network of transformers; remembered as long as it lives."""
     if module not in _TRACES:
         _TRACES[module] = _trace(module)
     return _TRACES[module]
 
 
-def probe(module: nn.Module, rows: int, length: int) -> tuple[Tensor, Tensor]:
-    """Tokens that mean nothing, of rows that grow shorter, and their mask."""
+def positions_of(module: nn.Module) -> int | None:
+    """Number of tokens that a network of transformers has positions for, if it is limited."""
+    positions = getattr(module.config, "max_position_embeddings", None)
+    offset = getattr(getattr(module, "embeddings", None), "padding_idx", None)
+    if positions and offset is not None:  # RoBERTa counts positions from there
+        positions -= offset + 1
+    return int(positions) if positions else None
+
+
+def _random_tokens(vocabulary_size: int, rows: int, length: int) -> tuple[Tensor, Tensor]:
+    """Tokens that mean nothing, in rows that grow shorter, and their mask."""
+    generator = torch.Generator().manual_seed(0)
+    low = min(5, vocabulary_size - 1)  # behind the usual place of padding
+    ids = torch.randint(low, vocabulary_size, (rows, length), generator=generator)
+    mask = torch.arange(length) < length - torch.arange(rows).clamp(max=length - 1)[:, None]
+    return ids, mask.long()
+
+
+def _trace(module: nn.Module) -> TextTrace:
     config: Any = module.config
     device = next(module.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    low = min(5, config.vocab_size - 1)  # behind the usual place of padding
-    ids = torch.randint(low, config.vocab_size, (rows, length), generator=generator)
-    mask = torch.arange(length) < length - torch.arange(rows).clamp(max=length - 1)[:, None]
-    return ids.to(device), mask.long().to(device)
-
-
-def _trace(module: nn.Module) -> Trace:
-    seen: list[tuple[Run, Tensor | None]] = []
-    numbers: dict[str, int] = {}
-    tuples: set[str] = set()
+    ids, mask = (t.to(device) for t in _random_tokens(config.vocab_size, *_PROBE))
+    seen: list[tuple[Tap, Tensor | None]] = []
 
     def record(tap: Tap, value: Any) -> None:
-        number = numbers.get(tap.module, 0)
-        numbers[tap.module] = number + 1
-        if isinstance(value, tuple):
-            tuples.add(tap.module)
-        seen.append((Run(tap.module, number), _tensor(value)))
+        if tap.module and tap.side == "output":
+            seen.append((tap, first_tensor(value)))
 
-    taps = {Tap(name) for name, _ in module.named_modules() if name}
-    ids, mask = probe(module, *_PROBE)
-    with torch.inference_mode(), hooked(module, taps, record):
-        result = module(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-    runs: dict[str, Run] = {}
+    execution, result = watch_execution(
+        module,
+        lambda: module(input_ids=ids, attention_mask=mask, output_hidden_states=True),
+        _PROBE[0],
+        record,
+    )
+    taps: dict[str, Tap] = {}
     widths: dict[str, int] = {}
     vectors: set[str] = set()
-    for run, value in seen:
+    for tap, value in seen:
         if value is None or value.shape[0] != _PROBE[0] or not value.is_floating_point():
             continue
         if value.ndim == 3 and value.shape[1] == _PROBE[1]:
-            vectors.discard(run.module)
+            vectors.discard(tap.module)
         elif value.ndim == 2 and value.shape[1] != _PROBE[1]:
-            vectors.add(run.module)
+            vectors.add(tap.module)
         else:
             continue
-        runs.pop(run.module, None)  # of a module that runs several times the last run counts
-        runs[run.module] = run
-        widths[run.module] = value.shape[-1]
-    last = _place(seen, result.last_hidden_state)
+        taps[tap.module] = tap  # the last call counts
+        widths[tap.module] = value.shape[-1]
+    last = _find_output(seen, result.last_hidden_state)
     if last is None:
         raise ValueError(
             f"no module of {type(module).__name__} puts out its last hidden state; choose another "
             "model"
         )
-    places = [_place(seen, state) for state in getattr(result, "hidden_states", None) or ()]
+    hidden = [_find_output(seen, s) for s in getattr(result, "hidden_states", None) or ()]
     stages = []
-    for run in dict.fromkeys(place for place in places if place not in (None, last)):
-        assert run is not None
-        name = run.module if runs.get(run.module) == run else f"{run.module}#{run.number}"
-        runs[name], widths[name] = run, widths[run.module]
+    for stage in dict.fromkeys(tap for tap in hidden if tap not in (None, last)):
+        assert stage is not None
+        # A block that runs several times, as ALBERT's, is another stage each time.
+        name = stage.module if taps.get(stage.module) == stage else f"{stage.module}#{stage.call}"
+        taps[name], widths[name] = stage, widths[stage.module]
         stages.append(name)
-    runs[LAST], widths[LAST] = last, widths[last.module]
-    done = {run: time for time, (run, _) in enumerate(seen)}
-    ordered = dict(sorted(runs.items(), key=lambda item: done[item[1]]))
-    return Trace(ordered, widths, frozenset(vectors), (*stages, LAST), done, frozenset(tuples))
+    taps[LAST], widths[LAST] = last, widths[last.module]
+    ordered = dict(sorted(taps.items(), key=lambda item: execution.time(item[1])))
+    return TextTrace(
+        ordered,
+        widths,
+        frozenset(vectors),
+        (*stages, LAST),
+        execution,
+        config.vocab_size,
+        positions_of(module),
+    )
 
 
-def _tensor(value: Any) -> Tensor | None:
-    """What a module puts out: a tensor, or the first of a tuple."""
-    if isinstance(value, tuple) and value:
-        value = value[0]
-    return value if isinstance(value, Tensor) and value.ndim else None
-
-
-def _place(seen: list[tuple[Run, Tensor | None]], state: Tensor) -> Run | None:
-    """The outermost module that puts this out, and when."""
+def _find_output(seen: list[tuple[Tap, Tensor | None]], state: Tensor) -> Tap | None:
+    """The outermost module that puts this out, and the call in which it does."""
     found = [
-        run
-        for run, value in seen
+        tap
+        for tap, value in seen
         if value is not None and value.shape == state.shape and torch.equal(value, state)
     ]
-    return min(found, key=lambda run: run.module.count("."), default=None)
-
-
-class TextNetwork(nn.Module):
-    """The pooled states of some layers of a network, from one pass that ends at the deepest.
-
-    Parameters
-    ----------
-    module : nn.Module
-        In evaluation mode; it is neither copied nor changed.
-    trace : Trace
-    reads : tuple of Read
-    """
-
-    def __init__(self, module: nn.Module, trace: Trace, reads: tuple[Read, ...]) -> None:
-        super().__init__()
-        self.module = module
-        self.trace = trace
-        self.reads = reads
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """One matrix per read."""
-        layers = {read.layer for read in self.reads}
-        states = states_of(self.module, self.trace, layers, input_ids, attention_mask)
-        weights = attention_mask[:, :, None].float()
-        total = weights.sum(1)
-        outside = attention_mask[:, :, None] == 0
-        pooled = []
-        for layer, pooling in self.reads:
-            values = states[layer].float()
-            if pooling == "mean":
-                values = (values * weights).sum(1) / total
-            elif pooling == "cls":
-                values = values[:, 0]
-            elif pooling == "max":
-                values = values.masked_fill(outside, -torch.inf).amax(1)
-            pooled.append(values)
-        return tuple(pooled)
-
-
-def states_of(
-    module: nn.Module, trace: Trace, layers: set[str], input_ids: Tensor, attention_mask: Tensor
-) -> dict[str, Tensor]:
-    """What some layers put out."""
-    wanted: dict[Run, list[str]] = {}
-    for layer in layers:
-        wanted.setdefault(trace.runs[layer], []).append(layer)
-    numbers: dict[str, int] = {}
-    found: dict[str, Tensor] = {}
-
-    def record(tap: Tap, value: Any) -> None:
-        number = numbers.get(tap.module, 0)
-        numbers[tap.module] = number + 1
-        for layer in wanted.get(Run(tap.module, number), ()):
-            tensor = _tensor(value)
-            assert tensor is not None  # as it was when the network was traced
-            found[layer] = tensor
-        if len(found) == len(layers):
-            raise _Reached
-
-    with hooked(module, {Tap(run.module) for run in wanted}, record), suppress(_Reached):
-        module(input_ids=input_ids, attention_mask=attention_mask)
-    return found
-
-
-class _Reached(Exception):
-    """The last wanted layer has run."""
-
-
-def torch_engine(
-    module: nn.Module, reads: tuple[Read, ...], device: torch.device, precision: str
-) -> Engine:
-    """Eager torch in inference mode.
-
-    Parameters
-    ----------
-    module : nn.Module
-        On `device`.
-    reads : tuple of Read
-    device : torch.device
-    precision : {"float32", "bfloat16"}
-        Arithmetic inside the network; the features are float32 either way.
-    """
-    network = TextNetwork(module, trace_of(module), reads)
-
-    def run(ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
-        autocast: Any = nullcontext()
-        if precision == "bfloat16":
-            autocast = torch.autocast(device.type, dtype=torch.bfloat16)
-        with torch.inference_mode(), autocast:
-            tensors = (torch.from_numpy(array).to(device) for array in (ids, mask))
-            return [matrix.float().cpu().numpy() for matrix in network(*tensors)]
-
-    return run
+    return min(found, key=lambda tap: tap.module.count("."), default=None)

@@ -1,5 +1,6 @@
-"""The library transformers: imported where it is used, and kept quiet."""
+"""The library transformers, imported only where it is used, without its messages."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,8 @@ INSTALL = 'pip install "sktransfer[text]"'
 
 def import_transformers() -> Any:
     try:
-        with _quiet_import():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other packages, which it imports
             import transformers
     except ImportError as error:
         raise ImportError(f"networks for text need transformers: run `{INSTALL}`") from error
@@ -38,13 +40,3 @@ def _set_bars(shown: bool) -> None:
     from transformers.utils import logging
 
     logging._tqdm_active = shown
-
-
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Importing transformers may warn of what others do."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

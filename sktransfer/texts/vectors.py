@@ -8,25 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sktransfer.texts.tokens import Tokens, batches, tokenise
-from sktransfer.texts.tracing import Engine, Read
+from sktransfer.networks.engines import Engine
+from sktransfer.networks.layers import Read
+from sktransfer.sequences.batching import batches_by_length
+from sktransfer.texts.tokens import Tokens, tokenise
 
 _ROWS_ON_CPU = 4
 """Rows of 128 tokens that a CPU takes at once: more leave its caches; see
 benchmarks/text_throughput.py."""
 
-_LOT = 4096
+_CHUNK = 4096
 """Texts that are held as tokens at once."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How texts become rows of tokens.
+class TextPlan:
+    """The tokenizer and the limits by which texts become rows of tokens.
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
-        Of `limited`.
+        A result of `limited`.
     pad_id : int
     split : bool
         Whether long texts are split into several rows, not cut.
@@ -43,14 +45,14 @@ class Plan:
     on_cpu: bool
 
     def tokens_of(self, texts: Sequence[str]) -> Tokens:
-        """Their tokens."""
+        """Tokens of some texts."""
         return tokenise(self.tokenizer, texts, self.split, self.pad_id)
 
 
 def vectors_of(
     engine: Engine,
     reads: Sequence[Read],
-    plan: Plan,
+    plan: TextPlan,
     texts: Sequence[str],
     progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -60,26 +62,26 @@ def vectors_of(
     ----------
     engine : Engine
     reads : sequence of Read
-        What `engine` puts out.
-    plan : Plan
+        Outputs of `engine`.
+    plan : TextPlan
     texts : sequence of str
         Without duplicates, if each is to be computed once.
     progress : callable
-        Told how many texts are done.
+        Called with the number of texts that are done.
     """
     found: list[np.ndarray] = []
     n_tokens = np.empty(len(texts), dtype=np.int64)
-    for lot in in_lots(texts, _LOT):
-        tokens = plan.tokens_of([texts[i] for i in lot])
+    for chunk in chunks_by_length(texts, _CHUNK):
+        tokens = plan.tokens_of([texts[i] for i in chunk])
         for number, matrix in enumerate(_run(engine, reads, plan, tokens, progress)):
             if number == len(found):
                 found.append(np.empty((len(texts), matrix.shape[1]), dtype=np.float32))
-            found[number][lot] = matrix
-        n_tokens[lot] = tokens.totals
+            found[number][chunk] = matrix
+        n_tokens[chunk] = tokens.totals
     return found, n_tokens
 
 
-def in_lots(texts: Sequence[str], size: int) -> list[np.ndarray]:
+def chunks_by_length(texts: Sequence[str], size: int) -> list[np.ndarray]:
     """Numbers of the texts, some at a time, the longest first."""
     order = np.argsort([-len(text) for text in texts], kind="stable")
     return [order[i : i + size] for i in range(0, len(order), size)]
@@ -88,7 +90,7 @@ def in_lots(texts: Sequence[str], size: int) -> list[np.ndarray]:
 def _run(
     engine: Engine,
     reads: Sequence[Read],
-    plan: Plan,
+    plan: TextPlan,
     tokens: Tokens,
     progress: Callable[[int], object],
 ) -> list[np.ndarray]:
@@ -96,7 +98,7 @@ def _run(
     size = min(plan.batch_size, _ROWS_ON_CPU) if plan.on_cpu else plan.batch_size
     ends = np.zeros(len(tokens.lengths), dtype=np.int64)
     ends[np.cumsum(tokens.counts) - 1] = 1  # the last row of each text
-    for batch in batches(tokens, size):
+    for batch in batches_by_length(tokens.lengths, size):
         for number, matrix in enumerate(engine(*tokens.padded(batch))):
             if number == len(rows):
                 shape = (len(tokens.lengths), matrix.shape[1])
@@ -129,8 +131,8 @@ def joined(rows: Tensor, pooling: str, counts: Tensor, n_tokens: Tensor) -> Tens
     if len(counts) == len(rows):
         return rows
     if pooling != "mean":
-        how = "max" if pooling == "max" else "mean"
-        return torch.segment_reduce(rows, how, lengths=counts, axis=0)
+        reduction = "max" if pooling == "max" else "mean"
+        return torch.segment_reduce(rows, reduction, lengths=counts, axis=0)
     weights = n_tokens.to(rows.dtype)[:, None]
     total = torch.segment_reduce(weights, "sum", lengths=counts, axis=0)
     return torch.segment_reduce(rows * weights, "sum", lengths=counts, axis=0) / total
@@ -148,7 +150,7 @@ def assembled(
     reads : sequence of Read
         By layer, then pooling.
     combine : {"concat", "mean", "sum"}
-        What is done with several layers.
+        Combination of several layers.
     normalize : bool
         Whether rows are scaled to length 1.
     """

@@ -47,6 +47,7 @@ def moved():
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.DomainWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @both
+@pytest.mark.slow
 def test_check_estimator_passes_and_skips_nothing(cls):
     # Five rounds, as scikit-learn checks its own AdaBoost.
     results = check_estimator(cls(n_estimators=5), on_skip=None, on_fail=None)
@@ -60,7 +61,7 @@ def test_without_domains_it_is_adaboost_with_a_warning(n_classes):
     X, y = make_classification(
         300, 10, n_informative=5, n_classes=n_classes, flip_y=0.1, random_state=0
     )
-    with pytest.warns(DomainWarning, match="labelled target rows, as AdaBoost does"):
+    with pytest.warns(DomainWarning, match="labelled target rows, as in AdaBoost"):
         boost = TrAdaBoostClassifier(random_state=0).fit(X, y)
     ada = AdaBoostClassifier(random_state=0).fit(X, y)
     np.testing.assert_allclose(boost.estimator_errors_, ada.estimator_errors_, atol=1e-12)
@@ -257,13 +258,13 @@ def test_linear_regression_will_do_as_an_estimator(moved):
 def test_no_labelled_target_row_is_an_error_that_names_what_to_do(moved, cls):
     X, y, sample_domain, _ = moved
     for labelled in (None, np.zeros(260, dtype=bool), sample_domain > 0):
-        with pytest.raises(ValueError, match="target_labeled says of no target row.*KLIEP"):
+        with pytest.raises(ValueError, match="target_labeled marks no target row.*KLIEP"):
             cls().fit(X, y, sample_domain=sample_domain, target_labeled=labelled)
 
 
 def test_an_estimator_that_takes_no_weights_is_an_error(moved):
     X, y, sample_domain, labelled = moved
-    with pytest.raises(ValueError, match="estimator must take sample_weight"):
+    with pytest.raises(ValueError, match="estimator must accept sample_weight"):
         TrAdaBoostClassifier(KNeighborsClassifier()).fit(
             X, y, sample_domain=sample_domain, target_labeled=labelled
         )

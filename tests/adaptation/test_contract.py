@@ -27,8 +27,8 @@ from sktransfer.adaptation import (
     TrAdaBoostClassifier,
     TrAdaBoostRegressor,
     TransferComponentAnalysis,
-    stack_domains,
 )
+from sktransfer.adaptation.stacking import stack_domains
 from sktransfer.exceptions import DomainWarning
 
 MAPS = {
@@ -102,6 +102,7 @@ def test_every_public_method_is_among_those_that_are_tested():
     assert tested == set(adaptation.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_rows_may_come_in_any_order(name):
     for seed in range(3):
@@ -111,6 +112,7 @@ def test_rows_may_come_in_any_order(name):
         assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTED)
 def test_predictions_do_not_depend_on_the_order_of_rows(name):
     p = np.random.RandomState(0).permutation(len(X))
@@ -119,6 +121,7 @@ def test_predictions_do_not_depend_on_the_order_of_rows(name):
     assert_allclose(one.predict_proba(X[p]), other.predict_proba(X)[p], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTED)
 @pytest.mark.parametrize("wrong", [0, 1, 7, "other", "nan"])
 def test_labels_of_target_rows_that_are_not_said_to_have_one_do_not_matter(name, wrong):
@@ -135,6 +138,7 @@ def test_labels_of_target_rows_that_are_not_said_to_have_one_do_not_matter(name,
                                                                    ".0", ""))  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTED)
 @pytest.mark.parametrize("labels", [["b", "a", "c"], [-1, 1, 5], [3, 7, 11], [True, False, True]])
 def test_labels_may_be_of_any_kind(name, labels):

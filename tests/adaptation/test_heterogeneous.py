@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from sktransfer.adaptation.heterogeneous import CanonicalCorrelationMap, LinearGromovWasserstein
-from sktransfer.adaptation.wide import stack_heterogeneous
+from sktransfer.adaptation.stacking import stack_heterogeneous
 
 ot = pytest.importorskip("ot")
 

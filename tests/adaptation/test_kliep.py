@@ -147,7 +147,7 @@ def test_a_kernel_too_narrow_for_any_source_row_is_an_error(shifted):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": "scale"}, "gamma must be 'auto', or one or several numbers above 0"),
+        ({"gamma": "scale"}, "gamma must be 'auto', a number above 0 or several"),
         ({"gamma": []}, "gamma must be 'auto'"),
         ({"gamma": [1.0, -1.0]}, "gamma must be 'auto'"),
         ({"gamma": None}, "gamma must be 'auto'"),

@@ -27,8 +27,8 @@ from sktransfer.adaptation import (
     LabelPropagationClassifier,
     NearestNeighborWeights,
     OptimalTransportMap,
-    stack_heterogeneous,
 )
+from sktransfer.adaptation.stacking import stack_heterogeneous
 from sktransfer.exceptions import DomainWarning
 from sktransfer.metrics import ImportanceWeightedScorer, PredictionEntropyScorer
 from sktransfer.model_selection import TargetKFold
@@ -44,6 +44,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.DomainWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("head", HEADS)
@@ -219,6 +220,7 @@ def test_a_search_runs_with_routing_and_scorers_that_need_no_target_labels(scori
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", [True, False])
 def test_it_stands_in_a_pipeline_behind_deep_features(routing):
     digits = load_digits()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from sktransfer.adaptation._sinkhorn import Plan
+from sktransfer.adaptation._sinkhorn import EntropicPlan
 from sktransfer.adaptation.optimal_transport import OptimalTransportMap
 
 ot = pytest.importorskip("ot")
@@ -95,11 +95,12 @@ def test_linear_transport_is_exact_between_gaussians(rows):
     np.testing.assert_allclose(np.cov(Z.T, ddof=0), np.cov(target.T, ddof=0), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1.0, 1e-2, 1e-4])
 def test_costs_of_any_size_give_finite_plans_with_the_right_margins(reg):
     random = np.random.RandomState(0)
     cost = random.rand(30, 40) * 10
-    plan = Plan(cost, reg).solve(1000, 1e-9)
+    plan = EntropicPlan(cost, reg).solve(1000, 1e-9)
     peer = ot.bregman.sinkhorn_log(
         np.full(30, 1 / 30),
         np.full(40, 1 / 40),

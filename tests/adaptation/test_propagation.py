@@ -34,6 +34,7 @@ def full_graph(method, **parameters):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.DomainWarning")
 @pytest.mark.parametrize("method", METHODS)

@@ -26,6 +26,7 @@ def two_domains():
     return X, y, sample_domain
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.DomainWarning")
 @pytest.mark.parametrize("metric", METRICS)

@@ -38,6 +38,7 @@ def shifted():
     return X, sample_domain
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.DomainWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(

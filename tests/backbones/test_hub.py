@@ -112,7 +112,8 @@ def test_timm_weights_load_from_a_file_with_other_classes(tmp_path):
     assert torch.equal(module.fc.weight, source.fc.weight)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "avg", "max", "flatten"])
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "flatten"])
 def test_tokens_of_a_vision_transformer_are_pooled_as_by_hand(pooling, photos, tmp_path):
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224").eval()
@@ -125,7 +126,7 @@ def test_tokens_of_a_vision_transformer_are_pooled_as_by_hand(pooling, photos, t
     patches, prefix = tokens
     expected = {
         "cls": prefix[:, 0],
-        "avg": patches.mean(1),
+        "mean": patches.mean(1),
         "max": patches.amax(1),
         "flatten": torch.cat([prefix, patches], 1).flatten(1),
     }[pooling].numpy()

@@ -219,7 +219,7 @@ def test_without_network_the_error_names_files_place_and_parameter(name, cache):
     for part in (name.removeprefix("hf-hub:").partition("@")[0], "model.safetensors", str(cache)):
         assert part in message
     assert "backbone='/path/to/" in message
-    assert "'all-minilm-l6-v2' brings its weights with pip" in message
+    assert "backbone='all-minilm-l6-v2' are installed by pip" in message
 
 
 def test_half_a_download_is_not_taken_for_the_whole(cache):
@@ -230,7 +230,9 @@ def test_half_a_download_is_not_taken_for_the_whole(cache):
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./none", "a/b/c", "hf-hub:", "a b"])
 def test_what_is_neither_folder_nor_name_is_said(name):
-    with pytest.raises(WeightsNotFoundError, match="is no folder on this machine, nor the name"):
+    with pytest.raises(
+        WeightsNotFoundError, match="is neither a folder on this machine nor the name"
+    ):
         load_language(name)
 
 

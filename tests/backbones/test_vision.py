@@ -118,12 +118,13 @@ def by_hand(name, head, photos, path):
     return seen[0].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "head"),
     [
         ("resnet18", "fc"),
         ("mobilenet_v3_small", "classifier.3"),
-        ("vgg11", "classifier.6"),
+        ("alexnet", "classifier.6"),
         ("vit_b_32", "heads.head"),
         ("swin_t", "head"),
         ("densenet121", "classifier"),
@@ -141,16 +142,18 @@ def test_penultimate_features_equal_torchvision_run_by_hand(name, head, photos, 
     assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_squeezenet_features_are_the_pooled_input_of_its_last_convolution(photos, tmp_path):
     torch.save(models.squeezenet1_1().state_dict(), tmp_path / "net.pth")
     flat = by_hand("squeezenet1_1", "classifier.1", photos, tmp_path / "net.pth")
     expected = flat.reshape(2, 512, -1).mean(2)
-    found = PretrainedCNNFeatures("squeezenet1_1", weights=tmp_path / "net.pth").fit_transform(
-        photos
-    )
+    found = PretrainedCNNFeatures(
+        "squeezenet1_1", weights=tmp_path / "net.pth", engine="torch"
+    ).fit_transform(photos)
     assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_densenet_files_with_the_names_of_their_time_load(hub, photos, tmp_path):
     """Torchvision renames them in a private function, which is the oracle here."""
     weights = models.get_model_weights("densenet121").DEFAULT
@@ -168,7 +171,8 @@ def test_densenet_files_with_the_names_of_their_time_load(hub, photos, tmp_path)
         assert torch.equal(loaded.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mnasnet0_5"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5", "mnasnet0_5"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_files_from_before_batch_norm_counted_load(name, suffix, tmp_path):
     state = models.get_model(name, num_classes=2).state_dict()
@@ -187,6 +191,7 @@ def test_unknown_lite_tensors_are_a_mismatch_and_no_crash(key, tmp_path):
         load_backbone("efficientnet_lite0", tmp_path / "net.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_networks_that_transform_their_input_equal_torchvisions_pretrained_ones(
     name, hub, photos, tmp_path

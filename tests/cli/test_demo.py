@@ -6,13 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from sktransfer.cli import demo
+from sktransfer.cli import demo, digits
 from sktransfer.cli.main import main
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def report():
-    return demo.run(n_labels=(50,), n_seeds=1)
+    return digits.run(n_labels=(50,), n_seeds=1)
 
 
 def test_every_candidate_stands_beside_raw_pixels(report):
@@ -46,7 +48,7 @@ def test_the_table_shows_candidates_and_choice(report):
 def test_without_matplotlib_the_table_is_printed_all_the_same(
     report, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(demo, "run", lambda n_seeds: report)
+    monkeypatch.setattr(digits, "run", lambda n_seeds: report)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["demo", "--plot", str(tmp_path / "plot.png")]) == 0
     printed = capsys.readouterr().out
@@ -55,7 +57,7 @@ def test_without_matplotlib_the_table_is_printed_all_the_same(
 
 
 def test_the_command_prints_json_and_saves_a_plot(report, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "run", lambda n_seeds: report)
+    monkeypatch.setattr(digits, "run", lambda n_seeds: report)
     plot = tmp_path / "plot.png"
     assert main(["demo", "--json", "--plot", str(plot)]) == 0
     assert json.loads(capsys.readouterr().out)["candidates"] == report["candidates"]

@@ -37,6 +37,7 @@ def extract(folder, output, *more):
     return main([*arguments, *more])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "npy"])
 def test_extract_writes_what_the_estimator_computes(suffix, folder, tmp_path, capsys):
     output = tmp_path / f"features.{suffix}"
@@ -58,7 +59,7 @@ def test_extract_writes_what_the_estimator_computes(suffix, folder, tmp_path, ca
     np.testing.assert_allclose(features, expected, atol=1e-5)
     assert table["path"].tolist() == paths.tolist()
     assert table["label"].tolist() == labels.tolist()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_extract_with_a_store_computes_each_image_once(folder, tmp_path, capsys):
@@ -90,6 +91,7 @@ def test_extract_without_classes_scores_nothing(folder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["cross_validated_accuracy"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(2, 2), (3, 2), (1, 9), (5, 5)])
 def test_few_images_are_written_and_scored_only_if_that_means_anything(
     sizes, digits, tmp_path, capsys
@@ -116,6 +118,7 @@ def test_few_images_are_written_and_scored_only_if_that_means_anything(
     assert "Warning" not in printed.err
 
 
+@pytest.mark.slow
 def test_files_beside_the_subfolders_are_written_but_do_not_keep_the_classes_from_a_score(
     folder, tmp_path, capsys
 ):
@@ -216,6 +219,30 @@ def test_files_of_others_are_left_alone(folder, tmp_path):
     assert extract(folder, tmp_path / "f.csv") == 0
     for name in ("f.txt.part", "f.csv.part"):
         assert (tmp_path / name).read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "f.csv", "f.txt.part", "f.csv.part"}
+
+
+def test_an_index_that_extract_did_not_write_is_refused(folder, tmp_path, capsys):
+    index = tmp_path / "f.index.csv"
+    index.write_text("name,price\nscrew,3\n")
+    assert extract(folder, tmp_path / "f.npy") == 2
+    assert "was not written by `sktransfer extract`; move it away" in capsys.readouterr().err
+    assert index.read_text() == "name,price\nscrew,3\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "f.index.csv"}
+
+
+def test_an_index_of_an_earlier_run_is_replaced_with_its_features(folder, tmp_path, monkeypatch):
+    output = tmp_path / "f.npy"
+    assert extract(folder / "class 0", output) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract(folder, output)
+    for source, n in ((None, 10), (folder, 30)):
+        if source is not None:
+            assert extract(source, output) == 0
+        assert len(np.load(output)) == len(pd.read_csv(tmp_path / "f.index.csv")) == n
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "f.npy", "f.index.csv"}
 
 
 def test_what_cannot_be_written_is_found_out_first_and_leaves_nothing(folder, tmp_path, capsys):
@@ -223,7 +250,7 @@ def test_what_cannot_be_written_is_found_out_first_and_leaves_nothing(folder, tm
     assert extract(folder, tmp_path / "taken.csv") == 2
     assert "is a directory" in capsys.readouterr().err
     assert extract(folder, tmp_path / "f.csv", "--backbone", "nope") == 2
-    assert not list(tmp_path.glob("*.part"))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "taken.csv"}
 
 
 @pytest.mark.parametrize(
@@ -246,6 +273,7 @@ def test_a_mistake_is_one_line_and_status_two(arguments, message, folder, tmp_pa
     assert "Traceback" not in printed.err
 
 
+@pytest.mark.slow
 def test_the_module_runs_and_shows_progress_on_stderr(folder, tmp_path):
     command = [sys.executable, "-m", "sktransfer", "extract", str(folder), "-o"]
     done = subprocess.run(
@@ -324,6 +352,19 @@ def test_a_count_that_is_none_is_refused_in_plain_words(value, capsys):
     assert f"argument --seeds: must be a whole number of at least 1, got {value!r}" in printed
 
 
+@pytest.mark.parametrize("command", ["extract . -o f.csv", "rank .", "report . -o f.html"])
+def test_commands_that_run_a_network_take_the_same_options(command, capsys):
+    for option in ("--image-size", "--batch-size"):
+        with pytest.raises(SystemExit):
+            main([*command.split(), option, "abc"])
+        message = f"argument {option}: must be a whole number of at least 1, got 'abc'"
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--precision", "bfloat16", "--fast-decode", "--help"])
+    assert stopped.value.code == 0
+
+
+@pytest.mark.slow
 def test_mistakes_in_a_call_are_told_before_torch_is_loaded(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "in").mkdir()
@@ -333,6 +374,7 @@ from sktransfer.cli.main import main
 for line in sys.stdin.read().splitlines():
     assert main(line.split()) == 2, line
     assert "torch" not in sys.modules, line
+    assert "sklearn" not in sys.modules, line
 """
     calls = [
         "extract absent -o f.csv",
@@ -344,6 +386,9 @@ for line in sys.stdin.read().splitlines():
         "rank in",
         "check absent",
         "check empty",
+        "report empty -o f.html",
+        "report in -o f.html",
+        "report in -o f.pdf",
         "demo --plot no/plot.png",
         "demo --plot in",
         "demo --plot plot.doc",
@@ -355,6 +400,7 @@ for line in sys.stdin.read().splitlines():
     assert all(line.startswith("sktransfer: error: ") for line in err.splitlines())
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
     FeatureStore(tmp_path).verify()
     PretrainedCNNFeatures(image_size=32, cache=tmp_path).fit_transform(np.zeros((1, 8, 8)))
@@ -365,6 +411,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
     assert process.returncode == 141
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_status_130_and_no_half_written_file(folder, tmp_path):
     for source in sorted(folder.rglob("*.png")):
         for i in range(40):

@@ -12,6 +12,8 @@ from sktransfer.cli.main import main
 from sktransfer.datasets import list_images
 from sktransfer.model_selection import rank_backbones
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(digits, tmp_path):
@@ -66,6 +68,18 @@ def test_a_candidate_that_fails_is_listed_with_its_reason_and_the_others_are_ran
     report = json.loads(capsys.readouterr().out)
     assert [row["backbone"] for row in report["failed"]] == ["efficientnet_lite9"]
     assert {row["backbone"] for row in report["ranking"]} == {names[0], names[2]}
+
+
+def test_names_are_shown_in_printable_form_also_by_the_progress_bar(folder, capsys):
+    names = ["efficientnet_lite0", "no\x1b[31m"]
+    more = [argument for name in names for argument in ("--backbone", name)]
+    arguments = ["rank", str(folder), "--image-size", "32", "--layer", "2", "--json", *more]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert "ranking: 100%" in printed.err
+    assert r"no\x1b[31m" in printed.err
+    assert "\x1b[31m" not in printed.err
+    assert json.loads(printed.out)["failed"][0]["backbone"] == names[1]
 
 
 def test_without_names_all_networks_whose_weights_are_here_are_ranked(folder, capsys):

@@ -11,6 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sktransfer.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(digits, tmp_path_factory):
@@ -72,7 +74,6 @@ def test_without_json_the_scores_are_printed_and_a_good_folder_exits_with_0(
     [
         (["-o", "report.pdf"], "--output must end in .html"),
         (["-o", "nowhere/report.html"], "does not exist; create it first"),
-        (["--folds", "1"], "--folds must be at least 2"),
         (["--layer", "blocks.99"], "blocks.99"),
     ],
 )
@@ -80,6 +81,12 @@ def test_what_cannot_be_done_is_said_before_the_work(more, message, folder, tmp_
     assert report(folder, tmp_path / "report.html", "--quiet", *more) == 2
     assert message in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == []
+
+
+def test_one_fold_is_refused(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        report(folder, tmp_path / "report.html", "--folds", "1")
+    assert "--folds: must be a whole number of at least 2, got '1'" in capsys.readouterr().err
 
 
 def test_a_folder_without_classes_is_refused(folder, tmp_path, capsys):
@@ -129,11 +136,11 @@ def test_a_section_that_fails_is_named_once(folder, tmp_path, capsys, monkeypatc
 
 
 def test_quiet_keeps_the_warnings_that_matter():
-    from sktransfer.cli.report import _only_what_matters
+    from sktransfer.cli.report import _ignore_warnings_for_developers
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _only_what_matters()
+        _ignore_warnings_for_developers()
         for category in (ConvergenceWarning, FutureWarning, UserWarning):
             warnings.warn("text", category, stacklevel=1)
     assert [each.category for each in caught] == [UserWarning]

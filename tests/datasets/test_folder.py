@@ -1,5 +1,7 @@
 """A folder as paths and labels."""
 
+from pathlib import Path
+
 import pytest
 
 from sktransfer.datasets import list_images
@@ -10,7 +12,7 @@ def test_classes_are_the_first_subfolders(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     paths, labels = list_images(tmp_path)
-    assert [path[len(str(tmp_path)) + 1 :] for path in paths] == [
+    assert [Path(path).relative_to(tmp_path).as_posix() for path in paths] == [
         "a/0.jpg",
         "a/deep/er/1.jpeg",
         "b/2.PNG",

@@ -102,6 +102,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_labels_and_probabilities_are_those_of_the_pipeline(pictures, name):
     images, labels = pictures
@@ -114,6 +115,7 @@ def test_labels_and_probabilities_are_those_of_the_pipeline(pictures, name):
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [SVC(), LinearSVC()], ids=str)
 def test_without_probabilities_there_are_scores_of_each_class(pictures, head):
     images, labels = pictures
@@ -136,10 +138,11 @@ def test_numbers_are_those_of_the_pipeline(pictures):
     np.testing.assert_allclose(found["prediction"][:, 0], search.predict(images), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_poolings_layers_and_tokens_of_networks_side_by_side_are_in_the_graph(pictures):
     images, _ = pictures
     several = {
-        "both": network(layer=("conv", "penultimate"), pooling="avg+max"),
+        "both": network(layer=("conv", "penultimate"), pooling="mean+max"),
         "gem": network(layer="conv", pooling="gem", mean=0.5, std=(0.1, 0.2, 0.3)),
         "flat": network(layer="conv", pooling="flatten"),
         "token": network(Tokens, layer="block", pooling="cls"),
@@ -153,6 +156,7 @@ def test_poolings_layers_and_tokens_of_networks_side_by_side_are_in_the_graph(pi
         to_onnx(make_pipeline(other))
 
 
+@pytest.mark.slow
 def test_floats_are_taken_as_floats(digits):
     images, labels = digits[0][:100], digits[1][:100]
     pipeline = make_pipeline(network(), LogisticRegression()).fit(images, labels)
@@ -164,6 +168,7 @@ def test_floats_are_taken_as_floats(digits):
         onnx_input(pipeline, images)
 
 
+@pytest.mark.slow
 def test_real_weights_and_photographs_give_the_same_features_from_a_file(photos, tmp_path):
     features = PretrainedCNNFeatures(engine="torch", layer=("blocks.2", -1)).fit(photos)
     module = features.module_
@@ -188,6 +193,7 @@ def test_real_weights_and_photographs_give_the_same_features_from_a_file(photos,
     assert [each.dim_param or each.dim_value for each in shape] == ["n", 224, 224, 3]
 
 
+@pytest.mark.slow
 def test_fine_tuned_classifiers_are_exported_with_their_head(pictures):
     images, labels = pictures
     two = labels != "red"
@@ -202,6 +208,7 @@ def test_fine_tuned_classifiers_are_exported_with_their_head(pictures):
     assert json.loads(about["classes"]) == classifier.classes_.tolist()
 
 
+@pytest.mark.slow
 def test_fine_tuned_regressors_are_exported_with_their_head(pictures):
     images, _ = pictures
     numbers = images.mean((1, 2))  # of each channel
@@ -211,6 +218,7 @@ def test_fine_tuned_regressors_are_exported_with_their_head(pictures):
     np.testing.assert_allclose(found["prediction"], regressor.predict(images), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_refused(pictures):
     images, labels = pictures
 
@@ -246,6 +254,7 @@ def test_what_cannot_be_exported_is_refused(pictures):
         to_onnx(tuned)
 
 
+@pytest.mark.slow
 def test_a_model_that_says_something_else_than_the_pipeline_is_refused(pictures):
     images, labels = pictures
     pipeline = make_pipeline(network(), LogisticRegression()).fit(images, labels)

@@ -369,6 +369,7 @@ def counted():
     return importlib.import_module("counted").Counted
 
 
+@pytest.mark.slow
 def test_each_worker_unpickles_the_network_once_and_the_scheduler_never(two_workers, images):
     unpickled = importlib.import_module("unpickled").Unpickled
     features = unpickled(image_size=32, layer="blocks.0", engine="torch").fit(images)
@@ -380,6 +381,7 @@ def test_each_worker_unpickles_the_network_once_and_the_scheduler_never(two_work
     assert set(loads.values()) == {1}
 
 
+@pytest.mark.slow
 def test_torch_uses_the_threads_that_dask_leaves_to_a_worker(two_workers):
     def threads():
         import torch
@@ -396,6 +398,7 @@ def few(digits):
     return images, labels, list(StratifiedKFold(3).split(images, labels))
 
 
+@pytest.mark.slow
 def test_a_search_on_workers_finds_the_same_in_one_pass(two_workers, few, tmp_path):
     images, labels, _ = few
     search, expected, log = searches(tmp_path, few)
@@ -405,6 +408,7 @@ def test_a_search_on_workers_finds_the_same_in_one_pass(two_workers, few, tmp_pa
     assert counted().images_seen(log) == 240
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_search_survives_the_death_of_a_worker(two_workers, slow, few, tmp_path):
     images, labels, splits = few
@@ -425,6 +429,7 @@ def test_a_search_survives_the_death_of_a_worker(two_workers, slow, few, tmp_pat
     assert 240 <= counted().images_seen(log) <= 240 + by_victim
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_features_survive_the_death_of_a_worker(two_workers, slow, images):
     features = PretrainedCNNFeatures(counted(), random_state=0, engine="torch").fit(images)
@@ -442,7 +447,7 @@ def searches(tmp_path, few):
     images, labels, splits = few
     grid = {
         "pretrainedcnnfeatures__layer": ["first", "second"],
-        "pretrainedcnnfeatures__pooling": ["avg", "max"],
+        "pretrainedcnnfeatures__pooling": ["mean", "max"],
     }
 
     def search(cache):

@@ -27,11 +27,13 @@ from tests.helpers.networks import Projected, SmallCNN
 
 
 def lite(**params) -> PretrainedCNNFeatures:
-    return PretrainedCNNFeatures(image_size=32, layer="blocks.3", **params)
+    how = {"image_size": 32, "layer": "blocks.3", "engine": "torch", **params}
+    return PretrainedCNNFeatures(**how)
 
 
 def own(**params) -> PretrainedCNNFeatures:
-    return PretrainedCNNFeatures(SmallCNN, random_state=0, **params)
+    how = {"backbone": SmallCNN, "random_state": 0, "engine": "torch", **params}
+    return PretrainedCNNFeatures(**how)
 
 
 def through_joblib(estimator):
@@ -54,16 +56,22 @@ def variants(tmp_path):
     save_file(module.state_dict(), tmp_path / "net.safetensors")
     return {
         "named": lite(),
-        "random": PretrainedCNNFeatures("resnet18", weights="random", image_size=32),
+        "in OpenVINO": lite(engine="openvino", layer="blocks.1"),
+        "random": PretrainedCNNFeatures(
+            "resnet18", weights="random", image_size=32, engine="torch"
+        ),
         "class": own(),
-        "factory": PretrainedCNNFeatures(partial(SmallCNN, n_classes=3), random_state=1),
-        "instance": PretrainedCNNFeatures(module),
-        "file": PretrainedCNNFeatures(SmallCNN, weights=tmp_path / "net.safetensors"),
+        "factory": own(backbone=partial(SmallCNN, n_classes=3)),
+        "instance": own(backbone=module),
+        "file": own(weights=tmp_path / "net.safetensors"),
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trip", ROUND_TRIPS)
-@pytest.mark.parametrize("kind", ["named", "random", "class", "factory", "instance", "file"])
+@pytest.mark.parametrize(
+    "kind", ["named", "in OpenVINO", "random", "class", "factory", "instance", "file"]
+)
 def test_a_round_trip_keeps_the_features(kind, trip, colour, tmp_path):
     estimator = variants(tmp_path)[kind].fit(colour)
     expected = estimator.transform(colour)
@@ -78,7 +86,7 @@ def test_a_round_trip_keeps_the_features(kind, trip, colour, tmp_path):
 @pytest.mark.parametrize("trip", ROUND_TRIPS)
 @pytest.mark.parametrize("backbone", [Projected, Projected()], ids=["class", "instance"])
 def test_what_is_in_no_state_dict_makes_the_round_trip_too(backbone, trip, colour):
-    estimator = PretrainedCNNFeatures(backbone, layer="output").fit(colour)
+    estimator = PretrainedCNNFeatures(backbone, layer="output", engine="torch").fit(colour)
     expected = estimator.transform(colour)
     if isinstance(backbone, Projected):
         backbone.projection.mul_(5)  # the user's own goes its own way after the fit
@@ -87,6 +95,7 @@ def test_what_is_in_no_state_dict_makes_the_round_trip_too(backbone, trip, colou
     assert_allclose(ROUND_TRIPS[trip](estimator).transform(colour), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "timm/resnet18", "efficientnet_lite0"])
 def test_a_checkpoint_with_other_classes_makes_the_round_trip(name, colour, tmp_path):
     module = load_backbone(name, "random").module
@@ -96,7 +105,7 @@ def test_a_checkpoint_with_other_classes_makes_the_round_trip(name, colour, tmp_
         state[f"{head}.{part}"] = state[f"{head}.{part}"][:10].clone()
     torch.save(state, tmp_path / "ten.pth")
     estimator = PretrainedCNNFeatures(
-        name, weights=tmp_path / "ten.pth", image_size=32, layer="output"
+        name, weights=tmp_path / "ten.pth", image_size=32, layer="output", engine="torch"
     ).fit(colour)
     (tmp_path / "ten.pth").unlink()
     expected = estimator.transform(colour)
@@ -118,7 +127,7 @@ def test_a_named_backbone_pickles_as_a_reference(digits):
 
 def test_a_reference_is_verified_when_it_is_unpickled(digits):
     estimator = lite().fit(digits[0][:2])
-    estimator.weights_sha256_ = "0" * 64
+    estimator.fitted_ = estimator.fitted_.replace(weights_sha256="0" * 64)
     data = pickle.dumps(estimator)
     with pytest.raises(WeightsMismatchError, match="expected 0000"):
         pickle.loads(data)
@@ -127,7 +136,8 @@ def test_a_reference_is_verified_when_it_is_unpickled(digits):
 def test_an_estimator_fitted_on_a_missing_gpu_comes_back_on_the_cpu(digits):
     estimator = lite().fit(digits[0][:2])
     expected = estimator.transform(digits[0][:2])
-    estimator.device = estimator.device_ = "cuda:7"  # as pickled on another machine
+    estimator.device = "cuda:7"  # as pickled on another machine
+    estimator.fitted_ = estimator.fitted_.replace(device="cuda:7")
     data = pickle.dumps(estimator)
     with pytest.warns(UserWarning, match=r"device='cuda:7'.*using the CPU"):
         copied = pickle.loads(data)
@@ -136,7 +146,7 @@ def test_an_estimator_fitted_on_a_missing_gpu_comes_back_on_the_cpu(digits):
 
 def test_clone_copies_parameters_and_forgets_the_fit(colour):
     module = SmallCNN()
-    estimator = PretrainedCNNFeatures(module, layer="conv").fit(colour)
+    estimator = PretrainedCNNFeatures(module, layer="conv", engine="torch").fit(colour)
     cloned = clone(estimator)
     assert cloned.backbone is not module  # an instance is deep-copied, as documented
     assert not hasattr(cloned, "module_")
@@ -145,16 +155,19 @@ def test_clone_copies_parameters_and_forgets_the_fit(colour):
 
 def test_fitting_leaves_the_users_own_instance_alone(colour):
     module = SmallCNN().train()
-    PretrainedCNNFeatures(module).fit_transform(colour)
+    PretrainedCNNFeatures(module, engine="torch").fit_transform(colour)
     assert module.training
     assert all(p.requires_grad for p in module.parameters())
 
 
-def test_threads_with_different_layers_share_a_network_without_mixing(digits):
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_threads_with_different_layers_share_a_network_without_mixing(engine, digits):
     X = digits[0][:48]
     layers = ["blocks.1", "blocks.2", "blocks.3", "blocks.4", "penultimate"] * 2
-    alone = [lite().set_params(layer=layer).fit_transform(X) for layer in layers]
-    estimators = [lite().set_params(layer=layer, batch_size=8).fit(X) for layer in layers]
+    how = {"engine": engine, "batch_size": 8}
+    alone = [lite(layer=layer, **how).fit_transform(X) for layer in layers]
+    estimators = [lite(layer=layer, **how).fit(X) for layer in layers]
     assert len({id(e.module_) for e in estimators}) == 1
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda e: e.transform(X), estimators))
@@ -162,6 +175,7 @@ def test_threads_with_different_layers_share_a_network_without_mixing(digits):
         assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [
@@ -180,6 +194,7 @@ def test_reduction_after_deep_features_learns_digits(steps, digits):
     assert make_pipeline(lite(), *steps).fit(X, y).score(X_test, y_test) > 0.9
 
 
+@pytest.mark.slow
 def test_grid_search_in_two_processes_finds_the_layer(digits):
     X, y = digits[0][:150], digits[1][:150]
     search = GridSearchCV(
@@ -210,15 +225,16 @@ def test_grid_search_over_backbones_runs_each_of_them(colour):
     assert widths == [4, 7]
 
 
+@pytest.mark.slow
 def test_feature_union_fuses_two_backbones(digits):
     X, y = digits
-    second = PretrainedCNNFeatures("resnet18", weights="random", image_size=32, random_state=0)
+    second = lite(backbone="resnet18", weights="random", layer="penultimate", random_state=0)
     union = FeatureUnion([("lite", lite()), ("resnet", second)])
     fused = union.fit_transform(X[:50])
     assert fused.shape == (50, 80 + 512)
     assert_allclose(fused[:, :80], lite().fit_transform(X[:50]), atol=1e-5)
     names = union.get_feature_names_out()
-    assert names[0] == "lite__blocks.3_avg_0"
+    assert names[0] == "lite__blocks.3_mean_0"
     assert names[-1] == "resnet__penultimate_511"
     pipeline = make_pipeline(union, StandardScaler(), LogisticRegression(max_iter=500))
     assert pipeline.fit(X[:200], y[:200]).score(X[200:300], y[200:300]) > 0.85

@@ -23,7 +23,8 @@ ZERO = {"alpha_1": 0, "alpha_2": 0, "lambda_1": 0, "lambda_2": 0}
 
 
 def auto(**parameters):
-    return PretrainedCNNFeatures(image_size=32, layer="auto", random_state=0, **parameters)
+    how = {"image_size": 32, "layer": "auto", "engine": "torch", **parameters}
+    return PretrainedCNNFeatures(random_state=0, **how)
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +32,23 @@ def fitted():
     return auto().fit(IMAGES, LABELS)
 
 
+@pytest.mark.slow
 def test_a_middle_layer_is_chosen_for_digits_and_beats_the_last_one(fitted):
     assert fitted.layer_ in (("blocks.3",), ("blocks.4",))
     assert list(fitted.layer_scores_) == [*fitted.stages_, "penultimate"]
     accuracy = {}
     for layer in (*fitted.layer_, "penultimate"):
-        features = PretrainedCNNFeatures(image_size=32, layer=layer)
+        features = auto(layer=layer)
         pipeline = make_pipeline(features, StandardScaler(), LogisticRegression(max_iter=1000))
         pipeline.fit(IMAGES, LABELS)
         accuracy[layer] = pipeline.score(DIGITS.images[200:600] / 16, DIGITS.target[200:600])
     assert accuracy[fitted.layer_[0]] > accuracy["penultimate"] + 0.1
 
 
+@pytest.mark.slow
 def test_the_scores_are_the_evidence_of_bayesian_ridge_on_standardised_features(fitted):
     for layer in ("blocks.1", "blocks.3"):
-        features = PretrainedCNNFeatures(image_size=32, layer=layer).fit_transform(IMAGES)
+        features = auto(layer=layer).fit_transform(IMAGES)
         table = scale(features.astype(np.float64))
         evidence = [
             BayesianRidge(
@@ -102,6 +105,7 @@ def test_a_later_fit_with_a_named_layer_forgets_the_scores(fitted):
     assert features.layer_ == ("blocks.1",)
 
 
+@pytest.mark.slow
 def test_a_row_of_weight_two_counts_as_two():
     weights = np.arange(60) % 3
     weighted = auto().fit(IMAGES[:60], LABELS[:60], sample_weight=weights)
@@ -112,6 +116,7 @@ def test_a_row_of_weight_two_counts_as_two():
     assert weighted.layer_ == repeated.layer_
 
 
+@pytest.mark.slow
 def test_numbers_choose_a_layer_too():
     brightness = IMAGES.mean(axis=(1, 2)) * 100 + 1000
     features = auto().fit(IMAGES, brightness)
@@ -123,6 +128,7 @@ def test_numbers_choose_a_layer_too():
     )
 
 
+@pytest.mark.slow
 def test_labels_of_the_target_domain_have_no_say():
     domain = np.where(np.arange(200) < 120, 1, -1)
     wrong = np.where(domain > 0, LABELS, 9 - LABELS)
@@ -142,6 +148,7 @@ def test_images_that_cannot_be_read_have_no_say(tmp_path):
     assert features.layer_ == alone.layer_
 
 
+@pytest.mark.slow
 def test_tuning_goes_up_to_the_layer_that_was_chosen(fitted):
     strategy = FineTune("head", epochs=1)
     classifier = FineTunedClassifier(auto(), strategy=strategy, random_state=0)
@@ -200,6 +207,7 @@ EXCUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", CHECKED)
 def test_check_estimator_passes_and_skips_nothing(name):

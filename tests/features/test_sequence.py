@@ -92,11 +92,11 @@ def test_a_table_an_array_and_a_list_of_series_give_the_same():
 def test_channels_first_is_aeons_order():
     X = RNG.normal(size=(4, 3, 20))
     expected = small().fit_transform(X.transpose(0, 2, 1))
-    assert_array_equal(small(channels_first=True).fit_transform(X), expected)
+    assert_array_equal(small(channels="first").fit_transform(X), expected)
 
 
 def test_more_channels_than_steps_look_like_aeons_order():
-    with pytest.warns(UserWarning, match="20 channels and at most 3 time steps.*channels_first"):
+    with pytest.warns(UserWarning, match="20 channels and at most 3 time steps.*channels='first'"):
         small(views="z", pooling="mean").fit(RNG.normal(size=(4, 3, 20)))
 
 
@@ -441,7 +441,7 @@ def test_max_length_reads_the_beginning_only():
         ({"pooling": "attention"}, ValueError, "pretraining='contrastive'"),
         ({"n_thresholds": 0}, ValueError, "n_thresholds == 0"),
         ({"append_stats": 2}, ValueError, "append_stats must be True or False"),
-        ({"channels_first": None}, ValueError, "channels_first must be True or False"),
+        ({"channels": None}, ValueError, "channels must be one of"),
         ({"missing": "drop"}, ValueError, "missing must be one of .*'interpolate'.*'drop'"),
         ({"max_length": 0}, ValueError, "max_length == 0"),
         ({"output_dim": -1}, ValueError, "output_dim == -1"),

@@ -14,6 +14,7 @@ def small() -> RNNSequenceFeatures:
     return RNNSequenceFeatures(weights="random", hidden_size=4, random_state=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     "estimator",

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sktransfer import PretrainedTextFeatures
 from sktransfer.exceptions import ConversionError
 from sktransfer.features import text as text_module
+from sktransfer.networks import engines
 from tests.helpers.languages import LABELS, TEXTS, states_by_hand, write_language, write_recipe
 
 
@@ -104,7 +105,7 @@ def test_a_layer_within_a_block_and_the_pooler_can_be_read(folder, make):
     features = make(layer=("encoder.layer.1.intermediate", "pooler")).fit(TEXTS)
     assert features.transform(TEXTS).shape == (8, 24 + 12)
     module = features.module_
-    ids = torch.tensor([features._tokenizer.encode(TEXTS[0]).ids])
+    ids = torch.tensor([features.fitted_.language.tokenizer.encode(TEXTS[0]).ids])
     with torch.inference_mode():
         expected = module(input_ids=ids).pooler_output[0]
     assert_allclose(features.transform(TEXTS)[0, 24:], expected, atol=1e-5)
@@ -159,18 +160,7 @@ def test_bfloat16_is_close_to_float32(engine, make):
 
 @pytest.mark.parametrize(
     "X",
-    [
-        TEXTS,
-        tuple(TEXTS),
-        np.array(TEXTS),
-        np.array(TEXTS, dtype=object),
-        np.array(TEXTS)[:, None],
-        pd.Series(TEXTS, index=range(8, 16)),
-        pd.Series(TEXTS, dtype="string"),
-        pd.DataFrame({"text": TEXTS}),
-        pl.Series(TEXTS),
-        pl.DataFrame({"text": TEXTS}),
-    ],
+    [np.array(TEXTS), pd.Series(TEXTS, index=range(8, 16)), pl.DataFrame({"text": TEXTS})],
     ids=lambda X: f"{type(X).__module__}.{type(X).__name__}",
 )
 def test_texts_come_in_many_containers(X, make):
@@ -181,21 +171,11 @@ def test_texts_come_in_many_containers(X, make):
     ("X", "message"),
     [
         ("one text", "got the single text 'one text'; pass \\[text\\]"),
-        (b"bytes", "got the single text"),
-        ({"a": 1}, "must be a list, array or Series of str"),
-        ((t for t in TEXTS), "got generator"),
         ([], "0 sample\\(s\\)"),
-        (np.zeros((3, 4)), "array of shape \\(3, 4\\)"),
-        (pd.DataFrame({"a": TEXTS, "b": TEXTS}), "table of 2 columns"),
         (["a", 3], "X\\[1\\] is not usable: it must be a str, got 3. .* on_error='nan'"),
-        (["a", b"b"], "X\\[1\\] is not usable: .*; decode it"),
-        (["a", None], "X\\[1\\] is not usable: it is missing"),
-        (["a", np.nan], "it is missing"),
-        (pd.Series(["a", pd.NA], dtype="string"), "it is missing"),
-        (["a", "\ud800"], "cannot be written as UTF-8"),
     ],
 )
-def test_what_is_no_sequence_of_texts_is_refused(X, message, make):
+def test_what_is_no_sequence_of_texts_is_refused_by_fit_and_transform(X, message, make):
     fitted = make().fit(TEXTS)
     for call in (make().fit, fitted.transform):
         with pytest.raises((TypeError, ValueError), match=message):
@@ -253,13 +233,13 @@ def test_a_text_that_occurs_several_times_runs_once(make):
 
 def test_batches_hold_rows_of_about_the_same_length(make, monkeypatch):
     shapes = []
-    inner = text_module.torch_engine
+    inner = text_module.make_engine
 
     def watched(*given):
         run = inner(*given)
         return lambda ids, mask: (shapes.append((ids.shape, mask.sum())), run(ids, mask))[1]
 
-    monkeypatch.setattr(text_module, "torch_engine", watched)
+    monkeypatch.setattr(text_module, "make_engine", watched)
     make(batch_size=1).fit(TEXTS).transform([f"{'a ' * n}b" for n in range(28)] * 2 + TEXTS)
     cells = sum(rows * length for (rows, length), _ in shapes)
     assert sum(n for _, n in shapes) / cells > 0.8
@@ -324,10 +304,10 @@ def test_long_texts_can_be_read_in_pieces(folder, make):
         ({"layer": ("encoder.layer.2", "last")}, "asks for the same layer twice"),
         ({"layer": (0, "pooler"), "combine": "sum"}, "combine='sum' needs layers of one width"),
         ({"combine": "first"}, "combine must be one of"),
-        ({"pooling": "avg"}, "pooling must be 'default', one of .*, got 'avg'"),
+        ({"pooling": "average"}, "pooling must be 'auto', one of .*, got 'average'"),
         ({"pooling": "mean+mean"}, "each once"),
         ({"pooling": ()}, "pooling must be"),
-        ({"normalize": "l2"}, "normalize must be 'default', True or False"),
+        ({"normalize": "l2"}, "normalize must be 'auto', True or False"),
         ({"max_length": 2}, "max_length == 2, must be >= 3"),
         ({"max_length": 41}, "max_length=41 is more than the 40 tokens"),
         ({"max_length": True}, "max_length must be an integer"),
@@ -370,7 +350,7 @@ def test_a_network_that_openvino_cannot_convert_runs_in_torch_with_a_warning(mak
     def refuse(*_):
         raise ConversionError("no such operation")
 
-    monkeypatch.setattr(text_module, "openvino_engine", refuse)
+    monkeypatch.setattr(engines, "openvino_engine", refuse)
     features = make(engine="auto").fit(TEXTS)
     assert features.engine_ == "openvino"
     with pytest.warns(UserWarning, match="so torch does, more slowly \\(no such operation\\)"):
@@ -406,13 +386,8 @@ def test_without_transformers_the_error_says_what_to_install(make, monkeypatch):
 
 
 def test_an_image_networks_name_leads_to_the_transformer_of_images(make):
-    with pytest.raises(ValueError, match="network for images; read images with PretrainedCNN"):
+    with pytest.raises(ValueError, match="network for images; use it in PretrainedCNN"):
         PretrainedTextFeatures(backbone="efficientnet_lite0").fit(TEXTS)
-
-
-def test_rows_of_tokens_are_told_to_be_joined(make):
-    with pytest.raises(TypeError, match=r"X\[0\] is not usable: .* ' '.join\(tokens\)"):
-        make().fit([["some", "tokens"], ["more"]])
 
 
 def test_nothing_is_learned_from_rows_that_are_all_no_texts(make):

@@ -79,7 +79,7 @@ def test_a_network_from_a_pickle_finds_its_vectors_in_the_store(folder, tmp_path
     features = PretrainedTextFeatures(folder, engine="torch", cache=tmp_path / "store").fit(TEXTS)
     features.transform(TEXTS)
     again = pickle.loads(pickle.dumps(features))
-    again._forwarded = [0]
+    again.fitted_.forwarded[0] = 0
     again.transform(TEXTS)
     assert again.n_forward_ == 0
 
@@ -96,7 +96,7 @@ def test_a_pickle_works_in_another_process(folder, tmp_path):
 
 def test_a_reference_to_other_weights_is_refused(folder):
     state = fitted("default", folder).__getstate__()
-    state["weights_sha256_"] = "0" * 64
+    state["fitted_"] = state["fitted_"].replace(weights_sha256="0" * 64)
     with pytest.raises(WeightsMismatchError, match="expected 0000"):
         PretrainedTextFeatures.__new__(PretrainedTextFeatures).__setstate__(state)
 

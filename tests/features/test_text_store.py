@@ -159,7 +159,7 @@ def test_what_another_has_claimed_is_waited_for_and_taken_over(store, cached, mo
     assert features.n_forward_ == len(TEXTS)
     keys = [stored.key_of(text) for text in OTHERS]
     blocks = ["tokens", *(f"{stage}/mean+cls+max" for stage in features.stages_)]
-    scope = f"{features._session(store).namespace}:{'|'.join(blocks)}"
+    scope = f"{features._session(features.fitted_).namespace}:{'|'.join(blocks)}"
     with store.claims() as claims:
         assert claims.take(scope, keys, 9) == keys
         naps = []

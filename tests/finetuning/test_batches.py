@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sktransfer.finetuning.batches import ArrayInputs, Batches, Rows
+from sktransfer.finetuning.batches import ArrayInputs, Batches, TrainingRows
 from sktransfer.finetuning.targets import encode_targets
 
 
@@ -15,7 +15,7 @@ def rows_of(n, batch_size, y=None, domain=None, rows=None, task=None, **paramete
     targets = encode_targets(y, n_rows=n, sample_domain=domain, task=task)
     inputs = ArrayInputs(np.arange(1.0, n + 1)[:, None], (1,))
     rows = np.arange(n) if rows is None else rows
-    return Batches(Rows(inputs, targets, rows, **parameters), batch_size)
+    return Batches(TrainingRows(inputs, targets, rows, **parameters), batch_size)
 
 
 def epoch(batches):
@@ -141,7 +141,7 @@ def test_mixup_blends_each_row_of_a_batch_with_another_of_it():
     (batch,) = [inputs[:, 0].numpy() for inputs, _ in rows_of(12, 12, seed=0, mixup=1.0)]
     (order,) = epoch(rows_of(12, 12, seed=0))  # what is drawn later leaves the order alone
     draw = np.random.default_rng(0)
-    plain.draw = draw
+    plain.rng = draw
     next(iter(Batches(plain, 12)))
     share = draw.beta(1.0, 1.0)
     partners = (batch - share * (order + 1)) / (1 - share)
@@ -153,7 +153,9 @@ def test_mixup_keeps_the_weight_of_each_row_beside_its_label():
     weights = np.arange(1.0, n + 1)
     targets = encode_targets(np.arange(n) % 2, n_rows=n, sample_weight=weights)
     inputs = ArrayInputs(weights[:, None] / weights.mean(), (1,))
-    for batch, of_rows in Batches(Rows(inputs, targets, np.arange(n), seed=0, mixup=1.0), 10):
+    for batch, of_rows in Batches(
+        TrainingRows(inputs, targets, np.arange(n), seed=0, mixup=1.0), 10
+    ):
         blend = torch.lerp(of_rows["other_weights"], of_rows["weights"], of_rows["share"])
         assert_allclose(blend, batch[:, 0], rtol=1e-5)
 
@@ -163,7 +165,7 @@ def test_mixup_never_blends_labelled_with_unlabelled_rows():
     domain = np.where(np.arange(n) % 3 == 0, -1, 1)
     targets = encode_targets(np.arange(n) % 2, n_rows=n, sample_domain=domain)
     inputs = ArrayInputs((domain > 0).astype(float)[:, None], (1,))
-    dataset = Rows(inputs, targets, np.arange(n), seed=0, mixup=1.0)
+    dataset = TrainingRows(inputs, targets, np.arange(n), seed=0, mixup=1.0)
     mixed = 0
     for _ in range(5):
         for batch, of_rows in Batches(dataset, 12):

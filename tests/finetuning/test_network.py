@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from sktransfer.finetuning.network import Body, Head, TunedNetwork
+from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.unfreezing import Stages, resolve_unfreeze
 
 X = torch.randn(16, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -39,7 +39,7 @@ class Blocks(Body):
 
 def head_of(n_features=5):
     draw = np.random.RandomState(0)
-    return Head(
+    return LinearHead(
         draw.normal(size=n_features),
         draw.uniform(1, 2, n_features),
         draw.normal(size=(2, n_features)),
@@ -244,7 +244,7 @@ def test_scores_are_the_linear_head_on_standardised_features():
 
 def test_a_head_is_made_again_from_its_state():
     head = head_of()
-    again = Head.from_state({name: t.numpy() for name, t in head.state_dict().items()})
+    again = LinearHead.from_state({name: t.numpy() for name, t in head.state_dict().items()})
     assert all(
         torch.equal(a, b) for a, b in zip(head.parameters(), again.parameters(), strict=True)
     )

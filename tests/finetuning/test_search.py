@@ -17,6 +17,8 @@ from sktransfer import (
     strategy_table,
 )
 
+pytestmark = pytest.mark.slow
+
 STRATEGIES = [
     "frozen",
     FineTune("head", epochs=2),
@@ -27,7 +29,7 @@ STRATEGIES = [
 
 
 def classifier(**parameters):
-    features = PretrainedCNNFeatures(layer="blocks.2", image_size=32, **parameters)
+    features = PretrainedCNNFeatures(engine="torch", layer="blocks.2", image_size=32, **parameters)
     return FineTunedClassifier(features, random_state=0)
 
 
@@ -80,9 +82,9 @@ def test_trained_parameters_are_counted_by_hand(searched):
 
 def test_count_of_a_pipeline_is_that_of_its_steps(some):
     features = PretrainedCNNFeatures(
-        layer="blocks.1", image_size=32, strategy=FineTune("head", epochs=1)
+        engine="torch", layer="blocks.1", image_size=32, strategy=FineTune("head", epochs=1)
     )
-    pipeline = make_pipeline(features, LogisticRegression(max_iter=500)).fit(*some)
+    pipeline = make_pipeline(features, LogisticRegression(max_iter=5000)).fit(*some)
     assert count_trained_parameters(pipeline) == 250
     with pytest.raises(ValueError, match="count_trained_parameters needs a fitted"):
         count_trained_parameters(make_pipeline(LogisticRegression()))

@@ -12,14 +12,14 @@ from sklearn.linear_model import Ridge
 from skorch import NeuralNet
 from torch import nn
 
-from sktransfer.finetuning.batches import ArrayInputs, Batches, Rows
-from sktransfer.finetuning.network import Body, Head, TunedNetwork
+from sktransfer.finetuning.batches import ArrayInputs, Batches, TrainingRows
+from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
+from sktransfer.finetuning.penalties import PullToSource
 from sktransfer.finetuning.steps import (
-    DrawToSource,
-    RiseOnce,
+    LinearWarmup,
+    ProgressMonitor,
     UnfreezeGradually,
-    Watch,
     optimizer_for,
 )
 from sktransfer.finetuning.strategy import FineTune
@@ -47,7 +47,7 @@ class Plain(Body):
 def network_of(*layers, n_features=3, n_outputs=2, trained=None):
     body = Plain(*layers)
     coef = RNG.normal(size=(n_outputs, n_features))
-    head = Head(np.zeros(n_features), np.ones(n_features), coef, np.zeros(n_outputs))
+    head = LinearHead(np.zeros(n_features), np.ones(n_features), coef, np.zeros(n_outputs))
     trained = tuple(body.stages.of) if trained is None else trained
     return TunedNetwork(body, head, trained, "frozen", None)
 
@@ -80,7 +80,7 @@ def net_of(
     y = RNG.normal(size=(len(X), 2)) if y is None else y
     unscaled = (np.zeros(np.ndim(y)), np.ones(np.ndim(y)))
     targets = encode_targets(y, n_rows=len(X), task=task, location=unscaled)
-    dataset = Rows(ArrayInputs(X, X.shape[1:]), targets, np.arange(len(X)), seed=0)
+    dataset = TrainingRows(ArrayInputs(X, X.shape[1:]), targets, np.arange(len(X)), seed=0)
     n_features = network.head.weight.shape[1]
     objective = Objective(TaskLoss(targets.task, 0.0), None, 0, None, 0, n_features)
     build = optimizer_for(network, optimizer, layer_decay=1, weight_decay=0, body_decay=0)
@@ -118,7 +118,7 @@ def one_step(weight, lr=0.1):
         if source is None:
             source = {name: p + 1 for name, p in copies(network).items()}
         X, y = np.ones((6, 4), np.float32), np.arange(12.0).reshape(6, 2)
-        callbacks = [("draw", DrawToSource(source, weight))] if pulled else []
+        callbacks = [("pull", PullToSource(source, weight))] if pulled else []
         net, dataset = net_of(network, callbacks, X=X, y=y, lr=lr)
         net.fit(dataset)
         reached.append(copies(network))
@@ -157,7 +157,7 @@ def test_plain_descent_with_the_pull_ends_at_the_minimum_of_loss_plus_penalty(we
     network = network_of(nn.Linear(d, 1, bias=False), n_features=1, n_outputs=1)
     network.body.module[0].weight.data[:] = torch.from_numpy(start)
     network.head.weight.data.fill_(1.0)
-    draw = DrawToSource(copies(network), weight)
+    draw = PullToSource(copies(network), weight)
 
     class HeadStays(torch.optim.SGD):
         def step(self, closure=None):
@@ -166,7 +166,7 @@ def test_plain_descent_with_the_pull_ends_at_the_minimum_of_loss_plus_penalty(we
             super().step()
             return loss
 
-    net, dataset = net_of(network, [("draw", draw)], X=X, y=y, epochs=250, optimizer=HeadStays)
+    net, dataset = net_of(network, [("pull", draw)], X=X, y=y, epochs=250, optimizer=HeadStays)
     net.fit(dataset)
     found = network.body.module[0].weight.detach().numpy()[0]
     # mean (y - Xw)^2 + weight / 2 ||w - w0||^2 is n times smaller than what Ridge minimises.
@@ -227,7 +227,7 @@ def test_what_is_not_yet_unfrozen_is_not_drawn():
     network.unfreeze_from(3)
     before = copies(network)
     source = {name: p + 1 for name, p in before.items()}
-    net, dataset = net_of(network, [("draw", DrawToSource(source, math.inf))])
+    net, dataset = net_of(network, [("pull", PullToSource(source, math.inf))])
     net.fit(dataset)
     after = copies(network)
     assert {name for name in before if torch.equal(after[name], source[name])} == {
@@ -317,7 +317,7 @@ class Noted(nn.Module):
 
 
 def test_rates_rise_once_to_their_heights_and_stay_there():
-    net, rise = Noted(0.1, 0.4), RiseOnce(3)
+    net, rise = Noted(0.1, 0.4), LinearWarmup(3)
     rise.on_train_begin(net)
     seen = []
     for _ in range(6):
@@ -371,16 +371,16 @@ def test_a_second_training_begins_with_the_head_alone_again():
 def test_a_loss_that_is_not_finite_ends_the_training_with_advice(bad):
     network = network_of(*three_layers())
     X = np.full((6, 4), bad, dtype=np.float32)
-    watch = Watch(10, 1, None, 0.25)
-    net, dataset = net_of(network, [("watch", watch)], X=X)
+    watch = ProgressMonitor(10, 1, None, 0.25)
+    net, dataset = net_of(network, [("monitor", watch)], X=X)
     with pytest.raises(ValueError, match="diverged: the loss of step 1 is nan.*learning_rate=0.25"):
         net.fit(dataset)
 
 
 def test_a_training_that_diverges_later_says_at_which_step():
     network = network_of(*three_layers())
-    watch = Watch(100, 50, None, 1e12)
-    net, dataset = net_of(network, [("watch", watch)], lr=1e12, epochs=50)
+    watch = ProgressMonitor(100, 50, None, 1e12)
+    net, dataset = net_of(network, [("monitor", watch)], lr=1e12, epochs=50)
     with pytest.raises(ValueError, match=r"loss of step ([2-9]|\d\d) is (nan|inf)"):
         net.fit(dataset)
 
@@ -389,22 +389,22 @@ def test_the_objective_is_told_how_far_the_training_is():
     network = network_of(*three_layers())
     progress = []
 
-    class Note(Watch):
+    class Note(ProgressMonitor):
         def on_batch_end(self, net, training=False, **kwargs):
             super().on_batch_end(net, training=training, **kwargs)
             progress.append(net.criterion_.progress)
 
     watch = Note(6, 2, None, 0.1)
-    net, dataset = net_of(network, [("watch", watch)], epochs=2, batch_size=8)
+    net, dataset = net_of(network, [("monitor", watch)], epochs=2, batch_size=8)
     net.fit(dataset)
     assert_allclose(progress, np.arange(1, 7) / 6)
-    assert not watch.amid_epoch
+    assert not watch.in_epoch
 
 
 def test_a_net_that_is_watched_shows_its_epochs_and_can_be_pickled_afterwards(capsys):
     network = network_of(*three_layers())
-    watch = Watch(2, 2, "tuning", 0.1)
-    net, dataset = net_of(network, [("watch", watch)], epochs=2)
+    watch = ProgressMonitor(2, 2, "tuning", 0.1)
+    net, dataset = net_of(network, [("monitor", watch)], epochs=2)
     net.fit(dataset)
     shown = capsys.readouterr().err
     assert "tuning" in shown

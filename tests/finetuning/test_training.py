@@ -14,15 +14,17 @@ from torch import nn
 
 from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, PretrainedCNNFeatures
 from sktransfer.finetuning.alignment import coral_loss, mmd_loss
-from sktransfer.finetuning.batches import ArrayInputs, Batches, Rows
+from sktransfer.finetuning.batches import ArrayInputs, Batches, TrainingRows
 from sktransfer.finetuning.penalties import relational_penalty
 from sktransfer.finetuning.targets import encode_targets
 from tests.helpers.networks import TwoStages
 
+pytestmark = pytest.mark.slow
+
 
 def images_of(network=TwoStages, **parameters):
     """Features of digits from a small network with random weights."""
-    how = {"image_size": 16, "random_state": 0, **parameters}
+    how = {"image_size": 16, "random_state": 0, "engine": "torch", **parameters}
     return PretrainedCNNFeatures(network, **how)
 
 
@@ -239,7 +241,7 @@ def test_an_augmentation_that_returns_something_else_is_an_error(change, message
 @pytest.mark.parametrize("augment", ["light", "strong"])
 def test_named_augmentations_train_on_colour_images_too(augment, colour):
     X = np.repeat(colour, 5, axis=0)
-    features = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
+    features = PretrainedCNNFeatures(layer="blocks.1", image_size=32, engine="torch")
     fitted = tuned(X, np.arange(30) % 3, 1, features=features, augment=augment, epochs=1)
     assert np.isfinite(fitted.history_[0]["train_loss"])
 
@@ -411,7 +413,7 @@ def test_a_network_without_weights_cannot_be_unfrozen(some):
         def forward(self, x):
             return x.flatten(1)
 
-    with pytest.raises(ValueError, match="unfreeze=1 finds no weight"):
+    with pytest.raises(ValueError, match="unfreeze=1 selects no weight"):
         tuned(*some, 1, features=images_of(Flat, layer="output"))
 
 
@@ -437,7 +439,7 @@ def test_stages_without_weights_are_no_stages(some):
 
 
 def test_gradual_unfreezing_that_never_begins_is_an_error(some):
-    with pytest.raises(ValueError, match=r"gradual=5 unfreezes .* epochs=3"):
+    with pytest.raises(ValueError, match=r"gradual must be less than epochs=3.*gradual=5"):
         tuned(*some, "all", gradual=5, epochs=3)
 
 
@@ -488,7 +490,7 @@ def test_mixup_keeps_the_weight_of_a_rare_class():
     y = (np.arange(1000) < 100).astype(int)
     targets = encode_targets(y, n_rows=1000, class_weight="balanced")
     inputs = ArrayInputs(np.zeros((1000, 1), "f4"), (1,))
-    rows = Rows(inputs, targets, np.arange(1000), seed=0, mixup=1.0)
+    rows = TrainingRows(inputs, targets, np.arange(1000), seed=0, mixup=1.0)
     share = np.zeros(2)
     for _ in range(20):
         for _, t in Batches(rows, 100):

@@ -20,7 +20,7 @@ def stages(backbone, image_size=64, **how):
     fitted = PretrainedCNNFeatures(
         backbone, weights="random", image_size=image_size, random_state=0, **how
     ).fit(X)
-    return fitted._tunable(X).body.stages, fitted
+    return fitted.__tuning_source__().tunable(X).body.stages, fitted
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def stages(backbone, image_size=64, **how):
 )
 def test_stages_hold_exactly_the_weights_that_features_depend_on(backbone, layer):
     found, fitted = stages(backbone, layer=layer)
-    module = fitted._tunable(np.zeros((1, 64, 64, 3), np.uint8)).body
+    module = fitted.__tuning_source__().tunable(np.zeros((1, 64, 64, 3), np.uint8)).body
     module.module.requires_grad_(True)
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     module(pixels).sum().backward()
@@ -60,7 +60,7 @@ def test_large_activations_lie_in_a_file_that_goes_with_them(digits, monkeypatch
     plain = PretrainedCNNFeatures(TwoStages, **how, strategy=strategy).fit(X, y).transform(X)
     monkeypatch.setattr(buffers, "_IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    array = buffers.roomy((3, 4), np.float32)
+    array = buffers.allocate((3, 4), np.float32)
     assert isinstance(array, np.memmap)
     assert len(list(Path(tmp_path).iterdir())) == 1
     del array
@@ -94,7 +94,7 @@ def test_a_network_that_cannot_be_resumed_runs_as_a_whole(colour):
         for cached in (True, False)
     ]
     assert_allclose(fits[0].predict_proba(colour), fits[1].predict_proba(colour), atol=1e-6)
-    assert fits[0].features_._tunable(colour).body.begin == "pixels"
+    assert fits[0].features_.__tuning_source__().tunable(colour).body.begin == "input"
 
 
 def test_a_shared_network_is_never_the_one_that_is_tuned(digits):

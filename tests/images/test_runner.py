@@ -1,14 +1,12 @@
-"""Devices, and what the batches leave behind."""
+"""Batches: the order of rows, and what is done about bad ones."""
 
 import threading
 
 import numpy as np
 import pytest
-import torch
 
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.runner import extract
-from sktransfer.networks.devices import resolve_device
 
 
 def means(pixels):
@@ -47,11 +45,3 @@ def test_any_exception_of_a_reader_counts_as_a_bad_item():
     assert np.isnan(features[:, 0]).tolist() == [False, False, True, False]
     assert failed[0].index == 2
     assert "ZeroDivisionError: oops" in failed[0].message
-
-
-def test_auto_finds_a_device_and_a_wrong_name_is_refused():
-    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
-    assert resolve_device("cpu") == torch.device("cpu")
-    for name in ("gpu", "cuda:99", 3.5, "meta"):
-        with pytest.raises(ValueError, match="cannot be used here"):
-            resolve_device(name)

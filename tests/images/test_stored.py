@@ -8,9 +8,9 @@ import pytest
 from sktransfer import FeatureStore
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images import stored
-from sktransfer.images.staged import Read, usual_reads
 from sktransfer.images.stored import extract_cached
 from sktransfer.images.tracing import trace_network
+from sktransfer.networks.layers import Read
 from sktransfer.store.session import StoreSession
 from tests.helpers.networks import InPlace
 
@@ -22,7 +22,7 @@ class Work:
 
     def __init__(self, folder, reads=None, **params):
         self.store = FeatureStore(folder)
-        self.reads = reads or usual_reads(TRACE)[:1]
+        self.reads = reads or TRACE.usual_reads()[:1]
         self.params = {"batch_size": 4, "max_pixels": 100, **params}
         self.forwarded = []
         self.asked = []
@@ -34,7 +34,7 @@ class Work:
             numbers = pixels.mean((1, 2, 3))
             self.forwarded += numbers.tolist()
             return [
-                np.repeat(numbers[:, None] + 100 * i, read.width(TRACE), axis=1).astype("f4")
+                np.repeat(numbers[:, None] + 100 * i, TRACE.width(read), axis=1).astype("f4")
                 for i, read in enumerate(reads)
             ]
 
@@ -73,14 +73,14 @@ def test_each_sample_is_computed_once_whatever_its_place_and_number(tmp_path):
 
 def test_one_pass_answers_every_usual_layer_and_pooling(tmp_path):
     Work(tmp_path)([1, 2])
-    for read in usual_reads(TRACE):
+    for read in TRACE.usual_reads():
         work = Work(tmp_path, (read,))
-        expected = [1.0 + 100 * usual_reads(TRACE).index(read), 2.0]
+        expected = [1.0 + 100 * TRACE.usual_reads().index(read), 2.0]
         assert work([1, 2]).features[0, 0] == expected[0]
         assert not work.asked
-    both = Work(tmp_path, usual_reads(TRACE)[::-1])
+    both = Work(tmp_path, TRACE.usual_reads()[::-1])
     row = both([2]).features[0]
-    widths = [read.width(TRACE) for read in usual_reads(TRACE)[::-1]]
+    widths = [TRACE.width(read) for read in TRACE.usual_reads()[::-1]]
     assert len(row) == sum(widths)
     assert row[0] == 2 + 100 * (len(widths) - 1)
     assert row[-1] == 2
@@ -90,7 +90,7 @@ def test_an_unusual_read_costs_a_pass_of_its_own_without_the_usual_ones(tmp_path
     special = (Read("conv", "gem"), Read("relu", "max"))
     work = Work(tmp_path, special)
     work([1])
-    assert work.asked == [(*usual_reads(TRACE), special[0])]
+    assert work.asked == [(*TRACE.usual_reads(), special[0])]
     work = Work(tmp_path, (Read("conv", "flatten"),))
     work([1])
     assert work.asked == [(Read("conv", "flatten"),)]

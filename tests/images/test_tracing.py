@@ -68,7 +68,7 @@ def test_a_map_that_looks_like_channels_last_by_chance_is_not_taken_for_one(stri
     module = nn.Sequential(nn.Conv2d(3, channels, 3, stride, 1), nn.ReLU())
     trace = trace_network(module.eval(), size, 3)
     assert trace.activations["0"].layout == "channels_first"
-    assert trace.activations["0"].width("avg") == channels
+    assert trace.activations["0"].width("mean") == channels
 
 
 def test_fixed_size_channels_last_networks_are_recognised_by_what_timm_says():
@@ -96,7 +96,7 @@ def test_tokens_with_the_numbers_of_a_map_stay_tokens():
 def test_one_dimensional_convolutions_put_channels_first():
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(2), nn.Conv1d(4, 6, 1), nn.BatchNorm1d(6))
     trace = trace_network(module.eval(), (8, 8), 3)
-    assert [trace.activations[name].width("avg") for name in "123"] == [4, 6, 6]
+    assert [trace.activations[name].width("mean") for name in "123"] == [4, 6, 6]
 
 
 def test_penultimate_tokens_know_their_class_token():

@@ -14,14 +14,14 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import MDS, TSNE
+from sklearn.manifold import TSNE, Isomap
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import PretrainedCNNFeatures
 from sktransfer.inspection import EmbeddingDisplay
 from sktransfer.inspection._plotting import COLOURS
-from sktransfer.inspection._thumbnails import roomy, thumbnail
+from sktransfer.inspection._thumbnails import thumbnail, without_overlap
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,10 @@ def test_the_absence_of_umap_has_a_cure(table, without):
 
 
 def test_any_estimator_that_gives_two_columns_can_be_the_method(table):
-    method = MDS(2, random_state=0, n_init=1, init="random")
+    method = Isomap(n_components=2, n_neighbors=10)
     display = EmbeddingDisplay.from_features(table[0], method=method)
     assert display.points.shape == (60, 2)
-    assert display.ax_.get_xlabel() == "MDS 1"
+    assert display.ax_.get_xlabel() == "Isomap 1"
     assert not hasattr(method, "embedding_")  # a clone was fitted
 
 
@@ -145,7 +145,7 @@ def test_unreadable_rows_are_dropped_with_their_labels_and_images_and_counted(ta
 
 def test_a_fitted_transformer_is_used_and_another_is_cloned(digits):
     images, labels = digits[0][:40], digits[1][:40]
-    features = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
+    features = PretrainedCNNFeatures(engine="torch", layer="blocks.1", image_size=32)
     first = EmbeddingDisplay.from_estimator(features, images, labels)
     assert not hasattr(features, "module_")
     pipeline = make_pipeline(features, StandardScaler(), LogisticRegression(max_iter=1000))
@@ -176,7 +176,7 @@ def test_thumbnails_do_not_overlap_and_lie_at_their_points(digits):
 
 def test_room_is_given_to_points_one_side_apart():
     places = np.random.RandomState(0).uniform(0, 100, (500, 2))
-    chosen = places[roomy(places, np.array([[0, 0], [100, 100]]), 10, 1000)]
+    chosen = places[without_overlap(places, np.array([[0, 0], [100, 100]]), 10, 1000)]
     apart = np.abs(chosen[:, None] - chosen[None]).max(axis=2)
     assert apart[~np.eye(len(chosen), dtype=bool)].min() >= 10
     assert chosen.min() >= 5
@@ -184,8 +184,8 @@ def test_room_is_given_to_points_one_side_apart():
     # No point is left that would have had room.
     inside = places[((places >= 5) & (places <= 95)).all(axis=1)]
     assert np.abs(inside[:, None] - chosen[None]).max(axis=2).min(axis=1).max() < 10
-    assert len(roomy(places, np.array([[0, 0], [100, 100]]), 10, 7)) == 7
-    assert len(roomy(places, np.array([[0, 0], [5, 5]]), 10, 7)) == 0
+    assert len(without_overlap(places, np.array([[0, 0], [100, 100]]), 10, 7)) == 7
+    assert len(without_overlap(places, np.array([[0, 0], [5, 5]]), 10, 7)) == 0
 
 
 def test_thumbnails_are_made_of_all_kinds_of_images(photos, tmp_path):

@@ -26,13 +26,13 @@ def _close_figures():
 
 @pytest.fixture(scope="module")
 def features(digits):
-    return PretrainedCNNFeatures(image_size=32).fit(digits[0])
+    return PretrainedCNNFeatures(engine="torch", image_size=32).fit(digits[0])
 
 
 def test_maps_are_the_most_varied_channels_of_the_layer(features, digits):
     image = digits[0][0]
     display = FeatureMapDisplay.from_estimator(features, image, layer="blocks.1", n_channels=5)
-    pixels = torch.from_numpy(features._reader(features._preprocessing)(image))
+    pixels = torch.from_numpy(features._reader(features.fitted_.preprocessing)(image))
     module = features.module_
     with torch.no_grad():
         x = module.bn1(module.conv_stem(pixels.permute(2, 0, 1)[None]))
@@ -46,17 +46,21 @@ def test_maps_are_the_most_varied_channels_of_the_layer(features, digits):
 
 def test_without_a_layer_it_is_the_deepest_one_read_that_is_a_map_or_the_last_stage(digits):
     images = digits[0]
-    read = PretrainedCNNFeatures(layer=("blocks.2", "blocks.1"), image_size=32).fit(images)
+    read = PretrainedCNNFeatures(engine="torch", layer=("blocks.2", "blocks.1"), image_size=32).fit(
+        images
+    )
     assert FeatureMapDisplay.from_estimator(read, images[0]).layer == "blocks.2"
-    vector = PretrainedCNNFeatures(image_size=64).fit(images)
+    vector = PretrainedCNNFeatures(engine="torch", image_size=64).fit(images)
     assert FeatureMapDisplay.from_estimator(vector, images[0]).layer == "blocks.6"
-    small = PretrainedCNNFeatures(image_size=32).fit(images)  # of 1 x 1 at last
+    small = PretrainedCNNFeatures(engine="torch", image_size=32).fit(images)  # of 1 x 1 at last
     assert FeatureMapDisplay.from_estimator(small, images[0]).layer == "blocks.4"
 
 
 def test_pipelines_and_fine_tuned_estimators_are_taken(digits):
     images, labels = digits[0][:40], digits[1][:40] > 4
-    network = PretrainedCNNFeatures(SmallCNN, image_size=16, random_state=0, layer="conv")
+    network = PretrainedCNNFeatures(
+        SmallCNN, engine="torch", image_size=16, layer="conv", random_state=0
+    )
     pipeline = make_pipeline(network, LogisticRegression()).fit(images, labels)
     display = FeatureMapDisplay.from_estimator(pipeline, images[0])
     assert display.maps.shape == (6, 16, 16)  # of sixteen asked for, all there are
@@ -67,9 +71,11 @@ def test_pipelines_and_fine_tuned_estimators_are_taken(digits):
 
 def test_rows_of_pixels_are_images(digits):
     rows = pd.DataFrame(digits[0].reshape(-1, 64)).rename(columns=str)
-    features = PretrainedCNNFeatures(image_shape=(8, 8), image_size=32).fit(rows)
+    features = PretrainedCNNFeatures(engine="torch", image_shape=(8, 8), image_size=32).fit(rows)
     framed = FeatureMapDisplay.from_estimator(features, rows[:1], layer="blocks.0")
-    plain = PretrainedCNNFeatures(image_shape=(8, 8), image_size=32).fit(rows.to_numpy())
+    plain = PretrainedCNNFeatures(engine="torch", image_shape=(8, 8), image_size=32).fit(
+        rows.to_numpy()
+    )
     row = FeatureMapDisplay.from_estimator(plain, rows.to_numpy()[0], layer="blocks.0")
     np.testing.assert_array_equal(framed.maps, row.maps)
 
@@ -87,7 +93,7 @@ def test_vectors_are_refused_and_layers_named_that_would_do(features, digits):
 
 
 def test_an_image_that_cannot_be_read_is_an_error_whatever_on_error_says(digits, tmp_path):
-    features = PretrainedCNNFeatures(image_size=32, on_error="nan").fit(digits[0])
+    features = PretrainedCNNFeatures(engine="torch", image_size=32, on_error="nan").fit(digits[0])
     with pytest.raises(ImageReadError, match=r"missing\.png"):
         FeatureMapDisplay.from_estimator(features, tmp_path / "missing.png")
     assert features.errors_ == []

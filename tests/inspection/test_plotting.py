@@ -20,11 +20,11 @@ from sktransfer.inspection._plotting import (
     axes_for,
     axes_grid,
     class_style,
-    ink,
     legend_beside,
-    muted,
+    secondary_colour,
     short_names,
-    size_of,
+    size_in_inches,
+    text_colour,
 )
 from sktransfer.model_selection import BackboneRanking, RankedBackbone
 
@@ -105,7 +105,7 @@ def test_a_grid_stays_within_the_axes_it_replaces(how):
 
 def test_a_size_is_in_inches():
     ax = plt.figure(figsize=(8, 4), dpi=50).add_axes((0, 0, 0.5, 0.25))
-    assert size_of(ax) == pytest.approx((4, 1))
+    assert size_in_inches(ax) == pytest.approx((4, 1))
 
 
 def test_forty_classes_look_different_and_neighbours_differ_in_shape():
@@ -133,23 +133,23 @@ def test_text_and_greys_can_be_read_on_light_and_dark_grounds(style):
     with plt.style.context(style):
         ax = axes_for("test")
         ground = ax.get_facecolor()
-        assert _contrast(ink(ax), ground) > 7
-        assert _contrast(muted(ax), ground) > 3.5
+        assert _contrast(text_colour(ax), ground) > 7
+        assert _contrast(secondary_colour(ax), ground) > 3.5
 
 
 def test_a_transparent_ground_is_that_of_the_figure():
     figure = plt.figure(facecolor="black")
     ax = figure.add_subplot(facecolor="none")
-    assert ink(ax)[0] > 0.9
+    assert text_colour(ax)[0] > 0.9
 
 
 def test_a_legend_stands_beside_the_axes_only_where_the_layout_makes_room():
-    roomy = axes_for("test")
-    roomy.plot([0, 1], label="a")
-    legend = legend_beside(roomy)
-    roomy.figure.draw_without_rendering()
-    assert legend.get_window_extent().x0 >= roomy.get_window_extent().x1
-    assert legend.get_window_extent().x1 <= roomy.figure.bbox.x1
+    without_overlap = axes_for("test")
+    without_overlap.plot([0, 1], label="a")
+    legend = legend_beside(without_overlap)
+    without_overlap.figure.draw_without_rendering()
+    assert legend.get_window_extent().x0 >= without_overlap.get_window_extent().x1
+    assert legend.get_window_extent().x1 <= without_overlap.figure.bbox.x1
     _, tight = plt.subplots()
     tight.plot([0, 1], label="a")
     legend = legend_beside(tight)

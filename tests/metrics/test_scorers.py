@@ -265,6 +265,7 @@ def test_scores_do_not_depend_on_the_order_of_rows(name):
     assert_allclose(again, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORERS)
 def test_scorers_run_in_a_search_with_metadata_routing(name):
     A, y, domain = shifted_data()
@@ -379,7 +380,7 @@ def test_parameters_are_checked_when_a_scorer_is_called(scorer, message):
 
 @pytest.mark.parametrize("name", [n for n in SCORERS if n != "entropy"])
 def test_scorers_that_read_source_labels_ask_for_them(name):
-    with pytest.raises(ValueError, match="needs y, of which it reads the labels of source rows"):
+    with pytest.raises(ValueError, match="needs y with the labels of the source rows"):
         SCORERS[name](MODEL, X, sample_domain=DOMAIN)
 
 
@@ -412,5 +413,5 @@ def test_scorers_are_cloned_and_pickled_and_leave_their_input_alone(name):
 def test_losses_of_numbers_are_not_for_text(loss):
     text = np.array(["no", "yes"])[HIDDEN]
     model = clone(MODEL).fit(X, text)
-    with pytest.raises(ValueError, match=f"loss='{loss}' needs numbers.* take 'zero_one' or 'log'"):
+    with pytest.raises(ValueError, match=f"loss='{loss}' needs numbers.* use 'zero_one' or 'log'"):
         ImportanceWeightedScorer(loss)(model, X, text, sample_domain=DOMAIN)

@@ -45,6 +45,7 @@ def shifted(name, kind, seed):
     return X[:half], X[kept], y[:half]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "label", "covariate"])
 @pytest.mark.parametrize("name", ["lines", "moons", "digits"])
 def test_verdicts_are_right_nearly_always(name, kind):

@@ -117,7 +117,7 @@ def test_labels_in_an_array_of_objects_are_divided_too(labelled_domains):
         next(splitter.split(X, some, sample_domain=sample_domain)), expected, strict=True
     ):
         np.testing.assert_array_equal(found, side)
-    with pytest.raises(ValueError, match="y must hold a label in each row by which it divides"):
+    with pytest.raises(ValueError, match="y must hold a label in each row by which to stratify"):
         next(
             StratifiedDomainShuffleSplit(1, stratify_target=True).split(
                 X, some, sample_domain=sample_domain

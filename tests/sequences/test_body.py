@@ -58,7 +58,7 @@ def test_what_is_trained_computes_the_features_that_are_read(name):
     how = NETWORKS[name]
     X, _ = waves(12, n_channels=2)
     fitted = RNNSequenceFeatures(random_state=0, **how).fit(X)
-    tunable = fitted._tunable(X)
+    tunable = fitted.__tuning_source__().tunable(X)
     inputs, _ = tunable.inputs(("all",), FineTune("all"))
     with torch.inference_mode():
         found = tunable.body.eval()(inputs.batch(np.arange(12), training=False)).numpy()
@@ -69,7 +69,7 @@ def test_what_is_trained_computes_the_features_that_are_read(name):
 def test_modules_of_ones_own_are_tuned_on_rows_of_any_length():
     X, _ = waves(12, lengths=(20, 22))
     fitted = RNNSequenceFeatures(Strided, pooling="mean+max", random_state=0).fit(X)
-    tunable = fitted._tunable(X)
+    tunable = fitted.__tuning_source__().tunable(X)
     inputs, _ = tunable.inputs(("all",), FineTune("all"))
     with torch.inference_mode():
         found = tunable.body(inputs.batch(np.arange(12), training=False)).numpy()
@@ -139,10 +139,10 @@ def test_tokens_are_tuned_with_their_embedding():
     ("how", "strategy", "message"),
     [
         ({}, {"augment": "light"}, "augment changes images"),
-        ({}, {"mixup": 0.3}, "mixup blends rows of one shape"),
+        ({}, {"mixup": 0.3}, "mixup needs rows of one shape"),
         ({}, {"penalty": "delta"}, "compares feature maps, which only images have"),
         ({"num_layers": 2, "layer": 0}, {}, "reads its last layer; set layer=-1"),
-        ({"num_layers": 2}, {"unfreeze": 3}, "unfreeze=3 asks for 3 stages"),
+        ({"num_layers": 2}, {"unfreeze": 3}, "unfreeze must be from 1 to 2, the number of stages"),
     ],
 )
 def test_what_sequences_cannot_do_is_said(how, strategy, message):

@@ -7,7 +7,7 @@ import torch
 
 from sktransfer.sequences.reading import is_table, is_text, series_source, text_source, token_source
 
-HOW = {"channels_first": False, "missing": "interpolate", "max_length": None}
+HOW = {"channels": "last", "missing": "interpolate", "max_length": None}
 
 
 def read(X, **how):
@@ -50,9 +50,9 @@ def test_all_forms_of_the_same_series_read_alike(X):
 
 def test_channels_first_is_the_transpose():
     X = np.random.RandomState(0).normal(size=(4, 3, 10))
-    first = read(X, channels_first=True)
+    first = read(X, channels="first")
     np.testing.assert_array_equal(first.values, read(X.transpose(0, 2, 1)).values)
-    np.testing.assert_array_equal(first.values, read(list(X), channels_first=True).values)
+    np.testing.assert_array_equal(first.values, read(list(X), channels="first").values)
 
 
 def test_nan_at_the_end_is_padding_and_inside_is_interpolated_and_counted():

@@ -20,7 +20,7 @@ SERIES = [RNG.normal(3, 2, (n, 2)) * [1, 100] for n in (7, 1, 30, 2)]
 
 
 def sequences_of(series):
-    source = series_source(series, channels_first=False, missing="interpolate", max_length=None)
+    source = series_source(series, channels="last", missing="interpolate", max_length=None)
     return source.read(range(len(source)))
 
 

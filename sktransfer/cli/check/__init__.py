@@ -1,13 +1,42 @@
-"""Are a folder of images and this installation fit for use? ``python -m sktransfer check``."""
+"""A check of a folder of images and of the installation: ``python -m sktransfer check``."""
 
 import argparse
 import json
 from typing import Any
 
 from sktransfer.cli.check.findings import Finding, counted
+from sktransfer.cli.options import MIN_IMAGES, at_least
 from sktransfer.cli.printing import one_line, printable
 
 _SHOWN = 5
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    command.description = (
+        "Read every image below a folder as `extract` would, and list what is broken or odd: "
+        "files that cannot be read or have too many pixels, pictures that occur twice (also "
+        "under two classes), blank ones, classes with few images or with a colour mode of "
+        "their own. Then, and without a folder alone: versions of packages against what "
+        "sktransfer needs, devices, whether the engines agree, and whether the weights on "
+        "this machine have the SHA-256 they should have."
+    )
+    command.add_argument("directory", nargs="?", help="folder of images, one subfolder per class")
+    command.add_argument(
+        "--min-images",
+        type=at_least(1),
+        default=MIN_IMAGES,
+        metavar="N",
+        help="fewer in a class are a finding (default: %(default)s, one per fold)",
+    )
+    command.add_argument(
+        "--max-pixels",
+        type=at_least(1),
+        default=89_478_485,
+        metavar="N",
+        help="larger images are a finding, as everywhere in sktransfer (default: %(default)s)",
+    )
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def main(options: argparse.Namespace) -> int:

@@ -1,24 +1,17 @@
-"""What a check objects to."""
+"""Findings of a check."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sized
+from typing import NamedTuple
 
 
 class Finding(NamedTuple):
-    """Something to object to.
-
-    Parameters
-    ----------
-    kind : str
-    message : str
-    items : list of str
-        Files, classes, packages or backbones it is about.
-    """
+    """Something that is broken or odd."""
 
     kind: str
     message: str
-    items: list[str]
+    items: list[str]  # the files, classes, packages or backbones concerned
 
 
-def counted(items: list[Any], one: str, many: str | None = None) -> str:
+def counted(items: Sized, one: str, many: str | None = None) -> str:
     """Such as "1 file" or "3 files"."""
     return f"{len(items)} {one if len(items) == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""What is broken or odd in a folder of images."""
+"""Findings in a folder of images: files that are broken or odd."""
 
 import hashlib
 import warnings
@@ -25,38 +25,23 @@ _NAMED = 5
 
 
 class ImageFacts(NamedTuple):
-    """What reading a file told of it.
-
-    Parameters
-    ----------
-    path, label : str
-    error : str
-        Why it cannot be read, or empty; if it says something the rest is blank.
-    size : tuple of int
-        Width and height.
-    mode : str
-        Pillow's, of the file.
-    pixels : str
-        Hash of the pixels, as a network would get them.
-    deviation : float
-        Standard deviation of the pixels, which lie between 0 and 1.
-    """
+    """Properties of an image file; those after the error are blank if it cannot be read."""
 
     path: str
     label: str
     error: str
-    size: tuple[int, int] = (0, 0)
-    mode: str = ""
-    pixels: str = ""
-    deviation: float = 0.0
+    size: tuple[int, int] = (0, 0)  # width and height
+    mode: str = ""  # Pillow's, of the file
+    pixels: str = ""  # hash of the pixels, as a network would get them
+    deviation: float = 0.0  # standard deviation of the pixels, which lie between 0 and 1
 
 
 def inspect_folder(
     paths: list[str], labels: list[str], *, max_pixels: int, verbose: bool
 ) -> list[ImageFacts]:
-    """Read every image of a folder, in threads, and keep what is worth knowing of it."""
+    """Read every image of a folder, in threads, and return its properties."""
 
-    def look(index: int) -> ImageFacts:
+    def facts_of(index: int) -> ImageFacts:
         return _facts(paths, index, labels[index], max_pixels)
 
     pool = ThreadPoolExecutor(joblib.cpu_count())
@@ -64,9 +49,9 @@ def inspect_folder(
         with warnings.catch_warnings():
             # Pillow's threshold for suspicious sizes is that of max_pixels, which is a finding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            looked = pool.map(look, range(len(paths)))
+            facts = pool.map(facts_of, range(len(paths)))
             return list(
-                tqdm(looked, total=len(paths), desc="reading", unit="img", disable=not verbose)
+                tqdm(facts, total=len(paths), desc="reading", unit="img", disable=not verbose)
             )
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt need not wait for all of them
@@ -93,7 +78,7 @@ def _facts(paths: list[str], index: int, label: str, max_pixels: int) -> ImageFa
 
 
 def image_findings(facts: list[ImageFacts], *, min_images: int) -> list[Finding]:
-    """What is broken or odd in a folder of images."""
+    """Files and classes that are broken or odd."""
     findings = [
         Finding("unreadable", f"{counted(paths, 'file')} cannot be read: {error}", paths)
         for error, paths in _grouped((f.error, f.path) for f in facts if f.error).items()
@@ -120,9 +105,9 @@ def _class_findings(sound: list[ImageFacts], min_images: int) -> list[Finding]:
     by_class = _grouped((f.label, f.path) for f in sound)
     findings = []
     if "" in by_class and len(by_class) > 1:
-        loose = by_class.pop("")
-        text = f"{counted(loose, 'file')} beside the subfolders; they have no class"
-        findings.append(Finding("loose-files", text, loose))
+        unlabelled = by_class.pop("")
+        text = f"{counted(unlabelled, 'file')} beside the subfolders; they have no class"
+        findings.append(Finding("loose-files", text, unlabelled))
     if len(by_class) < 2:
         return findings
     few = [label for label, paths in by_class.items() if len(paths) < min_images]

@@ -12,8 +12,8 @@ from sktransfer.backbones.weights import check_sha256, file_sha256
 from sktransfer.cli.check.findings import Finding, counted
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.features import PretrainedCNNFeatures
-from sktransfer.images.engines import resolve_engine
 from sktransfer.networks.devices import resolve_device
+from sktransfer.networks.engines import resolve_engine
 
 _FOR_DEVELOPERS = {"test", "docs", "bench"}
 

@@ -1,5 +1,1 @@
 """A report of a transfer as one HTML file."""
-
-from sktransfer.inspection.report.transfer_report import TransferReport
-
-__all__ = ["TransferReport"]

@@ -1,10 +1,11 @@
-"""What a section of the report is made of: plain data, without a word of HTML.
+"""Parts of a section as plain data, without a word of HTML.
 
 The template alone makes markup of it, and escapes every string on the way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple, TypedDict
 
 
 class NotApplicable(Exception):
@@ -13,7 +14,7 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Prose:
-    """A paragraph; `tone` is "" or "note"."""
+    """A paragraph; `tone` is "", "note", or "code" for lines in a fixed-width face."""
 
     kind: ClassVar = "prose"
     text: str
@@ -46,35 +47,21 @@ class Name:
     full: str
 
 
+Cell = str | Bar | Name
+
+
 @dataclass(frozen=True)
 class Table:
-    """Columns with a heading each; the first cell of a row names the row.
-
-    Parameters
-    ----------
-    caption : str
-        What it holds.
-    columns : list of str
-    rows : list of list
-        Cells are texts, numbers, `Name` or `Bar`.
-    numeric : tuple of int
-        Columns that are set flush right.
-    code : tuple of int
-        Columns that are set in a fixed-width face.
-    prose : tuple of int
-        Columns of sentences, which want room.
-    marked : int or None
-        The row that stands out.
-    """
+    """Columns with a heading each; the first cell of a row names the row."""
 
     kind: ClassVar = "table"
     caption: str
     columns: list[str]
-    rows: list[list[Any]]
-    numeric: tuple[int, ...] = ()
-    code: tuple[int, ...] = ()
-    prose: tuple[int, ...] = ()
-    marked: int | None = None
+    rows: Sequence[Sequence[Cell]]
+    numeric: tuple[int, ...] = ()  # columns that are set flush right
+    code: tuple[int, ...] = ()  # columns that are set in a fixed-width face
+    prose: tuple[int, ...] = ()  # columns of sentences, which need room
+    marked: int | None = None  # the row that stands out
 
 
 @dataclass(frozen=True)
@@ -120,34 +107,16 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A row of X to look at: an image, lines, or a text.
-
-    Parameters
-    ----------
-    image : str
-        A data URI, or "".
-    is_small : bool
-        Whether the image has so few pixels that they are to be seen.
-    lines : list of str
-        Points of polylines within 160 x 60.
-    text : str
-    """
-
-    image: str = ""
-    is_small: bool = False
-    lines: list[str] = field(default_factory=list)
-    text: str = ""
-
-
-@dataclass(frozen=True)
 class Card:
-    """A picture, and what is said of it."""
+    """A row of X to look at, as an image, lines, or a text, and facts about it."""
 
-    picture: Picture
     title: str
     facts: list[tuple[str, str | Name]]
     name: str
+    image: str = ""  # a data URI
+    is_small: bool = False  # whether the image has so few pixels that they are to be seen
+    lines: list[str] = field(default_factory=list)  # points of polylines within 160 x 60
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,15 +127,29 @@ class Gallery:
     cards: list[Card]
 
 
-@dataclass(frozen=True)
-class Code:
-    """Text in a fixed-width face, line by line."""
-
-    kind: ClassVar = "code"
-    text: str
+Block = Prose | Bullets | Table | Facts | Figure | Scatter | Matrix | Gallery
 
 
-Block = Prose | Bullets | Table | Facts | Figure | Scatter | Matrix | Gallery | Code
+class Probe(NamedTuple):
+    """The best layer of a network, its score, and that of the best layer in use."""
+
+    layer: str
+    score: float
+    scoring: str
+    in_use: float | None
+    constant: float  # the score of the best constant prediction
+
+
+class Findings(TypedDict, total=False):
+    """Results of sections that the head of the report repeats."""
+
+    shift: str
+    probe: Probe
+    rows_per_second: float
+
+
+SectionContent = tuple[list[Block], Findings]
+"""Blocks of a section, and its results for the head."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +161,3 @@ class Section:
     lead: str
     blocks: list[Block]
     error: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number at the head of the report."""
-
-    label: str
-    value: str
-    note: str = ""

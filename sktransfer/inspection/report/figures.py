@@ -1,4 +1,4 @@
-"""Displays as pictures, once for light and once for dark surroundings."""
+"""Displays as pictures, for light and for dark surroundings."""
 
 import base64
 import io
@@ -10,11 +10,11 @@ from sktransfer.inspection._plotting import import_pyplot
 from sktransfer.inspection.report.blocks import Figure, NotApplicable
 
 _DPI = 200
-"""Of figures as pixels: sharp on fine screens in the width of the page."""
+"""Resolution of figures as pixels: sharp on fine screens in the width of the page."""
 
 _LIGHT = {"ground": "#ffffff", "ink": "#1b2130", "line": "#8a93a5"}
 _DARK = {"ground": "#171c26", "ink": "#e6eaf2", "line": "#7c879c"}
-"""As in the style sheet: --card, --ink; displays choose their greys by the ground."""
+"""The colours --card and --ink of the style sheet; displays choose their greys by the ground."""
 
 
 def themed(
@@ -25,18 +25,7 @@ def themed(
     caption: str,
     is_dense: bool = False,
 ) -> Figure:
-    """Draw twice.
-
-    Parameters
-    ----------
-    draw : callable
-        Called with axes.
-    size : tuple of float
-        Width and height in inches.
-    alt, caption : str
-    is_dense : bool, default=False
-        Whether it holds hundreds of points, or images.
-    """
+    """Draw on axes of a size in inches, twice; dense figures hold many points, or images."""
     light, dark = (_drawn(draw, size, theme, is_dense) for theme in (_LIGHT, _DARK))
     return Figure(light, dark, alt, caption)
 

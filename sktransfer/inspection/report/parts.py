@@ -1,4 +1,4 @@
-"""What an estimator is made of: the search, the model, what makes features of X, the networks."""
+"""Parts of an estimator: its search, its model and the transformers that run a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,30 +7,15 @@ from typing import Any
 import numpy as np
 import sklearn
 from sklearn.base import is_classifier, is_regressor
-from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import has_fit_parameter
 
+from sktransfer._composites import find_all, is_search, model_of
 from sktransfer.finetuning.estimator import FineTuned
 
 
-def is_fitted(estimator: Any) -> bool:
-    """Whether `fit` was called."""
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        return False
-    return True
-
-
 def check_predicts(estimator: Any) -> None:
-    """Complain of what is no classifier or regressor.
-
-    Raises
-    ------
-    TypeError, ValueError
-        It is a class, does not predict, or is a search that kept no model.
-    """
+    """Refuse an estimator that does not predict."""
     if isinstance(estimator, type) or not hasattr(estimator, "fit"):
         raise TypeError(
             "estimator must be a classifier, a regressor, or a pipeline or search of one, got "
@@ -48,36 +33,14 @@ def check_predicts(estimator: Any) -> None:
         )
 
 
-def is_search(estimator: Any) -> bool:
-    """Whether it is a GridSearchCV, RandomizedSearchCV or the like."""
-    return hasattr(estimator, "refit") and hasattr(estimator, "estimator")
-
-
-def model_of(estimator: Any) -> Any:
-    """The model itself: of a search the best, or, before it is fitted, the one that is varied."""
-    if not is_search(estimator):
-        return estimator
-    return getattr(estimator, "best_estimator_", estimator.estimator)
-
-
 def extractors_of(estimator: Any) -> list[Any]:
     """The feature transformers that run a network, fitted ones where there are such."""
-    return [*_extractors(model_of(estimator))]
-
-
-def _extractors(estimator: Any) -> Iterator[Any]:
-    if estimator is None or isinstance(estimator, str | type):
-        return
-    if isinstance(estimator, FineTuned):
-        yield from _extractors(getattr(estimator, "features_", estimator.features))
-    elif _is_extractor(estimator):
-        yield estimator
-    else:
-        for name in ("steps", "transformer_list", "transformers"):
-            # What was fitted, where it is another object than what was given.
-            parts = getattr(estimator, f"{name}_", getattr(estimator, name, ()))
-            for part in parts:
-                yield from _extractors(part[1])
+    found = find_all(estimator, lambda each: isinstance(each, FineTuned) or _is_extractor(each))
+    features = (
+        getattr(each, "features_", each.features) if isinstance(each, FineTuned) else each
+        for each in found
+    )
+    return [each for each in features if _is_extractor(each)]
 
 
 def _is_extractor(estimator: Any) -> bool:
@@ -95,7 +58,7 @@ def readers_of(estimator: Any) -> list[Any]:
 
 
 def features_of(model: Any, X: Any) -> np.ndarray | None:
-    """What the networks of a fitted model make of X; None if it has no network."""
+    """Features that the networks of a fitted model make of X; None if it has no network."""
     if isinstance(model, FineTuned):
         return np.asarray(model.features_.transform(X))
     if not isinstance(model, Pipeline) or not extractors_of(model):
@@ -108,7 +71,7 @@ def features_of(model: Any, X: Any) -> np.ndarray | None:
 
 
 def domain_parameters(estimator: Any, sample_domain: Any) -> dict[str, Any]:
-    """What `fit` is to be given, so that whoever knows domains is told them."""
+    """Parameters of `fit` that pass the domains to all steps that take them."""
     if sample_domain is None:
         return {}
     if sklearn.get_config()["enable_metadata_routing"]:
@@ -133,7 +96,7 @@ def is_tuned(extractor: Any) -> bool:
 
 @contextmanager
 def caching_in(extractors: list[Any], cache: Any, *, replace: bool = False) -> Iterator[None]:
-    """Have networks keep their features in a store for a while, if they have none of their own."""
+    """Give networks that have no feature store a store within a context."""
     changed = [(each, each.cache) for each in extractors if replace or each.cache is None]
     try:
         for extractor, _ in changed:

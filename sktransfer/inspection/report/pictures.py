@@ -1,14 +1,13 @@
-"""Rows of X as something to look at."""
+"""Pictures of rows of X."""
 
 import base64
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from sktransfer.inspection.report.blocks import Picture
+from sktransfer.inspection._subset import Subset
 from sktransfer.inspection.report.samples import Samples
 from sktransfer.inspection.report.text import number, plain
 
@@ -23,31 +22,27 @@ _MOST_CHARACTERS = 260
 _WIDTH, _HEIGHT, _MARGIN = 160, 60, 3
 
 
-def picture_of(samples: Samples, row: int) -> Picture:
-    """A row of X for a card.
-
-    Parameters
-    ----------
-    samples : Samples
-    row : int
-        In X.
-    """
+def picture_of(samples: Samples, row: int) -> dict[str, Any]:
+    """A row of X as the image, the lines or the text of a card."""
     value = samples.value(row)
     if samples.kind == "images":
         image = thumbnail(value)
-        return Picture(image=_uri(image), is_small=max(image.size) <= _SMALL)
+        return {"image": _uri(image), "is_small": max(image.size) <= _SMALL}
     if samples.kind == "series":
-        return Picture(lines=_lines(np.asarray(value, dtype=np.float64)))
+        return {"lines": _lines(np.asarray(value, dtype=np.float64))}
     if samples.kind == "texts":
-        return Picture(text=plain(" ".join(value.split()), _MOST_CHARACTERS))
+        return {"text": plain(" ".join(value.split()), _MOST_CHARACTERS)}
     values = np.asarray(value).ravel()
-    shown = ", ".join(_value(each) for each in values[:_MOST_VALUES].tolist())
+    shown = ", ".join(
+        number(each) if isinstance(each, float) else str(each)
+        for each in values[:_MOST_VALUES].tolist()
+    )
     more = ", \N{HORIZONTAL ELLIPSIS}" if len(values) > _MOST_VALUES else ""
-    return Picture(text=plain(shown + more, _MOST_CHARACTERS))
+    return {"text": plain(shown + more, _MOST_CHARACTERS)}
 
 
 def thumbnail(value: Any) -> Image.Image:
-    """What `read_image` gives, as a Pillow image of at most 192 pixels."""
+    """An image from `read_image` as a Pillow image of at most 192 pixels."""
     if not isinstance(value, Image.Image):
         pixels = np.asarray(value)
         if pixels.dtype != np.uint8:
@@ -59,18 +54,11 @@ def thumbnail(value: Any) -> Image.Image:
     return value
 
 
-class Thumbnails(Sequence[Any]):
-    """Images of some rows, read when they are asked for."""
-
-    def __init__(self, samples: Samples, rows: np.ndarray) -> None:
-        self._samples = samples
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
+class Thumbnails(Subset):
+    """Images of some rows of `Samples`, read when they are asked for."""
 
     def __getitem__(self, index: Any) -> Any:
-        return thumbnail(self._samples.value(int(self._rows[index])))
+        return thumbnail(self.items.value(int(self.positions[index])))
 
 
 def _uri(image: Image.Image) -> str:
@@ -98,7 +86,3 @@ def _lines(series: np.ndarray) -> list[str]:
     return [
         " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, channel, strict=True)) for channel in y.T
     ]
-
-
-def _value(value: Any) -> str:
-    return number(value) if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""From sections to one HTML file.
+"""Rendering of sections as one HTML file.
 
 All of the markup is in the templates. jinja2 escapes every string that it puts there, and no
 template may switch that off (a test sees to it), so that names of classes and files cannot be
@@ -13,17 +13,11 @@ _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
 )
-"""Of the page: nothing is fetched, and no script runs."""
+"""The page fetches nothing and runs no script."""
 
 
 def render(**content: Any) -> str:
-    """The page.
-
-    Parameters
-    ----------
-    **content : dict
-        title, subtitle, tiles, findings, sections, left_out, made, version.
-    """
+    """The page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sktransfer.inspection.report"),
         autoescape=True,

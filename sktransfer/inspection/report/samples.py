@@ -1,4 +1,4 @@
-"""X in any of its forms, row by row: of which kind it is, what can be read, what are copies."""
+"""Rows of X in any of its forms: their kind, their content, and which of them can be read."""
 
 import hashlib
 import itertools
@@ -22,6 +22,8 @@ from sktransfer.features import (
 from sktransfer.images.reading import read_image
 from sktransfer.images.runner import FailedImage
 from sktransfer.images.sources import as_image_items, name_of, rows_to_images, take
+from sktransfer.inspection._labels import is_missing
+from sktransfer.inspection._subset import Subset
 from sktransfer.sequences.reading import is_text, series_source, token_source
 
 _AHEAD = 256
@@ -30,42 +32,25 @@ _MAX_THREADS = 8
 
 @dataclass(frozen=True)
 class Content:
-    """What is known of a row once it was read.
+    """Properties of a row that was read.
 
-    Parameters
-    ----------
-    digest : bytes
-        The same for rows of the same content.
-    size : tuple of int
-        Height and width of an image, steps and channels of a series, characters and words of a
-        text, number of columns of a table.
-    missing : float
-        Share of the values that are NaN.
+    Rows of the same content have the same digest. The size is height and width of an image, steps
+    and channels of a series, characters and words of a text, or the number of columns of a table.
     """
 
     digest: bytes
     size: tuple[int, ...]
-    missing: float = 0.0
+    missing: float = 0.0  # share of the values that are NaN
 
 
 @dataclass(frozen=True)
 class Samples:
-    """X, and how its rows are read.
-
-    Parameters
-    ----------
-    X : Any
-    kind : {"images", "texts", "series", "tokens", "table"}
-    items : Sequence
-        One item per row; nothing is decoded yet.
-    read : callable
-        From an item to pixels, values, or a text; raises ValueError for one that is not readable.
-    """
+    """X, and a reader of its rows, which raises ValueError for an item that is not readable."""
 
     X: Any
-    kind: str
-    items: Any
-    read: Callable[[Any], Any]
+    kind: str  # "images", "texts", "series", "tokens" or "table"
+    items: Any  # one per row; nothing is decoded yet
+    read: Callable[[Any], Any]  # from an item to pixels, values, or a text
 
     def __len__(self) -> int:
         return len(self.items)
@@ -79,7 +64,7 @@ class Samples:
             return [X[row] for row in rows]
         if hasattr(X, "shape") or hasattr(X, "iloc"):
             return _safe_indexing(X, rows)
-        return Rows(X, rows)
+        return Subset(X, rows)
 
     def name(self, row: int) -> str | None:
         """The path of a row, if it has one."""
@@ -90,36 +75,25 @@ class Samples:
         return self.read(take(self.items, row))
 
 
-class Rows(Sequence[Any]):
-    """Some rows of a dataset, which are fetched when they are asked for."""
+@dataclass(frozen=True)
+class ReadableRows:
+    """The rows of X that could be read, numbered among themselves."""
 
-    def __init__(self, dataset: Any, rows: np.ndarray) -> None:
-        self._dataset = dataset
-        self._rows = rows
+    samples: Samples  # all of X
+    positions: np.ndarray  # of the readable rows in X
+    contents: list[Content]  # of the readable rows
+    failed: list[FailedImage]  # the other rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.positions)
 
-    def __getitem__(self, index: Any) -> Any:
-        if not isinstance(index, int | np.integer):
-            return Rows(self._dataset, self._rows[index])
-        return self._dataset[int(self._rows[index])]
+    def take(self, rows: np.ndarray) -> Any:
+        """Some of the readable rows, in the form that X has."""
+        return self.samples.take(self.positions[rows])
 
 
 def samples_of(X: Any, extractors: Sequence[Any]) -> Samples:
-    """Tell of which kind X is, by the first network that reads it.
-
-    Parameters
-    ----------
-    X : Any
-    extractors : sequence of transformers
-        With none X is a table.
-
-    Raises
-    ------
-    TypeError, ValueError
-        X is not what the network reads.
-    """
+    """Tell of which kind X is, by the first network that reads it; with none it is a table."""
     first = extractors[0] if extractors else None
     if isinstance(first, PretrainedCNNFeatures):
         return _images(X, first)
@@ -138,8 +112,8 @@ def samples_of(X: Any, extractors: Sequence[Any]) -> Samples:
     return Samples(X, "table", _Each(items), _flat)
 
 
-def read_rows(samples: Samples) -> tuple[list[Content | None], list[FailedImage]]:
-    """Read every row once, and list those that cannot be."""
+def readable_rows(samples: Samples) -> ReadableRows:
+    """Read every row once, and list those that cannot be read."""
     contents: list[Content | None] = []
     failed: list[FailedImage] = []
     for row, (content, message) in enumerate(_contents(samples)):
@@ -152,11 +126,15 @@ def read_rows(samples: Samples) -> tuple[list[Content | None], list[FailedImage]
         for row, message in odd.items():
             contents[row] = None
             failed.append(FailedImage(row, None, message))
-    return contents, sorted(failed)
+    positions = np.array(
+        [i for i, content in enumerate(contents) if content is not None], dtype=int
+    )
+    readable = [content for content in contents if content is not None]
+    return ReadableRows(samples, positions, readable, sorted(failed))
 
 
 def _contents(samples: Samples) -> Iterator[tuple[Content | None, str]]:
-    def look(item: Any) -> tuple[Content | None, str]:
+    def content_or_error(item: Any) -> tuple[Content | None, str]:
         try:
             return _content(samples.kind, samples.read(item)), ""
         except (ImageReadError, ValueError, TypeError) as error:
@@ -166,7 +144,7 @@ def _contents(samples: Samples) -> Iterator[tuple[Content | None, str]]:
     items = (take(samples.items, row) for row in range(len(samples)))
     with ThreadPoolExecutor(min(_MAX_THREADS, joblib.cpu_count())) as pool:
         while window := [*itertools.islice(items, _AHEAD)]:
-            yield from pool.map(look, window)
+            yield from pool.map(content_or_error, window)
 
 
 def _content(kind: str, value: Any) -> Content:
@@ -176,8 +154,8 @@ def _content(kind: str, value: Any) -> Content:
     array = np.ascontiguousarray(value)
     if array.dtype == object:  # a table of mixed columns
         rows = repr(array.tolist()).encode("utf-8", "backslashreplace")
-        gaps = [each is None or each is not each for each in array.tolist()]
-        return Content(hashlib.sha256(rows).digest(), (array.size,), float(np.mean(gaps)))
+        missing = float(np.mean([is_missing(each) for each in array.tolist()]))
+        return Content(hashlib.sha256(rows).digest(), (array.size,), missing)
     head = f"{array.shape} {array.dtype}".encode()
     digest = hashlib.sha256(head + array.tobytes()).digest()
     missing = float(np.isnan(array).mean()) if array.dtype.kind == "f" and array.size else 0.0
@@ -222,7 +200,7 @@ def _sequences(X: Any, features: RNNSequenceFeatures) -> Samples:
             return token_source([np.asarray(item)], size, features.max_length).read([0]).values
         source = series_source(
             [item],
-            channels_first=features.channels_first,
+            channels=features.channels,
             missing=features.missing,
             max_length=features.max_length,
         )

@@ -1,4 +1,4 @@
-"""How good predictions are, and how far chance may have moved the numbers."""
+"""Scores of predictions, with intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,35 +9,29 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 N_DRAWS = 1000
 _Z = 1.959963984540054
-"""Of the normal distribution, for 95 %."""
+"""Quantile of the normal distribution for 95 %."""
 
 _MOST_DRAWN = 20_000_000
 """Rows that are drawn in all; of more rows there are fewer draws."""
 
 _FLOOR = np.finfo(np.float64).eps
-"""As in scikit-learn's log loss."""
+"""The smallest probability, as in scikit-learn's log loss."""
+
+
+_LOWER_IS_BETTER = ("log loss", "mean absolute error", "root mean squared error")
+
+_Measure = tuple[Callable[[np.ndarray], float], float | None, str]
+"""The score of some rows, that of the best constant prediction, and an explanation."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number and its 95 % interval.
-
-    Parameters
-    ----------
-    name : str
-    value : float
-    interval : tuple of float or None
-        None where resampling says nothing.
-    baseline : float or None
-        What the best constant prediction gets.
-    explanation : str
-    higher_is_better : bool
-    """
+    """A number and its 95 % interval."""
 
     name: str
     value: float
-    interval: tuple[float, float] | None
-    baseline: float | None
+    interval: tuple[float, float] | None  # None where resampling says nothing
+    baseline: float | None  # the score of the best constant prediction
     explanation: str
     higher_is_better: bool = True
 
@@ -64,13 +58,7 @@ def _rounded(bound: float) -> float:
 
 
 def losses_of(true: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """Minus the logarithm of the probability of each row's true class, (n,).
-
-    Parameters
-    ----------
-    true : ndarray of shape (n,), int
-        Columns of `proba`.
-    """
+    """Minus the logarithm of the probability of each row's true class, a column of `proba`."""
     shares = np.clip(proba, _FLOOR, None)
     shares = shares / shares.sum(axis=1, keepdims=True)
     return -np.log(shares[np.arange(len(true)), true])
@@ -83,16 +71,7 @@ def classification_scores(
     proba: np.ndarray | None,
     random: np.random.RandomState,
 ) -> list[Score]:
-    """Accuracy and its like.
-
-    Parameters
-    ----------
-    true, predicted : ndarray of shape (n,), int
-        Numbers of classes.
-    n_classes : int
-    proba : ndarray of shape (n, n_classes) or None
-    random : RandomState
-    """
+    """Accuracy and its like."""
     n = len(true)
     right = true == predicted
     shares = np.bincount(true, minlength=n_classes) / n
@@ -103,51 +82,49 @@ def classification_scores(
         cells = np.bincount(true[rows] * n_classes + guesses[rows], minlength=n_classes**2)
         return cells.reshape(n_classes, n_classes)
 
-    rows = np.arange(n)
-    statistics: dict[str, Callable[[np.ndarray], float]] = {
-        "balanced accuracy": lambda drawn: _balanced(matrix(drawn, predicted)),
-        "macro F1": lambda drawn: _macro_f1(matrix(drawn, predicted)),
-    }
-    if proba is not None:
-        losses = losses_of(true, proba)
-        statistics["log loss"] = lambda drawn: float(losses[drawn].mean())
-        if n_classes == 2 and present == 2:
-            rank = np.unique(proba[:, 1], return_inverse=True)[1]
-            statistics["ROC AUC"] = lambda drawn: _auc(true[drawn], rank[drawn])
-    intervals = bootstrap(list(statistics.values()), n, random)
-    found = dict(zip(statistics, intervals, strict=True))
-    scores = [
-        Score(
-            "accuracy",
-            float(right.mean()),
-            wilson(right.sum(), n),
-            float(shares.max()),
-            "share of rows whose class is right",
-        ),
-        Score(
-            "balanced accuracy",
-            statistics["balanced accuracy"](rows),
-            found["balanced accuracy"],
+    measures: dict[str, _Measure] = {
+        "balanced accuracy": (
+            lambda drawn: _balanced(matrix(drawn, predicted)),
             1 / present,
             "mean over classes of the share of their rows that is found",
         ),
-        Score(
-            "macro F1",
-            statistics["macro F1"](rows),
-            found["macro F1"],
-            _macro_f1(matrix(rows, common)),
+        "macro F1": (
+            lambda drawn: _macro_f1(matrix(drawn, predicted)),
+            _macro_f1(matrix(np.arange(n), common)),
             "mean over classes of F1, which joins precision and recall",
         ),
+    }
+    if proba is not None and n_classes == 2 and present == 2:
+        rank = np.unique(proba[:, 1], return_inverse=True)[1]
+        measures["ROC AUC"] = (
+            lambda drawn: _auc(true[drawn], rank[drawn]),
+            0.5,
+            "chance that a row of the second class is rated above one of the first",
+        )
+    if proba is not None:
+        losses = losses_of(true, proba)
+        measures["log loss"] = (
+            lambda drawn: float(losses[drawn].mean()),
+            float(-xlogy(shares, shares).sum()),
+            "surprise at the true class; punishes wrong certainty",
+        )
+    text = "share of rows whose class is right"
+    accuracy = wilson(right.sum(), n)
+    return [
+        Score("accuracy", float(right.mean()), accuracy, float(shares.max()), text),
+        *_resampled(measures, n, random),
     ]
-    if "ROC AUC" in statistics:
-        text = "chance that a row of the second class is rated above one of the first"
-        scores.append(Score("ROC AUC", statistics["ROC AUC"](rows), found["ROC AUC"], 0.5, text))
-    if "log loss" in statistics:
-        entropy = float(-xlogy(shares, shares).sum())
-        text = "surprise at the true class; punishes wrong certainty"
-        value = statistics["log loss"](rows)
-        scores.append(Score("log loss", value, found["log loss"], entropy, text, False))
-    return scores
+
+
+def _resampled(measures: dict[str, _Measure], n: int, random: np.random.RandomState) -> list[Score]:
+    """Scores by their measures of n rows, with bootstrap intervals."""
+    intervals = bootstrap([measure for measure, _, _ in measures.values()], n, random)
+    return [
+        Score(name, measure(np.arange(n)), interval, baseline, text, name not in _LOWER_IS_BETTER)
+        for (name, (measure, baseline, text)), interval in zip(
+            measures.items(), intervals, strict=True
+        )
+    ]
 
 
 def regression_scores(
@@ -166,30 +143,20 @@ def regression_scores(
 
     def explained(rows: np.ndarray) -> float:
         left = ((true[rows] - predicted[rows]) ** 2).sum(axis=0)
-        all_of_it = ((true[rows] - true[rows].mean(axis=0)) ** 2).sum(axis=0)
-        return float(np.mean(1 - left / all_of_it)) if all_of_it.all() else np.nan
+        total = ((true[rows] - true[rows].mean(axis=0)) ** 2).sum(axis=0)
+        return float(np.mean(1 - left / total)) if total.all() else np.nan
 
     rows = np.arange(len(true))
-    low_high = bootstrap([explained, absolute, root], len(true), random)
-    return [
-        Score("R2", explained(rows), low_high[0], 0.0, "share of the variance that is explained"),
-        Score(
-            "mean absolute error",
-            absolute(rows),
-            low_high[1],
-            absolute(rows, middle),
-            "in units of y",
-            False,
-        ),
-        Score(
-            "root mean squared error",
-            root(rows),
-            low_high[2],
+    measures: dict[str, _Measure] = {
+        "R2": (explained, 0.0, "share of the variance that is explained"),
+        "mean absolute error": (absolute, absolute(rows, middle), "in units of y"),
+        "root mean squared error": (
+            root,
             root(rows, mean),
             "in units of y; large errors weigh more",
-            False,
         ),
-    ]
+    }
+    return _resampled(measures, len(true), random)
 
 
 def bootstrap(
@@ -218,7 +185,7 @@ def bootstrap(
 def class_table(
     true: np.ndarray, predicted: np.ndarray, n_classes: int
 ) -> list[tuple[int, float, float, float, tuple[float, float] | None]]:
-    """Of each class: number of rows, precision, recall, F1 and the interval of the recall."""
+    """Number of rows, precision, recall, F1 and the interval of the recall of each class."""
     precision, recall, f1, support = precision_recall_fscore_support(
         true, predicted, labels=np.arange(n_classes), zero_division=0
     )
@@ -262,7 +229,7 @@ def _auc(true: np.ndarray, rank: np.ndarray) -> float:
 def multilabel_scores(
     true: np.ndarray, predicted: np.ndarray, random: np.random.RandomState
 ) -> list[Score]:
-    """Of indicator matrices of shape (n, n_labels)."""
+    """Scores of indicator matrices of shape (n, n_labels)."""
     right = (true == predicted).all(axis=1)
 
     def f1(rows: np.ndarray) -> float:
@@ -271,8 +238,6 @@ def multilabel_scores(
         there = total > 0
         return float((2 * both[there] / total[there]).mean()) if there.any() else np.nan
 
-    rows = np.arange(len(true))
-    low_high = bootstrap([f1], len(true), random)
     usual = np.round(true.mean(axis=0))
     return [
         Score(
@@ -282,5 +247,5 @@ def multilabel_scores(
             float((true == usual).all(axis=1).mean()),
             "share of rows all of whose labels are right",
         ),
-        Score("macro F1", f1(rows), low_high[0], None, "mean over labels of F1"),
+        *_resampled({"macro F1": (f1, None, "mean over labels of F1")}, len(true), random),
     ]

@@ -7,23 +7,12 @@ _LONGEST = 120
 
 
 def plain(value: Any, longest: int = _LONGEST) -> str:
-    """Any value as printable text: what would not show, or would turn the text around, is escaped.
-
-    Parameters
-    ----------
-    value : Any
-    longest : int, default=120
-        Characters that are kept.
-    """
-    text = value if isinstance(value, str) else _short(value)
+    """Any value as printable text, cut to a length, in which unprintable characters are escaped."""
+    text = value if isinstance(value, str) else " ".join(str(value).split())
     text = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
     return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _short(value: Any) -> str:
-    return " ".join(str(value).split())
 
 
 def path_text(value: Any, longest: int = _LONGEST) -> str:

@@ -13,15 +13,16 @@ from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
 import sktransfer
-from sktransfer.inspection.report.blocks import Block, NotApplicable, Section
-from sktransfer.inspection.report.complaints import kept
+from sktransfer._files import replacing
+from sktransfer.inspection.report.blocks import Findings, NotApplicable, Section, SectionContent
 from sktransfer.inspection.report.evidence import Evidence
-from sktransfer.inspection.report.head import findings_of, summary_of, tiles_of
 from sktransfer.inspection.report.rendering import render
 from sktransfer.inspection.report.sections import data, features, predictions, provenance
+from sktransfer.inspection.report.summary import conclusions_of, summary_of, tiles_of
 from sktransfer.inspection.report.text import plain
+from sktransfer.inspection.report.warning_summary import summarising_warnings
 
-_SECTIONS: tuple[tuple[str, str, str, Callable[[Evidence], list[Block]]], ...] = (
+_SECTIONS: tuple[tuple[str, str, str, Callable[[Evidence], SectionContent]], ...] = (
     ("data", "Data", "What the report is about.", data.data),
     ("shift", "Domain shift", "Whether two domains differ, and what to try.", data.shift),
     ("scores", "Scores", "How good the predictions are.", predictions.scores),
@@ -40,7 +41,7 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[Evidence], list[Block]]], ...] =
 
 
 class TransferReport:
-    """What a transfer is worth, as one HTML file to read, send and keep.
+    """A report on a transfer, as one HTML file to read, send and keep.
 
     Data and shift, scores with intervals, confusion, the worst errors to look at, the strategies
     of a search, a probe of the layers, an embedding, throughput, rows that could not be read,
@@ -204,17 +205,9 @@ class TransferReport:
         """
         if path is None:
             return self._computed()[0]
-        target = Path(path).expanduser()
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        if target.is_dir():
-            raise IsADirectoryError(f"path={str(path)!r} is a directory; give the name of a file")
-        partial.open("xb").close()  # is it allowed? Better to know before the work
-        try:
+        with replacing(Path(path).expanduser()) as (file,):  # before the work
             page = self._computed()[0]
-            partial.write_text(page, encoding="utf-8")
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+            file.write_text(page, encoding="utf-8")
         return page
 
     def summary(self) -> dict[str, Any]:
@@ -234,7 +227,7 @@ class TransferReport:
         if not hasattr(self, "_results"):
             self._check()
             with (
-                kept(stacklevel=3),  # of whoever called to_html or summary
+                summarising_warnings(stacklevel=3),  # of whoever called to_html or summary
                 tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as store,
             ):
                 self._results = self._compute(Evidence(self, store))
@@ -260,12 +253,15 @@ class TransferReport:
     def _compute(self, evidence: Evidence) -> tuple[str, dict[str, Any]]:
         sections: list[Section] = []
         left_out: list[tuple[str, str]] = []
+        findings: Findings = {}
         wanted = [each for each in _SECTIONS if self.sections is None or each[0] in self.sections]
         for name, title, lead, make in tqdm(
             wanted, desc="TransferReport", unit="section", disable=not self.verbose
         ):
             try:
-                sections.append(Section(name, title, lead, make(evidence)))
+                blocks, found = make(evidence)
+                sections.append(Section(name, title, lead, blocks))
+                findings.update(found)
             except NotApplicable as reason:
                 left_out.append((title, str(reason)))
             except Exception as error:
@@ -280,13 +276,13 @@ class TransferReport:
         page = render(
             title=plain(self.title, 200),
             subtitle=evidence.name,
-            tiles=tiles_of(evidence),
-            findings=findings_of(evidence),
+            tiles=tiles_of(evidence, findings),
+            findings=[*conclusions_of(evidence, findings)],
             sections=sections,
             left_out=left_out,
             made=made.strftime("%Y-%m-%d %H:%M"),
             version=sktransfer.__version__,
         )
-        summary = summary_of(evidence)
+        summary = summary_of(evidence, findings)
         summary["sections_failed"] = [each.name for each in sections if each.error]
         return page, summary

@@ -1,4 +1,4 @@
-"""Learning features from unlabelled sequences of one's own."""
+"""Self-supervised pretraining of sequence networks on unlabelled sequences."""
 
 from sktransfer.sequences.pretraining.strategy import Pretraining
 

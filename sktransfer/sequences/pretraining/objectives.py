@@ -1,7 +1,7 @@
-"""What a network can learn from sequences without labels, as losses.
+"""Self-supervised objectives for sequences: contrastive, forecast, masked and autoencoding.
 
-Each objective holds the parts that are thrown away after training. Steps are time-major:
-(time, rows, channels), or (time, rows) for tokens. All rows of a batch have the same length.
+Each objective holds the layers that are dropped after training. Steps are time-major: (time, rows,
+channels), or (time, rows) for tokens. All rows of a batch have the same length.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from sktransfer.sequences.pooling import pool
 
 States = Callable[[Tensor], Tensor]
-"""The network in training: steps to states of shape (time, rows, units)."""
+"""The network in training, a function of steps that returns states, (time, rows, units)."""
 
 _CROP = 0.5
-"""Shortest crop, as a share of the sequence."""
+"""Length of the shortest crop, relative to the sequence."""
 _RESCALE, _JITTER = 0.2, 0.1
-"""Standard deviations of a crop's log scale and of its noise, relative to its own."""
+"""Standard deviations of a crop's log scale, and of its noise relative to a unit deviation."""
 _MASKED, _SPAN = 0.25, 8
-"""Share of the steps that is masked, and steps in a row."""
+"""Share of masked steps, and number of consecutive steps in a span."""
 _OCTAVES = 6
-"""Frequencies, each twice the last, that tell a decoder where it is."""
+"""Number of frequencies, each twice the last, in the position encoding of the decoder."""
 
 
 class Contrastive(nn.Module):
-    """Two crops of a sequence find each other among the crops of the others (NT-Xent)."""
+    """Identify the other crop of a sequence among the crops of other sequences (NT-Xent)."""
 
     def __init__(self, n_units: int, temperature: float, attention: nn.Module | None) -> None:
         super().__init__()
@@ -39,11 +39,11 @@ class Contrastive(nn.Module):
         )
 
     def forward(self, states_of: States, steps: Tensor) -> Tensor:
-        """Cross-entropy of finding the other crop, over both directions."""
+        """Cross entropy of identifying the other crop, as a mean over both directions."""
         n_rows = steps.shape[1]
         both = torch.cat([self._embed(states_of, steps) for _ in range(2)])
         similar = both @ both.T / self.temperature
-        similar.fill_diagonal_(-torch.inf)
+        similar.fill_diagonal_(-torch.inf)  # a crop is no candidate for itself
         partner = torch.arange(2 * n_rows, device=steps.device).roll(n_rows)
         return F.cross_entropy(similar, partner)
 
@@ -56,24 +56,24 @@ class Contrastive(nn.Module):
 
 
 class Forecast(nn.Module):
-    """Each state says the next step."""
+    """Predict the next step from each state."""
 
     def __init__(self, n_units: int, n_out: int) -> None:
         super().__init__()
-        self.say = nn.Linear(n_units, n_out)
+        self.decode = nn.Linear(n_units, n_out)
 
     def forward(self, states_of: States, steps: Tensor) -> Tensor:
-        """Mean squared error, or for tokens cross-entropy, of the next step."""
+        """Mean squared error, or for tokens cross entropy, of the next step."""
         states = states_of(steps)
-        return _error(self.say(states[:-1]), steps[1:])
+        return _error(self.decode(states[:-1]), steps[1:])
 
 
 class Masked(nn.Module):
-    """Each state in a blanked-out span says what stood there."""
+    """Predict masked steps from their states."""
 
     def __init__(self, n_units: int, n_out: int) -> None:
         super().__init__()
-        self.say = nn.Linear(n_units, n_out)
+        self.decode = nn.Linear(n_units, n_out)
 
     def forward(self, states_of: States, steps: Tensor) -> Tensor:
         """Error of the masked steps."""
@@ -86,18 +86,18 @@ class Masked(nn.Module):
             masked[shift:] |= starts[:-shift]
         if steps.is_floating_point():
             shown = steps.masked_fill(masked[:, :, None], 0.0)
-        else:  # as BERT does for a tenth of its masks: another token stands there
+        else:  # the vocabulary has no mask token: another row's token, as BERT does for a tenth
             shown = torch.where(masked, steps[:, torch.randperm(n_rows)], steps)
-        return _error(self.say(states_of(shown))[masked], steps[masked])
+        return _error(self.decode(states_of(shown))[masked], steps[masked])
 
 
 class Autoencode(nn.Module):
-    """The last state holds the whole sequence: from it and a place, what stood there is said."""
+    """Predict every step from the last state and the step's position."""
 
     def __init__(self, n_units: int, n_out: int) -> None:
         super().__init__()
         width = n_units + 2 * _OCTAVES
-        self.say = nn.Sequential(
+        self.decode = nn.Sequential(
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, n_out)
         )
 
@@ -105,20 +105,21 @@ class Autoencode(nn.Module):
         """Error of all steps."""
         n_steps, n_rows = steps.shape[:2]
         summary = states_of(steps)[-1]
-        place = torch.linspace(0, 1, n_steps, device=steps.device)[:, None]
-        angles = torch.pi * place * 2.0 ** torch.arange(_OCTAVES, device=steps.device)
-        places = torch.cat([angles.sin(), angles.cos()], dim=1)[:, None].expand(-1, n_rows, -1)
-        return _error(self.say(torch.cat([summary.expand(n_steps, -1, -1), places], dim=2)), steps)
+        position = torch.linspace(0, 1, n_steps, device=steps.device)[:, None]
+        angles = torch.pi * position * 2.0 ** torch.arange(_OCTAVES, device=steps.device)
+        encoding = torch.cat([angles.sin(), angles.cos()], dim=1)[:, None].expand(-1, n_rows, -1)
+        inputs = torch.cat([summary.expand(n_steps, -1, -1), encoding], dim=2)
+        return _error(self.decode(inputs), steps)
 
 
-def _error(said: Tensor, wanted: Tensor) -> Tensor:
-    if wanted.is_floating_point():
-        return F.mse_loss(said, wanted)
-    return F.cross_entropy(said.flatten(0, -2), wanted.flatten())
+def _error(predicted: Tensor, steps: Tensor) -> Tensor:
+    if steps.is_floating_point():
+        return F.mse_loss(predicted, steps)
+    return F.cross_entropy(predicted.flatten(0, -2), steps.flatten())
 
 
 def _cropped(steps: Tensor) -> Tensor:
-    """The same number of steps from each row, from another place in each."""
+    """The same number of steps from each row, with a random start in each."""
     n_steps, n_rows = steps.shape[:2]
     shortest = max(1, int(_CROP * n_steps))
     length = int(torch.randint(shortest, n_steps + 1, ()))
@@ -128,7 +129,7 @@ def _cropped(steps: Tensor) -> Tensor:
 
 
 def _distorted(steps: Tensor) -> Tensor:
-    """Rescaled and with noise; tokens stay."""
+    """Steps with a random scale and noise; tokens are not changed."""
     if not steps.is_floating_point():
         return steps
     scale = torch.exp(_RESCALE * torch.randn(1, steps.shape[1], 1, device=steps.device))

@@ -1,4 +1,4 @@
-"""How to pretrain, as parameters: a value for ``pretraining=`` that a search can reach into."""
+"""The parameters of self-supervised pretraining as an estimator, so that searches can set them."""
 
 import numbers
 from typing import Any
@@ -13,26 +13,27 @@ OBJECTIVES = ("contrastive", "forecast", "masked", "autoencode")
 class Pretraining(BaseEstimator):
     """Self-supervised pretraining of a sequence network, for ``pretraining=``.
 
-    Holds parameters only; `RNNSequenceFeatures.fit` does the work, on the sequences that it is
-    given and without labels.
+    The object holds parameters only; `RNNSequenceFeatures.fit` pretrains its network on the
+    sequences that it gets, without labels.
 
     Parameters
     ----------
     objective : {"contrastive", "forecast", "masked", "autoencode"}, default="contrastive"
-        What the network learns to do. "contrastive": tell two crops of the same sequence, each
-        rescaled and with noise, from crops of others [1]_; learns attention, too. "forecast": say
-        the next step; for tokens this is a language model. "masked": say what stood in spans that
-        are blanked out [2]_. "autoencode": say every step from the last state alone [3]_.
+        Task that the network learns. "contrastive": distinguish two crops of the same sequence,
+        each rescaled and with noise, from crops of others [1]_; learns attention, too. "forecast":
+        predict the next step; for tokens this is a language model. "masked": predict masked spans
+        [2]_. "autoencode": predict every step from the last state alone [3]_.
     epochs : int, default=20
         Passes over all sequences.
     learning_rate : float, default=0.001
-        Of AdamW, at its height; it falls to zero along a cosine.
+        Initial learning rate of AdamW; it falls to zero along a cosine.
     batch_size : int, default=64
         Sequences per step.
     weight_decay : float, default=0.0001
-        Of AdamW.
+        Weight decay of AdamW.
     temperature : float, default=0.15
-        Of the contrastive objective: the smaller, the more the nearest others count.
+        Temperature of the contrastive objective: the smaller, the more the most similar other
+        crops count.
 
     References
     ----------
@@ -76,13 +77,12 @@ class Pretraining(BaseEstimator):
 
 
 def resolve_pretraining(value: Any) -> Pretraining | None:
-    """What ``pretraining=`` asks for, checked.
+    """Checked value of ``pretraining=``, with a `Pretraining` for the name of an objective.
 
     Raises
     ------
     ValueError
-        It is none of None, an objective and a `Pretraining`, or one of its parameters is out of
-        range.
+        It is neither None, an objective nor a `Pretraining`, or a parameter is out of range.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""The loop that pretrains a network on sequences without labels."""
+"""The training loop of self-supervised pretraining on sequences."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,39 +15,39 @@ from sktransfer.sequences.pretraining.objectives import Autoencode, Contrastive,
 from sktransfer.sequences.pretraining.strategy import Pretraining
 from sktransfer.sequences.reading import Sequences, Source
 from sktransfer.sequences.recurrent import RecurrentNetwork
-from sktransfer.sequences.vectors import Plan
+from sktransfer.sequences.vectors import SequencePlan
 from sktransfer.sequences.views import show
 
 _GRADIENT_NORM = 1.0
 _SHORTEST = 3
-"""Steps that a sequence needs: its differences then have a first one and a next one."""
+"""Least steps of a sequence, so that a forecast of its differences has an input and an output."""
 
 
 def pretrain(
     module: nn.Module,
     source: Source,
     lengths: np.ndarray,
-    plan: Plan,
+    plan: SequencePlan,
     strategy: Pretraining,
     seed: int,
     *,
     vocabulary_size: int | None,
     progress: str | None,
 ) -> list[float]:
-    """Train a network in place, and give the mean loss of each epoch.
+    """Train a network in place, and return the mean loss of each epoch.
 
-    Every batch shows its sequences in one of the views, drawn anew; a network of single channels
-    sees one channel of each, drawn anew.
+    Each batch is in a random view; a network of single channels gets a random channel of each
+    sequence.
 
     Parameters
     ----------
     module : nn.Module
-        On its device; in evaluation mode, and without gradients, before and after.
+        On its device; in evaluation mode and frozen, before and after.
     source : Source
         The sequences.
     lengths : ndarray of shape (n,)
-        Steps of each, without its padding.
-    plan : Plan
+        Number of steps of each, without padding.
+    plan : SequencePlan
         Their views and scale.
     strategy : Pretraining
     seed : int
@@ -60,10 +60,10 @@ def pretrain(
     ------
     ValueError
         There are fewer than two sequences of three steps, the network sees the future that it
-        is to forecast, does not put out a state per step, or the loss is not finite.
+        should forecast, does not return a state per step, or the loss is not finite.
     """
     draw = np.random.RandomState(seed)
-    # What a network learns of shapes holds for coarser steps, too.
+    # The finest views only: features of shapes transfer to coarser steps, too.
     finest = min(view.factor for view in plan.views)
     plan = replace(plan, views=tuple(view for view in plan.views if view.factor == finest))
     shortest = _SHORTEST * finest
@@ -81,6 +81,7 @@ def pretrain(
         objective = _objective(module, strategy, states_of, plan, vocabulary_size, device)
         module.train().requires_grad_(True)
         parameters = [*module.parameters(), *objective.parameters()]
+        # The objective may hold the network's attention, whose parameters are listed twice then.
         parameters = list({id(p): p for p in parameters}.values())
         optimizer = torch.optim.AdamW(
             parameters, lr=strategy.learning_rate, weight_decay=strategy.weight_decay
@@ -90,14 +91,14 @@ def pretrain(
         try:
             bar = tqdm(range(strategy.epochs), desc=progress, disable=progress is None)
             for _ in bar:
-                of_epoch = []
+                epoch_losses = []
                 for rows in _batches(usable, lengths, strategy.batch_size, draw):
                     steps = _steps(source.read(list(rows)), plan, draw).to(device)
                     loss = objective(states_of, steps)
-                    of_epoch.append(float(loss.detach()))
-                    if not math.isfinite(of_epoch[-1]):
+                    epoch_losses.append(float(loss.detach()))
+                    if not math.isfinite(epoch_losses[-1]):
                         raise ValueError(
-                            f"pretraining diverged: the loss is {of_epoch[-1]}; lower "
+                            f"pretraining diverged: the loss is {epoch_losses[-1]}; lower "
                             f"learning_rate={strategy.learning_rate}"
                         )
                     optimizer.zero_grad()
@@ -105,7 +106,7 @@ def pretrain(
                     nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
                     optimizer.step()
                     schedule.step()
-                losses.append(float(np.mean(of_epoch)))
+                losses.append(float(np.mean(epoch_losses)))
                 bar.set_postfix(loss=f"{losses[-1]:.3g}")
         finally:
             module.eval().requires_grad_(False)
@@ -121,7 +122,7 @@ def _objective(
     module: nn.Module,
     strategy: Pretraining,
     states_of: Callable[[Tensor], Tensor],
-    plan: Plan,
+    plan: SequencePlan,
     vocabulary_size: int | None,
     device: torch.device,
 ) -> nn.Module:
@@ -130,7 +131,7 @@ def _objective(
     if name == "forecast" and rnn is not None and rnn.bidirectional:
         raise ValueError(
             "pretraining='forecast' needs bidirectional=False: a network that runs backwards sees "
-            "the step that it is to forecast"
+            "the step that it should forecast"
         )
     n_channels = plan.n_channels if plan.joint else 1
     shape = (2, 1) if vocabulary_size else (2, 1, n_channels)
@@ -139,8 +140,8 @@ def _objective(
         states = states_of(probe.to(device))
     if states.ndim != 3 or len(states) != 2:
         raise ValueError(
-            "pretraining needs a backbone that puts out a state per step, (batch, time, units); "
-            f"for 2 steps it gave shape {tuple(states.transpose(0, 1).shape)}"
+            "pretraining needs a backbone that returns a state per step, (batch, time, units); "
+            f"for 2 steps it returned shape {tuple(states.transpose(0, 1).shape)}"
         )
     if name == "forecast":
         _check_causal(states_of, probe.to(device))
@@ -159,19 +160,19 @@ def _objective(
 
 
 def _check_causal(states_of: Callable[[Tensor], Tensor], steps: Tensor) -> None:
-    """See that a state does not depend on the step after it."""
+    """Check that a state does not depend on later steps."""
     changed = steps.clone()
     changed[1] = 1
     with torch.no_grad():
         if not torch.allclose(states_of(steps)[0], states_of(changed)[0], atol=1e-5):
             raise ValueError(
-                "pretraining='forecast' needs a network that does not see the step that it is to "
-                "forecast, and this one's states depend on what follows"
+                "pretraining='forecast' needs a network that does not see the step that it should "
+                "forecast, but the states of this one depend on later steps"
             )
 
 
 def _states_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A module in training as a function of time-major steps."""
+    """A module as a function from time-major steps to time-major states."""
     if isinstance(module, RecurrentNetwork):
         return module
     rnn = recurrent_part(module)
@@ -179,7 +180,7 @@ def _states_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
     def run(steps: Tensor) -> Tensor:
         value = module(steps.transpose(0, 1) if batch_first else steps)
-        while isinstance(value, tuple | list):
+        while isinstance(value, tuple | list):  # torch's recurrent layers return states and more
             value = value[0]
         return value.transpose(0, 1) if batch_first else value
 
@@ -189,8 +190,9 @@ def _states_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
 def _batches(
     usable: np.ndarray, lengths: np.ndarray, batch_size: int, draw: np.random.RandomState
 ) -> Iterator[np.ndarray]:
-    """Batches in random order, each of sequences of about the same length."""
+    """Batches in random order, each with sequences of similar length."""
     shuffled = usable[draw.permutation(len(usable))]
+    # Noise in the lengths makes batches differ between epochs.
     jitter = np.exp(0.1 * draw.standard_normal(len(shuffled)))
     by_length = shuffled[np.argsort(lengths[shuffled] * jitter, kind="stable")]
     n_batches = _n_batches(len(by_length), batch_size)
@@ -200,12 +202,12 @@ def _batches(
 
 
 def _n_batches(n: int, batch_size: int) -> int:
-    """So many that none is smaller than asked, unless there is just one."""
+    """Number of batches, such that only a single one may be smaller than `batch_size`."""
     return max(1, n // batch_size)
 
 
-def _steps(sequences: Sequences, plan: Plan, draw: np.random.RandomState) -> Tensor:
-    """Time-major steps of a batch, cut at random to the shortest."""
+def _steps(sequences: Sequences, plan: SequencePlan, draw: np.random.RandomState) -> Tensor:
+    """Time-major steps of a batch, cropped at random to the length of the shortest sequence."""
     tokens = sequences.is_tokens
     seen = sequences
     if not tokens:

@@ -1,1 +1,1 @@
-"""The sections of a report: each a function from the evidence to blocks."""
+"""Sections of a report: functions from the evidence to blocks and findings."""

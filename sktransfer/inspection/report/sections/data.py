@@ -1,22 +1,25 @@
-"""What was given: the rows, their shift, and those that could not be read."""
+"""Sections on the data: the rows, their shift, and those that could not be read."""
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
+from sktransfer._composites import model_of
 from sktransfer.inspection.report.blocks import (
     Bar,
     Block,
+    Cell,
     Facts,
     NotApplicable,
     Prose,
+    SectionContent,
     Table,
 )
 from sktransfer.inspection.report.evidence import Evidence
 from sktransfer.inspection.report.figures import scratch_axes, themed
-from sktransfer.inspection.report.parts import features_of, is_tuned, model_of
+from sktransfer.inspection.report.parts import features_of, is_tuned
 from sktransfer.inspection.report.text import count, number, path_text, plain
+from sktransfer.metrics.shift import ShiftReport
 
 _MOST_CLASSES = 40
 _MOST_FAILURES = 200
@@ -32,21 +35,25 @@ KINDS = {
 }
 
 
-def data(evidence: Evidence) -> list[Block]:
+def data(evidence: Evidence) -> SectionContent:
     """Rows, classes, sizes, copies."""
     pairs = [
-        ("kind", KINDS[evidence.samples.kind]),
-        ("rows of X", f"{len(evidence.samples):,}"),
-        ("readable", f"{len(evidence.rows):,}"),
+        ("kind", KINDS[evidence.X.samples.kind]),
+        ("rows of X", f"{len(evidence.X.samples):,}"),
+        ("readable", f"{len(evidence.X):,}"),
         *_sizes(evidence),
     ]
-    if not evidence.labelled.all():
-        pairs.append(("without a label", f"{np.count_nonzero(~evidence.labelled):,}"))
+    if not evidence.labels.is_known.all():
+        pairs.append(("without a label", f"{np.count_nonzero(~evidence.labels.is_known):,}"))
     if evidence.domain is not None:
         source = int((evidence.domain > 0).sum())
         pairs.append(("source, target rows", f"{source:,}, {len(evidence.domain) - source:,}"))
-    blocks: list[Block] = [Facts([*pairs, *_copies(evidence)])]
-    if evidence.task == "classes":
+    pairs.append(("exact copies of other rows", f"{n_copies(evidence):,}"))
+    if evidence.train is not None:
+        pairs.append(("training rows given", f"{len(evidence.train.contents):,}"))
+        pairs.append(("of X among the training rows", f"{n_seen(evidence):,}"))
+    blocks: list[Block] = [Facts(pairs)]
+    if evidence.labels.task == "classification":
         blocks.append(_classes(evidence))
         blocks += _single(evidence)
     else:
@@ -60,12 +67,12 @@ def data(evidence: Evidence) -> list[Block]:
                 "note",
             )
         )
-    return blocks
+    return blocks, {}
 
 
 def _sizes(evidence: Evidence) -> list[tuple[str, str]]:
-    sizes = np.array([content.size for content in evidence.contents])
-    kind = evidence.samples.kind
+    sizes = np.array([content.size for content in evidence.X.contents])
+    kind = evidence.X.samples.kind
     if kind == "images":
         distinct = Counter(map(tuple, sizes.tolist()))
         (height, width), n = distinct.most_common(1)[0]
@@ -82,7 +89,7 @@ def _sizes(evidence: Evidence) -> list[tuple[str, str]]:
     if kind in ("series", "tokens"):
         channels = [("channels", str(sizes[0, 1]))] if kind == "series" else []
         return [("time steps" if kind == "series" else "tokens", _range(sizes[:, 0])), *channels]
-    missing = float(np.mean([content.missing for content in evidence.contents]))
+    missing = float(np.mean([content.missing for content in evidence.X.contents]))
     return [("features", _range(sizes[:, 0])), ("missing values", f"{missing:.1%}")]
 
 
@@ -99,35 +106,27 @@ def n_copies(evidence: Evidence) -> int:
 
 def n_seen(evidence: Evidence) -> int:
     """Rows that also stand among the training rows."""
-    if evidence.train_contents is None:
+    if evidence.train is None:
         return 0
-    seen = {content.digest for content in evidence.train_contents}
-    return sum(content.digest in seen for content in evidence.contents)
+    seen = {content.digest for content in evidence.train.contents}
+    return sum(content.digest in seen for content in evidence.X.contents)
 
 
 def rows_at_odds(evidence: Evidence) -> int:
     """Rows whose content stands there with two labels."""
-    if evidence.task != "classes":
+    if evidence.labels.task != "classification":
         return 0
-    rows = np.flatnonzero(evidence.labelled)
-    pairs = {*zip(evidence.copies[rows].tolist(), evidence.y[rows].tolist(), strict=True)}
+    rows = np.flatnonzero(evidence.labels.is_known)
+    pairs = {*zip(evidence.copies[rows].tolist(), evidence.labels.y[rows].tolist(), strict=True)}
     several = {copy for copy, n in Counter(copy for copy, _ in pairs).items() if n > 1}
     return int(np.isin(evidence.copies[rows], [*several]).sum())
 
 
-def _copies(evidence: Evidence) -> list[tuple[str, str]]:
-    pairs = [("exact copies of other rows", f"{n_copies(evidence):,}")]
-    if evidence.train_contents is not None:
-        pairs.append(("training rows given", f"{len(evidence.train_contents):,}"))
-        pairs.append(("of X among the training rows", f"{n_seen(evidence):,}"))
-    return pairs
-
-
 def _classes(evidence: Evidence) -> Table:
-    assert evidence.classes is not None
+    assert evidence.labels.classes is not None
     columns = ["class", "rows", "share"]
-    codes = evidence.codes(evidence.y[evidence.labelled])
-    counts = np.bincount(codes, minlength=len(evidence.classes))
+    codes = evidence.labels.codes(evidence.labels.y[evidence.labels.is_known])
+    counts = np.bincount(codes, minlength=len(evidence.labels.classes))
     order = (
         np.argsort(-counts, kind="stable") if len(counts) > _MOST_CLASSES else range(len(counts))
     )
@@ -135,16 +134,16 @@ def _classes(evidence: Evidence) -> Table:
     if evidence.y_train is not None:
         columns.append("training rows")
         of_train = Counter(evidence.y_train.tolist())
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for code in [*order][:_MOST_CLASSES]:
         share = counts[code] / counts.sum()
-        row = [
-            evidence.name_of_class(code),
+        row: list[Cell] = [
+            evidence.labels.name(code),
             f"{counts[code]:,}",
             Bar(f"{share:.1%}", counts[code] / counts.max()),
         ]
         if of_train is not None:
-            row.append(f"{of_train[evidence.classes[code].item()]:,}")
+            row.append(f"{of_train[evidence.labels.classes[code].item()]:,}")
         rows.append(row)
     more = len(counts) - len(rows)
     rest = f"; the {more} rarest are not shown" if more else ""
@@ -156,8 +155,8 @@ def _classes(evidence: Evidence) -> Table:
 
 
 def _single(evidence: Evidence) -> list[Block]:
-    """Of classes that cross-validation cannot do justice to."""
-    counts = np.bincount(evidence.codes(evidence.y[evidence.labelled]))
+    """A note on classes that cross-validation cannot both learn and score."""
+    counts = np.bincount(evidence.labels.codes(evidence.labels.y[evidence.labels.is_known]))
     n = int((counts == 1).sum())
     if not evidence.is_cross_validated or not n:
         return []
@@ -166,7 +165,7 @@ def _single(evidence: Evidence) -> list[Block]:
 
 
 def _targets(evidence: Evidence) -> Table:
-    y = evidence.y[evidence.labelled].reshape(int(evidence.labelled.sum()), -1)
+    y = evidence.labels.y[evidence.labels.is_known].reshape(int(evidence.labels.is_known.sum()), -1)
     names = ["y"] if y.shape[1] == 1 else [f"y {i}" for i in range(y.shape[1])]
     quantiles = np.percentile(y.astype(np.float64), [0, 25, 50, 75, 100], axis=0).T
     rows = [
@@ -177,8 +176,8 @@ def _targets(evidence: Evidence) -> Table:
     return Table("Targets", columns, rows, numeric=tuple(range(1, 8)))
 
 
-def shift(evidence: Evidence) -> list[Block]:
-    """Whether two domains differ, how, and what to try."""
+def shift(evidence: Evidence) -> SectionContent:
+    """The shift between two domains, and what to try against it."""
     source, target, labels, names = _domains(evidence)
     if min(len(source), len(target)) < _FEWEST:
         raise NotApplicable(
@@ -199,7 +198,6 @@ def shift(evidence: Evidence) -> list[Block]:
         ax=scratch_axes(),
     )
     found = display.report
-    evidence.shift_kind = found.kind
     # The display's own figures stand in a table here, where they can be read on a phone.
     plane = EmbeddingDisplay(
         display.points,
@@ -225,8 +223,9 @@ def shift(evidence: Evidence) -> list[Block]:
         ),
     ]
     if found.class_weight:
-        rows = [
-            [evidence.label(label), Bar(number(weight), weight / max(found.class_weight.values()))]
+        most = max(found.class_weight.values())
+        rows: list[list[Cell]] = [
+            [evidence.labels.text(label), Bar(number(weight), weight / most)]
             for label, weight in found.class_weight.items()
         ]
         caption = "Share of each class in the target over that in the source, as estimated"
@@ -239,7 +238,7 @@ def shift(evidence: Evidence) -> list[Block]:
                 "note",
             )
         )
-    return blocks
+    return blocks, {"shift": found.kind}
 
 
 _VERDICTS = {
@@ -254,23 +253,24 @@ def _domains(
     evidence: Evidence,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, str]]:
     """Features of both, labels of the source, and what they are called."""
+    is_classification = evidence.labels.task == "classification"
+    labels = None
     if evidence.domain is not None:
-        shown = evidence.shown
         features = _features(evidence)
-        is_source = evidence.domain[shown] > 0
-        labels = evidence.y[shown][is_source] if evidence.task == "classes" else None
-        if labels is not None and not evidence.labelled[shown][is_source].all():
-            labels = None
+        is_source = evidence.domain[evidence.shown] > 0
+        rows = evidence.shown[is_source]
+        if is_classification and evidence.labels.is_known[rows].all():
+            labels = evidence.labels.y[rows]
         return features[is_source], features[~is_source], labels, ("Source rows", "target rows")
     if evidence.train is not None:
-        rows = evidence.drawn(len(evidence.train_rows))
+        rows = evidence.drawn(len(evidence.train))
         model = model_of(evidence.model)
-        with evidence.working(model):
-            source = features_of(model, evidence.take_train(rows))
+        with evidence.caching(model):
+            source = features_of(model, evidence.train.take(rows))
         if source is None:
-            source = np.asarray(evidence.take_train(rows))
-        labels = evidence.y_train[rows] if evidence.y_train is not None else None
-        labels = labels if evidence.task == "classes" else None
+            source = np.asarray(evidence.train.take(rows))
+        if is_classification and evidence.y_train is not None:
+            labels = evidence.y_train[rows]
         return source, _features(evidence), labels, ("Training rows", "rows of X")
     raise NotApplicable(
         "there is one set of rows. Pass sample_domain (positive for source rows, negative for "
@@ -281,33 +281,32 @@ def _domains(
 def _features(evidence: Evidence) -> np.ndarray:
     if evidence.features is not None:
         return evidence.features
-    return np.asarray(evidence.take(evidence.shown))
+    return np.asarray(evidence.X.take(evidence.shown))
 
 
-def _measures(found: Any) -> list[list[Any]]:
-    rows = [
-        ["p-value", found.pvalue, "of the hypothesis that there is no gap"],
-        ["proxy A-distance", found.proxy_a_distance, "0: not to be told apart; 2: without error"],
-        ["gap of means", found.mean_gap, "in standard deviations"],
-        ["gap of covariances", found.covariance_gap, "over the size of the source's"],
-        ["outside support", found.outside_support, "share of target rows; 0.01 without a gap"],
-        [
+def _measures(found: ShiftReport) -> list[list[Cell]]:
+    rows: list[tuple[str, float, str]] = [
+        ("p-value", found.pvalue, "of the hypothesis that there is no gap"),
+        ("proxy A-distance", found.proxy_a_distance, "0: not to be told apart; 2: without error"),
+        ("gap of means", found.mean_gap, "in standard deviations"),
+        ("gap of covariances", found.covariance_gap, "over the size of the source's"),
+        ("outside support", found.outside_support, "share of target rows; 0.01 without a gap"),
+        (
             "effective sample",
             found.effective_sample_share,
             "share of source rows left when weighted like the target",
-        ],
-        ["squared MMD", found.mmd, "of standardised features, unbiased"],
+        ),
+        ("squared MMD", found.mmd, "of standardised features, unbiased"),
     ]
     if found.label_pvalue is not None:
         meaning = "of the hypothesis that shares of classes are all of it"
-        rows.insert(1, ["p-value of label shift", found.label_pvalue, meaning])
-    return [[name, number(float(value)), meaning] for name, value, meaning in rows]
+        rows.insert(1, ("p-value of label shift", found.label_pvalue, meaning))
+    return [[name, number(value), meaning] for name, value, meaning in rows]
 
 
-def failed(evidence: Evidence) -> list[Block]:
-    """Rows that could not be read, and why."""
-    failures = [("X", each) for each in evidence.failed]
-    failures += [("X_train", each) for each in evidence.train_failed]
+def failed(evidence: Evidence) -> SectionContent:
+    """Rows that could not be read, with reasons."""
+    failures = evidence.failures
     if not failures:
         raise NotApplicable("every row could be read")
     rows = [
@@ -320,7 +319,9 @@ def failed(evidence: Evidence) -> list[Block]:
     ]
     more = len(failures) - len(rows)
     rest = f"; {more} more are not shown" if more else ""
-    n_rows = len(evidence.samples) + (0 if evidence.train is None else len(evidence.train))
+    n_rows = len(evidence.X.samples) + (
+        0 if evidence.train is None else len(evidence.train.samples)
+    )
     return [
         Prose("They are left out of everything else in this report."),
         Table(
@@ -330,4 +331,4 @@ def failed(evidence: Evidence) -> list[Block]:
             code=(0, 1),
             prose=(2,),
         ),
-    ]
+    ], {}

@@ -1,26 +1,35 @@
-"""What was searched over, and what the layers of the network are worth."""
+"""Sections on searches and on the layers of a network."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer.finetuning.search import _best_first
+from sktransfer._composites import is_search
+from sktransfer.finetuning.search import best_first
 from sktransfer.inspection._plotting import short_names
-from sktransfer.inspection.report.blocks import Bar, Block, NotApplicable, Prose, Table
-from sktransfer.inspection.report.evidence import Evidence, Probe
-from sktransfer.inspection.report.figures import scratch_axes, themed
-from sktransfer.inspection.report.parts import (
-    caching_in,
-    is_search,
-    is_tuned,
-    readers_of,
+from sktransfer.inspection.report.blocks import (
+    Bar,
+    Block,
+    Cell,
+    Findings,
+    NotApplicable,
+    Probe,
+    Prose,
+    SectionContent,
+    Table,
 )
+from sktransfer.inspection.report.evidence import Evidence
+from sktransfer.inspection.report.figures import scratch_axes, themed
+from sktransfer.inspection.report.parts import caching_in, is_tuned, readers_of
 from sktransfer.inspection.report.pictures import Thumbnails
 from sktransfer.inspection.report.protocol import split_rows
 from sktransfer.inspection.report.text import number, plain, seconds_text
+
+if TYPE_CHECKING:
+    from sktransfer.inspection.layer_probe import LayerProbeDisplay
 
 _MOST_CANDIDATES = 40
 _LONGEST_SETTING = 90
@@ -28,7 +37,7 @@ _FEWEST = 10
 """Rows that a probe or an embedding is worth while for."""
 
 
-def strategies(evidence: Evidence) -> list[Block]:
+def strategies(evidence: Evidence) -> SectionContent:
     """The candidates of a search, the best first."""
     if not is_search(evidence.estimator):
         raise NotApplicable(
@@ -40,8 +49,8 @@ def strategies(evidence: Evidence) -> list[Block]:
     found = search.cv_results_
     metrics = [name.removeprefix("mean_test_") for name in found if name.startswith("mean_test_")]
     varied = list(dict.fromkeys(name for one in found["params"] for name in one))
-    order = _best_first(search)
-    rows: list[list[Any]] = []
+    order = best_first(search)
+    rows: list[list[Cell]] = []
     for candidate in order[:_MOST_CANDIDATES]:
         settings = found["params"][candidate]
         cells = [
@@ -83,7 +92,7 @@ def strategies(evidence: Evidence) -> list[Block]:
             code=tuple(range(first_code, times)),
             marked=0,
         ),
-    ]
+    ], {}
 
 
 def _score(found: Any, metric: str, candidate: int) -> Bar | str:
@@ -95,25 +104,26 @@ def _score(found: Any, metric: str, candidate: int) -> Bar | str:
     return Bar(text, mean, max(0.0, mean - spread), min(1.0, mean + spread))
 
 
-def layers(evidence: Evidence) -> list[Block]:
+def layers(evidence: Evidence) -> SectionContent:
     """A linear probe on each layer."""
     if not evidence.extractors:
         raise NotApplicable("there is no network with layers to choose from")
     if not readers_of(evidence.estimator):
         raise NotApplicable("the network stands behind other steps, and is not probed on its own")
-    if evidence.task == "multilabel" or evidence.y.ndim > 1:
+    if evidence.labels.task == "multilabel" or evidence.labels.y.ndim > 1:
         raise NotApplicable("it takes one class or number per row")
-    shown = evidence.shown[evidence.labelled[evidence.shown]]
+    shown = evidence.shown[evidence.labels.is_known[evidence.shown]]
     if len(shown) < _FEWEST:
         raise NotApplicable(f"there are {len(shown)} labelled rows; {_FEWEST} are needed")
-    from sktransfer.inspection.layer_probe import _ALPHAS, LayerProbeDisplay
+    from sktransfer.inspection.layer_probe import RIDGE_ALPHAS, LayerProbeDisplay
 
     # Whole numbers may be targets of a regression, too; without a head they would be classes.
-    head = RidgeCV(_ALPHAS) if evidence.task == "regression" else None
+    head = RidgeCV(RIDGE_ALPHAS) if evidence.labels.task == "regression" else None
     splits = [*split_rows(evidence.splits, shown)]
     if len(splits) < 2:
         raise NotApplicable("too few rows are left in the folds")
     blocks: list[Block] = []
+    findings: Findings = {}
     probed = readers_of(evidence.model)
     for extractor in probed:
         probe = clone(extractor)
@@ -122,49 +132,47 @@ def layers(evidence: Evidence) -> list[Block]:
         with caching_in([probe], evidence.store):
             display = LayerProbeDisplay.from_estimator(
                 probe,
-                evidence.take(shown),
-                evidence.y[shown],
+                evidence.X.take(shown),
+                evidence.labels.y[shown],
                 head=head,
                 cv=splits,
                 ax=scratch_axes(),
             )
         if len(display.layers) < 2:
             continue
-        blocks += _probe_blocks(evidence, extractor, display)
+        findings["probe"], of_probe = _probe(evidence, extractor, display)
+        blocks += of_probe
     if not blocks:
         raise NotApplicable("the network has a single layer to read")
     if any(map(is_tuned, evidence.networks)):
         blocks.append(Prose("The layers are those of the network before it was tuned.", "note"))
-    return blocks
+    return blocks, findings
 
 
-def _probe_blocks(evidence: Evidence, extractor: Any, display: Any) -> list[Block]:
+def _probe(
+    evidence: Evidence, extractor: Any, display: "LayerProbeDisplay"
+) -> tuple[Probe, list[Block]]:
+    assert display.chance is not None
     scores = np.asarray(display.scores)
     means = scores.mean(axis=1)
     names = [str(name) for name in display.layers]
     best = int(means.argmax())
-    used = {str(name) for name in getattr(extractor, "layer_", ())}
-    evidence.probe = Probe(
-        names[best],
-        float(means[best]),
-        display.scoring,
-        _used(names, means, used),
-        float(display.chance),
-    )
+    layers_in_use = {str(name) for name in getattr(extractor, "layer_", ())}
+    in_use = [float(means[i]) for i, name in enumerate(names) if name in layers_in_use]
     head = (
         "logistic regression of each layer's standardised features"
-        if evidence.task == "classes"
+        if evidence.labels.task == "classification"
         else "ridge regression of each layer's features as they are"
     )
-    rows: list[list[Any]] = [
+    rows: list[list[Cell]] = [
         [
             name,
             Bar(f"{number(mean)} \N{PLUS-MINUS SIGN} {number(spread)}", max(0.0, min(1.0, mean))),
-            "in use" if name in used else "",
+            "in use" if name in layers_in_use else "",
         ]
         for name, mean, spread in zip(names, means, scores.std(axis=1), strict=True)
     ]
-    return [
+    blocks: list[Block] = [
         themed(
             display.plot,
             size=(7.2, 3.7),
@@ -173,17 +181,19 @@ def _probe_blocks(evidence: Evidence, extractor: Any, display: Any) -> list[Bloc
             f"{scores.shape[1]} folds. The best of many is a little too good.",
         ),
         Table(
-            "Layers, shallow to deep", ["layer", display.scoring, ""], rows, code=(0,), marked=best
+            "Layers, shallow to deep",
+            ["layer", display.scoring, ""],
+            rows,
+            code=(0,),
+            marked=best,
         ),
     ]
+    best_in_use = max(in_use, default=None)
+    found = (names[best], float(means[best]), display.scoring, best_in_use, float(display.chance))
+    return Probe(*found), blocks
 
 
-def _used(names: list[str], means: np.ndarray, used: set[str]) -> float | None:
-    of_used = [float(mean) for name, mean in zip(names, means, strict=True) if name in used]
-    return max(of_used) if of_used else None
-
-
-def tuning(evidence: Evidence) -> list[Block]:
+def tuning(evidence: Evidence) -> SectionContent:
     """Losses over the epochs."""
     tuned = [each for each in evidence.networks if getattr(each, "history_", None)]
     if not tuned:
@@ -203,10 +213,10 @@ def tuning(evidence: Evidence) -> list[Block]:
                 f"trained in {len(history)} epochs.",
             )
         )
-    return blocks
+    return blocks, {}
 
 
-def embedding(evidence: Evidence) -> list[Block]:
+def embedding(evidence: Evidence) -> SectionContent:
     """Features on a plane."""
     if evidence.features is None:
         raise NotApplicable("there is no network whose features could be shown")
@@ -216,18 +226,18 @@ def embedding(evidence: Evidence) -> list[Block]:
 
     shown = evidence.shown
     labels: Any = None
-    if evidence.task == "classes":
-        names = short_names(evidence.class_names)
+    if evidence.labels.task == "classification":
+        names = short_names(evidence.labels.class_names)
         labels = np.array([_legend(evidence, names, row) for row in shown])
-    elif evidence.y.ndim == 1:
-        labels = evidence.y[shown].astype(np.float64)
+    elif evidence.labels.y.ndim == 1:
+        labels = evidence.labels.y[shown].astype(np.float64)
     images = None
-    if evidence.samples.kind == "images":
-        images = Thumbnails(evidence.samples, evidence.rows[shown])
+    if evidence.X.samples.kind == "images":
+        images = Thumbnails(evidence.X.samples, evidence.X.positions[shown])
     display = EmbeddingDisplay.from_features(
         evidence.features,
         labels,
-        method=evidence.embedding,
+        method=evidence.report.embedding,
         images=None,
         random_state=evidence.seed,
         ax=scratch_axes(),
@@ -246,12 +256,12 @@ def embedding(evidence: Evidence) -> list[Block]:
     if evidence.is_cross_validated and any(map(is_tuned, evidence.networks)):
         text = "The network was tuned on these very rows, which draws classes apart here."
         blocks.append(Prose(text, "note"))
-    return blocks
+    return blocks, {}
 
 
 def _legend(evidence: Evidence, names: list[str], row: int) -> str:
-    if not evidence.labelled[row]:
+    if not evidence.labels.is_known[row]:
         return "no label"
-    name = names[evidence.codes(evidence.y[row])]
+    name = names[evidence.labels.codes(evidence.labels.y[row])]
     # matplotlib leaves names that begin so out of legends.
     return f" {name}" if name.startswith("_") else name

@@ -1,4 +1,4 @@
-"""How good the predictions are, and where they go wrong."""
+"""Sections on predictions: scores, confusion and the worst errors."""
 
 from typing import Any
 
@@ -10,12 +10,14 @@ from sktransfer.inspection.report.blocks import (
     Bar,
     Block,
     Card,
+    Cell,
     Gallery,
     Matrix,
     Name,
     NotApplicable,
     Prose,
     Scatter,
+    SectionContent,
     Table,
 )
 from sktransfer.inspection.report.evidence import Evidence
@@ -24,7 +26,7 @@ from sktransfer.inspection.report.pictures import picture_of
 from sktransfer.inspection.report.text import count, number, path_text
 
 _MOST_CLASSES = 20
-"""In the matrix; more do not fit."""
+"""More do not fit into the matrix."""
 
 _MEASURES = {
     "log loss": "log loss, the surprise at the true class",
@@ -37,7 +39,7 @@ _MOST_POINTS = 800
 
 
 def protocol_text(evidence: Evidence) -> str:
-    """How the predictions were come by."""
+    """A sentence on the way the predictions were made."""
     n = len(evidence.predictions.rows)
     if evidence.is_cross_validated:
         folds = evidence.predictions.fold
@@ -47,8 +49,12 @@ def protocol_text(evidence: Evidence) -> str:
             "predicted by a model that was not fitted to it"
         )
         if evidence.keeps_copies:
-            kept = "copies of a row and rows of a group" if evidence.has_groups else "copies"
-            text += f", nor to {kept}"
+            related = (
+                "copies of a row and rows of a group"
+                if evidence.report.groups is not None
+                else "copies"
+            )
+            text += f", nor to {related}"
         if evidence.domain is not None:
             domain = evidence.domain[evidence.predictions.rows]
             if (domain < 0).all():
@@ -59,18 +65,19 @@ def protocol_text(evidence: Evidence) -> str:
                     "source; for the target see the scorers of sktransfer.metrics"
                 )
         return f"{text}."
-    if evidence.fitted_before:
+    if evidence.was_fitted:
         return (
             f"The fitted estimator predicted the {n:,} rows of X. They must not be rows that it "
             "was fitted to, or searched over; otherwise the numbers are too good."
         )
+    assert evidence.train is not None
     return (
-        f"The estimator was fitted to the {len(evidence.train_rows):,} rows of X_train, and "
+        f"The estimator was fitted to the {len(evidence.train):,} rows of X_train, and "
         f"predicted the {n:,} rows of X."
     )
 
 
-def scores(evidence: Evidence) -> list[Block]:
+def scores(evidence: Evidence) -> SectionContent:
     """Scores with intervals, of domains and of classes."""
     blocks: list[Block] = [Prose(protocol_text(evidence))]
     rows = [
@@ -92,11 +99,11 @@ def scores(evidence: Evidence) -> list[Block]:
         blocks.append(Prose(spread))
     if evidence.domain is not None:
         blocks += _by_domain(evidence)
-    if evidence.task == "classes":
+    if evidence.labels.task == "classification":
         blocks.append(_class_table(evidence))
-    if evidence.task == "regression" and evidence.y.ndim == 1:
+    if evidence.labels.task == "regression" and evidence.labels.y.ndim == 1:
         blocks.append(_scatter(evidence))
-    return blocks
+    return blocks, {}
 
 
 def interval_text(score: numbers.Score) -> str:
@@ -111,9 +118,9 @@ def _spread_of_folds(evidence: Evidence) -> str:
     folds = evidence.predictions.fold
     if folds is None:
         return ""
-    true = evidence.y[evidence.predictions.rows]
-    predicted = evidence.predictions.outputs.predicted
-    if evidence.task == "regression":
+    true = evidence.labels.y[evidence.predictions.rows]
+    predicted = evidence.predictions.predicted
+    if evidence.labels.task == "regression":
         name, hits = "mean absolute error", np.abs(true - predicted).reshape(len(true), -1)
         hits = hits.mean(axis=1)
     else:
@@ -125,7 +132,7 @@ def _spread_of_folds(evidence: Evidence) -> str:
 def _by_domain(evidence: Evidence) -> list[Block]:
     assert evidence.domain is not None
     domain = evidence.domain[evidence.predictions.rows]
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for name, of_domain in (("source", domain > 0), ("target", domain < 0)):
         which = np.flatnonzero(of_domain)
         if len(which):
@@ -139,22 +146,23 @@ def _by_domain(evidence: Evidence) -> list[Block]:
     return blocks
 
 
-def _codes(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    true = evidence.codes(evidence.y[evidence.predictions.rows])
-    return true, evidence.codes(evidence.predictions.outputs.predicted)
+def true_and_predicted(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the classes of the predicted rows."""
+    true = evidence.labels.codes(evidence.labels.y[evidence.predictions.rows])
+    return true, evidence.labels.codes(evidence.predictions.predicted)
 
 
 def _class_table(evidence: Evidence) -> Table:
-    true, predicted = _codes(evidence)
-    found = numbers.class_table(true, predicted, len(evidence.class_names))
+    true, predicted = true_and_predicted(evidence)
+    found = numbers.class_table(true, predicted, len(evidence.labels.class_names))
     order = np.argsort([recall if n else 2 for n, _, recall, _, _ in found], kind="stable")
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     for code in order[:_MOST_ROWS]:
         n, precision, recall, f1, interval = found[code]
         low, high = interval or (None, None)
         span = "-" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
         bar = Bar(number(recall), recall, low, high) if n else "-"
-        name = evidence.name_of_class(code)
+        name = evidence.labels.name(code)
         rows.append([name, f"{n:,}", bar, span, number(precision), number(f1)])
     more = len(found) - len(rows)
     rest = f"; {more} more are not shown" if more else ""
@@ -164,8 +172,8 @@ def _class_table(evidence: Evidence) -> Table:
 
 
 def _scatter(evidence: Evidence) -> Scatter:
-    true = evidence.y[evidence.predictions.rows].astype(np.float64)
-    predicted = evidence.predictions.outputs.predicted.astype(np.float64)
+    true = evidence.labels.y[evidence.predictions.rows].astype(np.float64)
+    predicted = evidence.predictions.predicted.astype(np.float64)
     low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
     size = high - low if high > low else 1.0
     some = np.unique(np.linspace(0, len(true) - 1, _MOST_POINTS).astype(int))
@@ -183,12 +191,12 @@ def _scatter(evidence: Evidence) -> Scatter:
     )
 
 
-def confusion(evidence: Evidence) -> list[Block]:
-    """Which class is taken for which."""
-    if evidence.task != "classes":
+def confusion(evidence: Evidence) -> SectionContent:
+    """Confusions of classes."""
+    if evidence.labels.task != "classification":
         raise NotApplicable("it needs one class per row")
-    true, predicted = _codes(evidence)
-    names = [evidence.name_of_class(code) for code in range(len(evidence.class_names))]
+    true, predicted = true_and_predicted(evidence)
+    names = [evidence.labels.name(code) for code in range(len(evidence.labels.class_names))]
     matrix = confusion_matrix(true, predicted, labels=np.arange(len(names)))
     blocks: list[Block] = []
     wrong = matrix - np.diag(matrix.diagonal())
@@ -211,10 +219,12 @@ def confusion(evidence: Evidence) -> list[Block]:
     )
     pairs = confused_pairs(matrix)[:_MOST_PAIRS]
     if pairs:
-        rows = [[names[t], names[p], f"{n:,}", f"{n / matrix[t].sum():.1%}"] for t, p, n in pairs]
+        rows: list[list[Cell]] = [
+            [names[t], names[p], f"{n:,}", f"{n / matrix[t].sum():.1%}"] for t, p, n in pairs
+        ]
         columns = ["true", "taken for", "rows", "share of the true class"]
         blocks.append(Table("Most frequent confusions", columns, rows, numeric=(2, 3)))
-    return blocks
+    return blocks, {}
 
 
 def confused_pairs(matrix: np.ndarray) -> list[tuple[int, int, int]]:
@@ -226,74 +236,72 @@ def confused_pairs(matrix: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def worst_rows(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, str]:
-    """Predicted rows in the order of their badness, how bad each is, and by what measure.
+    """Predicted rows with the worst first, a measure of error for each, and its name.
 
     Numbers are those of `Predictions.rows`. Only wrong rows, if there are any.
     """
-    outputs = evidence.predictions.outputs
-    true = evidence.y[evidence.predictions.rows]
-    if evidence.task == "regression":
-        off = (
-            np.abs(true - outputs.predicted).astype(np.float64).reshape(len(true), -1).mean(axis=1)
-        )
+    found = evidence.predictions
+    true = evidence.labels.y[evidence.predictions.rows]
+    if evidence.labels.task == "regression":
+        off = np.abs(true - found.predicted).astype(np.float64).reshape(len(true), -1).mean(axis=1)
         return np.argsort(-off, kind="stable"), off, "absolute error"
-    if evidence.task == "multilabel":
-        off = (true != outputs.predicted).sum(axis=1).astype(np.float64)
+    if evidence.labels.task == "multilabel":
+        off = (true != found.predicted).sum(axis=1).astype(np.float64)
         order = np.argsort(-off, kind="stable")
         return order[off[order] > 0], off, "labels that are wrong"
-    codes = evidence.codes(true)
-    right = true == outputs.predicted
-    if outputs.proba is not None:
-        badness, measure = numbers.losses_of(codes, outputs.proba), "log loss"
-    elif outputs.decision is not None:
-        own = outputs.decision[np.arange(len(codes)), codes]
-        others = outputs.decision.copy()
+    codes = evidence.labels.codes(true)
+    right = true == found.predicted
+    if found.proba is not None:
+        badness, measure = numbers.losses_of(codes, found.proba), "log loss"
+    elif found.decision is not None:
+        of_true_class = found.decision[np.arange(len(codes)), codes]
+        others = found.decision.copy()
         others[np.arange(len(codes)), codes] = -np.inf
-        badness, measure = others.max(axis=1) - own, "margin"
+        badness, measure = others.max(axis=1) - of_true_class, "margin"
     else:
         badness, measure = (~right).astype(np.float64), "being wrong"
     order = np.argsort(-badness, kind="stable")
     return order[~right[order]] if not right.all() else order, badness, measure
 
 
-def errors(evidence: Evidence) -> list[Block]:
+def errors(evidence: Evidence) -> SectionContent:
     """The worst rows, to look at."""
     order, badness, measure = worst_rows(evidence)
     if not len(order):
         raise NotApplicable("no row is wrong")
-    shown = order[: evidence.n_errors]
+    shown = order[: evidence.report.n_errors]
     predictions = evidence.predictions
-    outputs = predictions.outputs
     cards = []
     for number_of_row in shown:
         row = int(predictions.rows[number_of_row])
-        true, predicted = evidence.y[row], outputs.predicted[number_of_row]
-        facts: list[tuple[str, str | Name]] = [
-            ("true", _named(evidence, true)),
-            ("predicted", _named(evidence, predicted)),
-        ]
-        title = evidence.label(predicted)
-        if outputs.proba is not None and evidence.classes is not None:
-            shares = outputs.proba[number_of_row]
-            own, other = evidence.codes(np.array([true, predicted]))
+        true, predicted = evidence.labels.y[row], predictions.predicted[number_of_row]
+        facts: list[tuple[str, str | Name]]
+        if predictions.proba is not None and evidence.labels.classes is not None:
+            codes = evidence.labels.codes(np.array([true, predicted]))
+            shares = [f" ({_percent(each)})" for each in predictions.proba[number_of_row][codes]]
             facts = [
-                ("predicted", _named(evidence, predicted, f" ({_percent(shares[other])})")),
-                ("true", _named(evidence, true, f" ({_percent(shares[own])})")),
+                ("predicted", _named(evidence, predicted, shares[1])),
+                ("true", _named(evidence, true, shares[0])),
             ]
         else:
-            facts.append((measure, number(float(badness[number_of_row]))))
-        position = int(evidence.rows[row])
-        path = evidence.samples.name(position)
+            facts = [
+                ("true", _named(evidence, true)),
+                ("predicted", _named(evidence, predicted)),
+                (measure, number(float(badness[number_of_row]))),
+            ]
+        title = evidence.labels.text(predicted)
+        position = int(evidence.X.positions[row])
+        path = evidence.X.samples.name(position)
         name = f"X[{position}]" if path is None else path_text(path, 60)
-        cards.append(Card(picture_of(evidence.samples, position), title, facts, name))
-    return [Prose(_lead(evidence, order, measure, len(shown))), Gallery(cards)]
+        cards.append(Card(title, facts, name, **picture_of(evidence.X.samples, position)))
+    return [Prose(_lead(evidence, order, measure, len(shown))), Gallery(cards)], {}
 
 
 def _named(evidence: Evidence, value: Any, more: str = "") -> str | Name:
     """A label or a target, and what is said of it."""
-    if evidence.classes is None:
-        return evidence.label(value) + more
-    name = evidence.name_of_class(int(np.searchsorted(evidence.classes, value)))
+    if evidence.labels.classes is None:
+        return evidence.labels.text(value) + more
+    name = evidence.labels.name(int(np.searchsorted(evidence.labels.classes, value)))
     return Name(name.text + more, name.full)
 
 
@@ -307,10 +315,10 @@ def _percent(share: float) -> str:
 
 def _lead(evidence: Evidence, order: np.ndarray, measure: str, n_shown: int) -> str:
     n = len(evidence.predictions.rows)
-    if evidence.task == "regression":
+    if evidence.labels.task == "regression":
         return f"The {count(n_shown, 'row')} of the largest {measure}."
-    true = evidence.y[evidence.predictions.rows]
-    if (true == evidence.predictions.outputs.predicted).all():
+    true = evidence.labels.y[evidence.predictions.rows]
+    if (true == evidence.predictions.predicted).all():
         return f"No row is wrong. These are the {n_shown} right ones of the highest {measure}."
     shown = "all of them" if n_shown == len(order) else f"the {n_shown} worst"
     of_rows = f"{count(len(order), 'row')} of {n:,} {'is' if len(order) == 1 else 'are'} wrong"

@@ -1,32 +1,27 @@
-"""How fast it is, where the weights are from, how to make it again, and what it cannot tell."""
+"""Sections on throughput, weights and licences, versions, and limits of the report."""
 
 import platform
 import time
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from sktransfer._composites import is_search, model_of
 from sktransfer.backbones import describe_backbone
 from sktransfer.backbones.language_files import DEFAULT
 from sktransfer.features import PretrainedTextFeatures, RNNSequenceFeatures
 from sktransfer.inspection.report.blocks import (
     Block,
     Bullets,
-    Code,
     Facts,
     NotApplicable,
     Prose,
+    SectionContent,
 )
 from sktransfer.inspection.report.evidence import Evidence
-from sktransfer.inspection.report.parts import (
-    caching_in,
-    extractors_of,
-    features_of,
-    is_search,
-    is_tuned,
-    model_of,
-)
+from sktransfer.inspection.report.parts import caching_in, extractors_of, features_of, is_tuned
 from sktransfer.inspection.report.text import number, plain, seconds_text
 
 _MOST_TIMED = 256
@@ -37,22 +32,21 @@ _PACKAGES = (
 )
 
 
-def throughput(evidence: Evidence) -> list[Block]:
+def throughput(evidence: Evidence) -> SectionContent:
     """Rows per second, measured here, without a feature store."""
     model = model_of(evidence.model)
     networks = extractors_of(model)
-    rows = np.arange(min(_MOST_TIMED, len(evidence.rows)))
+    rows = np.arange(min(_MOST_TIMED, len(evidence.X)))
     with caching_in(networks, None, replace=True):
-        model.predict(evidence.take(rows[:1]))  # what is made once, such as a compiled network
-        seconds = _timed(lambda: model.predict(evidence.take(rows)))
+        model.predict(evidence.X.take(rows[:1]))  # what is made once, such as a compiled network
+        seconds = _timed(lambda: model.predict(evidence.X.take(rows)))
         single = np.median(
-            [_timed(lambda: model.predict(evidence.take(rows[:1]))) for _ in range(_N_SINGLE)]
+            [_timed(lambda: model.predict(evidence.X.take(rows[:1]))) for _ in range(_N_SINGLE)]
         )
         of_features = None
         if networks:
-            of_features = _timed(lambda: features_of(model, evidence.take(rows)))
+            of_features = _timed(lambda: features_of(model, evidence.X.take(rows)))
     rate = len(rows) / seconds
-    evidence.rate = rate
     pairs = [
         ("rows per second", number(rate)),
         ("rows timed together", str(len(rows))),
@@ -68,7 +62,7 @@ def throughput(evidence: Evidence) -> list[Block]:
     blocks: list[Block] = [Facts(pairs)]
     passes = evidence.passes()
     if networks:
-        n_rows = len(evidence.rows) + (0 if evidence.train is None else len(evidence.train_rows))
+        n_rows = len(evidence.X) + (0 if evidence.train is None else len(evidence.train))
         blocks.append(
             Prose(
                 f"For all other sections {passes:,} passes of a row through a frozen network were "
@@ -76,10 +70,10 @@ def throughput(evidence: Evidence) -> list[Block]:
                 "a feature store. Tuned networks are run anew each time, and are not counted."
             )
         )
-    return blocks
+    return blocks, {"rows_per_second": rate}
 
 
-def _timed(work: Any) -> float:
+def _timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return max(time.perf_counter() - started, 1e-9)
@@ -92,24 +86,21 @@ def _threads() -> str:
     return f"{n} thread{'' if n == 1 else 's'}"
 
 
-def weights(evidence: Evidence) -> list[Block]:
-    """Of each network: whose it is, under which licence, and which file."""
+def weights(evidence: Evidence) -> SectionContent:
+    """Origin, licence and file of each network."""
     networks = evidence.networks
     if not networks:
         raise NotApplicable("there is no pretrained network")
-    blocks: list[Block] = []
-    for network in networks:
-        blocks.append(Facts(_network(network)))
-    return blocks
+    return [Facts(_network(network)) for network in networks], {}
 
 
 def _network(network: Any) -> list[tuple[str, str]]:
     backbone = network.backbone
-    name = backbone if isinstance(backbone, str) else _type_name(backbone)
+    name = getattr(backbone, "__name__", type(backbone).__name__)
     licence, source = licence_of(network)
     pairs = [
         ("transformer", type(network).__name__),
-        ("network", plain(name)),
+        ("network", plain(backbone if isinstance(backbone, str) else name)),
         ("weights", plain(str(getattr(network, "weights", "default")))),
         ("licence", plain(licence)),
         ("source", plain(source, 300)),
@@ -137,10 +128,6 @@ def _network(network: Any) -> list[tuple[str, str]]:
             text = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
             pairs.append((name, plain(text)))
     return pairs
-
-
-def _type_name(backbone: Any) -> str:
-    return getattr(backbone, "__name__", type(backbone).__name__)
 
 
 def licence_of(network: Any) -> tuple[str, str]:
@@ -174,7 +161,7 @@ def _licence_of_text(network: PretrainedTextFeatures) -> tuple[str, str]:
     return "see the model's page", f"{network.backbone}{commit}"
 
 
-def reproduce(evidence: Evidence) -> list[Block]:
+def reproduce(evidence: Evidence) -> SectionContent:
     """Versions and parameters."""
     versions = [("Python", platform.python_version())]
     for package in _PACKAGES:
@@ -183,33 +170,32 @@ def reproduce(evidence: Evidence) -> list[Block]:
         except metadata.PackageNotFoundError:
             continue
     versions.append(("system", platform.platform()))
-    versions.append(("random_state of the report", plain(evidence.random_state)))
-    blocks: list[Block] = [
-        Code("\n".join(plain(line, 400) for line in repr(evidence.estimator).splitlines())),
-        Facts(versions),
-    ]
+    versions.append(("random_state of the report", plain(evidence.report.random_state)))
+    blocks: list[Block] = [_code(evidence.estimator)]
     if is_search(evidence.estimator):
-        best = repr(model_of(evidence.model)).splitlines()
-        blocks.insert(1, Prose("The model that the search chose:"))
-        blocks.insert(2, Code("\n".join(plain(line, 400) for line in best)))
-    return blocks
+        blocks += [Prose("The model that the search chose:"), _code(model_of(evidence.model))]
+    return [*blocks, Facts(versions)], {}
 
 
-def limits(evidence: Evidence) -> list[Block]:
-    """What is not to be read out of it."""
+def _code(estimator: Any) -> Prose:
+    return Prose("\n".join(plain(line, 400) for line in repr(estimator).splitlines()), "code")
+
+
+def limits(evidence: Evidence) -> SectionContent:
+    """Questions that the report cannot answer."""
     items = [
         "Whether the labels are right: every number takes them for the truth.",
         "How it fares with rows unlike these, such as those of another camera or another year.",
         "Intervals cover the chance of these rows only, not that of another training set. They "
         "take rows for independent; rows that belong together must be told by groups.",
     ]
-    if not evidence.is_cross_validated and evidence.fitted_before:
+    if not evidence.is_cross_validated and evidence.was_fitted:
         items.insert(
             0,
             "Whether the rows of X are new to the model. "
             + (
                 "They were compared with X_train, byte by byte; near copies are not found."
-                if evidence.has_train
+                if evidence.train is not None
                 else "Pass the training rows as X_train to have them compared."
             ),
         )
@@ -224,4 +210,4 @@ def limits(evidence: Evidence) -> list[Block]:
         "Whether a picture of a plane is the whole truth: features have more dimensions than two."
     )
     items.append("How fast it is elsewhere: rows per second are those of this machine, today.")
-    return [Bullets(items)]
+    return [Bullets(items)], {}

@@ -1,0 +1,57 @@
+"""A network that has been loaded with its weights, as the feature transformers hold it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from sktransfer.backbones.weights import module_to_bytes
+from sktransfer.networks.fingerprint import module_state
+
+
+@dataclass(frozen=True)
+class LoadedNetwork(ABC):
+    """A network with its weights, frozen and in evaluation mode.
+
+    Parameters
+    ----------
+    name : str
+        Name of the backbone.
+    module : nn.Module
+    weights_sha256 : str
+        SHA-256 of the weights file; for weights that came without one, of the state dict written
+        as safetensors.
+    """
+
+    name: str
+    module: nn.Module
+    weights_sha256: str
+
+    @abstractmethod
+    def fingerprint_with(self, weights_sha256: str) -> str:
+        """Hash of structure, code and these weights: all that decides the features."""
+
+    @cached_property
+    def state(self) -> list[tuple[int, int]]:
+        """The `module_state` when it was first asked for."""
+        return module_state(self.module)
+
+    @cached_property
+    def _loaded_fingerprint(self) -> str:
+        _ = self.state  # both belong to the same moment
+        return self.fingerprint_with(self.weights_sha256)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights, structure and code as they are now; somebody may have trained them."""
+        fingerprint = self._loaded_fingerprint
+        if module_state(self.module) == self.state:
+            return fingerprint
+        return self.fingerprint_with(sha256_of(self.module))
+
+
+def sha256_of(module: nn.Module) -> str:
+    """SHA-256 of a network's state dict written as safetensors."""
+    return hashlib.sha256(module_to_bytes(module)).hexdigest()

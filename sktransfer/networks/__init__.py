@@ -1,0 +1,1 @@
+"""Everything that holds for any network, whatever its samples are."""
