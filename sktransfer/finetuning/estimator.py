@@ -90,8 +90,8 @@ class FineTuned(BaseEstimator):
             A parameter is out of its range, or y holds NaN, a single class, or other rows than X.
         """
         strategy = self._checked()
-        of_rows = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        fitted = self._fit(X, y, strategy, None, of_rows)
+        row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
+        fitted = self._fit(X, y, strategy, None, row_metadata)
         raise_interrupt(fitted.tuned)
         return self
 
@@ -119,16 +119,16 @@ class FineTuned(BaseEstimator):
         self : object
         """
         strategy = self._checked()
-        of_rows = {"sample_weight": sample_weight}
+        row_metadata = {"sample_weight": sample_weight}
         if not hasattr(self, "features_"):
             first = clone(strategy).set_params(
                 epochs=1, schedule="constant", early_stopping=False, warmup_epochs=0, gradual=None
             )
-            raise_interrupt(self._fit(X, y, first, classes, of_rows).tuned)
+            raise_interrupt(self._fit(X, y, first, classes, row_metadata).tuned)
             return self
         tuned = self._tuned
         self._check_unchanged(strategy, classes)
-        targets = self._encoded(X, y, strategy, of_rows)
+        targets = self._encoded(X, y, strategy, row_metadata)
         source = self.features_.__tuning_source__()
         tunable = source.tunable(X, body=tuned.network.body)
         inputs, readable = tunable.inputs(tuned.trained, strategy)
@@ -153,7 +153,7 @@ class FineTuned(BaseEstimator):
         if classes is not None and not np.array_equal(np.unique(classes), known):
             raise ValueError(f"classes must be those of the first call, {known}, got {classes!r}")
 
-    def _encoded(self, X: Any, y: Any, strategy: FineTune, of_rows: dict[str, Any]) -> Targets:
+    def _encoded(self, X: Any, y: Any, strategy: FineTune, row_metadata: dict[str, Any]) -> Targets:
         """Targets on the scale, or of the classes, of the first fit."""
         targets = encode_targets(
             y,
@@ -163,7 +163,7 @@ class FineTuned(BaseEstimator):
             location=self._location,
             class_weight=strategy.class_weight,
             outputs=self._n_outputs,
-            **of_rows,
+            **row_metadata,
         )
         if targets.task != self._fitted_task:
             raise ValueError(
@@ -173,7 +173,7 @@ class FineTuned(BaseEstimator):
         return targets
 
     def _fit(
-        self, X: Any, y: Any, strategy: Any, classes: Any, of_rows: dict[str, Any]
+        self, X: Any, y: Any, strategy: Any, classes: Any, row_metadata: dict[str, Any]
     ) -> FitResult:
         seed = seed_of(strategy if not is_frozen(strategy) else FineTune(), self.random_state)
         features = clone(self.features).set_params(strategy=strategy)
@@ -189,7 +189,7 @@ class FineTuned(BaseEstimator):
             seed=seed,
             start=start,
             verbose=self.verbose,
-            **of_rows,
+            **row_metadata,
         )
         self._set_fitted(features, fitted)
         return fitted

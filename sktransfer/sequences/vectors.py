@@ -102,9 +102,9 @@ def pool_layers(
         # A module that strides, or puts out a vector, returns another number of steps.
         full = torch.full_like(lengths, len(states))
         inside = lengths if len(states) == lengths.max() else full
-        of_rows = of_groups[groups].transpose(0, 1) if "ppv" in poolings else None
+        row_thresholds = of_groups[groups].transpose(0, 1) if "ppv" in poolings else None
         scores = module.attention(states)[:, :, 0] if "attention" in poolings else None
-        pooled += pool(states, inside, poolings, thresholds=of_rows, scores=scores)
+        pooled += pool(states, inside, poolings, thresholds=row_thresholds, scores=scores)
     return torch.cat(pooled, dim=1)
 
 

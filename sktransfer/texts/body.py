@@ -102,10 +102,10 @@ class TextInputs:
         return _by_text(values, exists), _by_text(mask, exists)
 
 
-def _by_text(of_rows: np.ndarray, exists: np.ndarray) -> Tensor:
+def _by_text(values: np.ndarray, exists: np.ndarray) -> Tensor:
     """Values of rows as (text, row, ...), zero for the rows that a text lacks."""
-    by_text = np.zeros((*exists.shape, *of_rows.shape[1:]), dtype=of_rows.dtype)
-    by_text[exists] = of_rows
+    by_text = np.zeros((*exists.shape, *values.shape[1:]), dtype=values.dtype)
+    by_text[exists] = values
     return torch.from_numpy(by_text)
 
 

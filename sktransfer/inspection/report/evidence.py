@@ -198,9 +198,9 @@ class Evidence:
                     raise ValueError("X_train needs y_train, as estimator is not fitted")
                 return model.fit(self.train.take(np.arange(len(self.train))), self.y_train)
             rows = np.flatnonzero(self.usable)
-            of_rows = None if self.domain is None else self.domain[rows]
+            train_domain = None if self.domain is None else self.domain[rows]
             return model.fit(
-                self.X.take(rows), self.labels.y[rows], **domain_parameters(model, of_rows)
+                self.X.take(rows), self.labels.y[rows], **domain_parameters(model, train_domain)
             )
 
     @computed_once

@@ -94,9 +94,9 @@ def cross_validated(
     parts = []
     for number, (train, test) in enumerate(splits):
         model = clone(estimator)
-        of_rows = None if sample_domain is None else sample_domain[train]
+        train_domain = None if sample_domain is None else sample_domain[train]
         with prepare(model):
-            model.fit(take(train), y[train], **domain_parameters(model, of_rows))
+            model.fit(take(train), y[train], **domain_parameters(model, train_domain))
             with prepare(model_of(model)):
                 part = predictions_of(model, take(test), test, classes)
         parts.append(replace(part, fold=np.full(len(test), number)))

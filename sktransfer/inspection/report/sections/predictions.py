@@ -321,8 +321,8 @@ def _lead(evidence: Evidence, order: np.ndarray, measure: str, n_shown: int) -> 
     if (true == evidence.predictions.predicted).all():
         return f"No row is wrong. These are the {n_shown} right ones of the highest {measure}."
     shown = "all of them" if n_shown == len(order) else f"the {n_shown} worst"
-    of_rows = f"{count(len(order), 'row')} of {n:,} {'is' if len(order) == 1 else 'are'} wrong"
+    wrong_rows = f"{count(len(order), 'row')} of {n:,} {'is' if len(order) == 1 else 'are'} wrong"
     return (
-        f"{of_rows}; {shown}, by {_MEASURES.get(measure, measure)}. "
+        f"{wrong_rows}; {shown}, by {_MEASURES.get(measure, measure)}. "
         "Look for wrong labels, for odd samples, and for what the errors share."
     )
