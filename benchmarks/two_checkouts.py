@@ -83,7 +83,7 @@ def timed_cases() -> dict[str, Case]:
             yield "series, warm store", lambda: stored.transform(walks)
 
     def texts() -> Iterator[tuple[str, Callable[[], Any]]]:
-        summaries = load_scipy_summaries()[0][:300]
+        summaries = load_scipy_summaries().data[:300]
         for engine in ("openvino", "torch"):
             features = sktransfer.PretrainedTextFeatures(engine=engine).fit(summaries)
             features.transform(summaries[:8])
