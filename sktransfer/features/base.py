@@ -363,14 +363,16 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         }
         return table, noted if reset else {}
 
-    def _store_session(
-        self, fitted: Record, decided_by: tuple[Any, ...], description: str
-    ) -> StoreSession | None:
-        """The store for the features of a network under parameters that decide them."""
+    @abstractmethod
+    def _store_key(self, fitted: Record) -> tuple[tuple[Any, ...], str]:
+        """All that decides the features apart from the sample, and its description."""
+
+    def _session(self, fitted: Record) -> StoreSession | None:
+        """The store for the features of this network under these parameters."""
         # Nobody will ask again for the features of a tuned network: the next fold tunes another.
         if self.cache is None or fitted.is_tuned:
             return None
-        return StoreSession(self.cache, decided_by, description)
+        return StoreSession(self.cache, *self._store_key(fitted))
 
     # --- fine-tuning ----------------------------------------------------------------------
 

@@ -526,10 +526,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         engine = make_engine(fitted.engine, network, reads, device, self.precision)
         return in_passes(engine, fitted.size) if device.type == "cpu" else engine
 
-    def _session(self, fitted: FittedImages) -> Any:
-        """The store for the features of this network under these parameters."""
-        if self.cache is None:
-            return None
+    def _store_key(self, fitted: FittedImages) -> tuple[tuple[Any, ...], str]:
         assert fitted.network is not None
         decided_by = (
             _FORMAT,
@@ -545,7 +542,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         )
         height, width = fitted.size
         description = f"{fitted.info.name}, {height} x {width}, {fitted.engine}, {self.precision}"
-        return self._store_session(fitted, decided_by, description)
+        return decided_by, description
 
     def _columns_of_layers(self, fitted: FittedImages) -> dict[str, slice]:
         trace = fitted.trace

@@ -59,7 +59,6 @@ from sktransfer.sequences.stored import vectors_through
 from sktransfer.sequences.vectors import SequencePlan, fit_thresholds, vectors_of, width_of
 from sktransfer.sequences.views import Scale, View, learn_scales, statistics, statistics_names
 from sktransfer.store import FeatureStore
-from sktransfer.store.session import StoreSession
 
 # To be raised when the same parameters come to give other numbers.
 _FORMAT = 1
@@ -504,10 +503,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             features = fitted.projection.transform(features)
         return features, np.ones(len(features), dtype=bool)
 
-    def _session(self, fitted: FittedSequences) -> StoreSession | None:
-        """The store for the vectors of this network."""
-        if self.cache is None:
-            return None
+    def _store_key(self, fitted: FittedSequences) -> tuple[tuple[Any, ...], str]:
         assert fitted.network is not None
         decided_by = (
             _FORMAT,
@@ -520,7 +516,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             self.precision,
         )
         description = f"{fitted.network.name} on sequences, {self.precision}"
-        return self._store_session(fitted, decided_by, description)
+        return decided_by, description
 
     def _columns_of_layers(self, fitted: FittedSequences) -> dict[str, np.ndarray]:
         """Columns of each layer, by its name, without statistics of the series."""

@@ -461,10 +461,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         device = torch.device(fitted.device)
         return make_engine(fitted.engine, network, reads, device, self.precision)
 
-    def _session(self, fitted: FittedTexts) -> Any:
-        """The store for the features of this network under these parameters."""
-        if self.cache is None:
-            return None
+    def _store_key(self, fitted: FittedTexts) -> tuple[tuple[Any, ...], str]:
         decided_by = (
             _FORMAT,
             fitted.language.fingerprint,
@@ -476,7 +473,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         )
         length = f"{fitted.max_length} tokens"
         description = f"{fitted.language.name}, {length}, {fitted.engine}, {self.precision}"
-        return self._store_session(fitted, decided_by, description)
+        return decided_by, description
 
     def _columns_of_layers(self, fitted: FittedTexts) -> dict[str, slice]:
         widths = [(read.layer, fitted.trace.width(read)) for read in fitted.combined_reads]
