@@ -64,6 +64,7 @@ def test_importing_the_package_loads_neither_torch_nor_scikit_learn():
     assert len(loaded) < 60  # the standard library's typing and what it needs
 
 
+@pytest.mark.slow
 def test_transfer_between_domains_needs_no_torch():
     code = "import sys, sktransfer.adaptation, sktransfer.metrics, sktransfer.model_selection"
     code += "; print('torch' in sys.modules)"

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import stat
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.frozen import FrozenEstimator
@@ -29,6 +28,7 @@ from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.images.preprocessing import Preprocessing
 from sktransfer.images.runner import FailedImage
 from sktransfer.persistence import load, save
+from tests.helpers.fresh import in_another_process
 from tests.helpers.networks import SmallCNN
 
 RNG = np.random.RandomState(0)
@@ -91,6 +91,7 @@ def attribute(name, value):
 # --- what comes back ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", IMAGES)
 def test_image_features_are_the_same_after_a_round_trip(kind, digits, tmp_path):
     images = digits[0][:8]
@@ -116,6 +117,7 @@ def test_sequence_features_are_the_same_after_a_round_trip(kind, tmp_path):
     assert repr(again) == repr(features)
 
 
+@pytest.mark.slow
 def test_a_named_backbone_is_saved_as_a_reference_and_other_weights_as_themselves(digits, tmp_path):
     for kind, least, most in (("default", 0, 20_000), ("random", 10**7, 10**8)):
         save(clone(IMAGES[kind]).fit(digits[0][:2]), tmp_path / kind)
@@ -131,17 +133,15 @@ def test_a_loaded_estimator_can_be_saved_fitted_and_cloned(saved, tmp_path):
     assert features.fit(SERIES[::-1]).transform(SERIES).shape == twice.transform(SERIES).shape
 
 
+def loaded_features(path):
+    return load(path).transform([[1.0, 2.0, 4.0], [0.0, 1.0]])
+
+
+@pytest.mark.slow
 def test_an_estimator_is_loaded_in_another_process(saved):
-    code = (
-        "import sys; from sktransfer.persistence import load\n"
-        "print(load(sys.argv[1]).transform([[1.0, 2.0, 4.0], [0.0, 1.0]])[0].sum())"
-    )
     save(small().fit([[1.0, 2.0]]), saved)
-    out = subprocess.run(
-        [sys.executable, "-c", code, saved], capture_output=True, text=True, check=True
-    ).stdout
-    expected = load(saved).transform([[1.0, 2.0, 4.0], [0.0, 1.0]])[0].sum()
-    assert float(out) == pytest.approx(expected, rel=1e-4)
+    found = in_another_process(loaded_features, saved)
+    assert_allclose(found, loaded_features(saved), rtol=1e-4, atol=1e-6)
 
 
 def test_an_unfitted_estimator_comes_back_unfitted(tmp_path):
@@ -161,6 +161,7 @@ def test_an_unfitted_estimator_comes_back_unfitted(tmp_path):
     assert type(found["weights"]) is type(expected["weights"])
 
 
+@pytest.mark.slow
 def test_one_estimator_may_hold_another(digits, tmp_path):
     features = clone(IMAGES["random"]).fit(digits[0][:4])
     for holder in (Pretraining(FrozenEstimator(features)), Pretraining([{"in": features}])):
@@ -248,6 +249,7 @@ def test_arrays_that_joblib_maps_into_memory_are_saved(tmp_path):
 # --- without code ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_is_pickled(digits, tmp_path, monkeypatch):
     features = [clone(IMAGES["random"]).fit(digits[0][:2]), small(output_dim=3).fit(SERIES)]
 

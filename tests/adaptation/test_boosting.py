@@ -56,6 +56,7 @@ def test_check_estimator_passes_and_skips_nothing(cls):
     assert len(results) >= 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_without_domains_it_is_adaboost_with_a_warning(n_classes):
     X, y = make_classification(

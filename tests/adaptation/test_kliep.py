@@ -45,6 +45,7 @@ def test_likelihood_is_that_of_slsqp_and_no_less(shifted, gamma):
     assert (kliep.dual_coef_ >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [0.1, 1.0, 10.0])
 def test_ratio_is_that_of_expectation_maximisation(shifted, gamma):
     kliep = KLIEP(gamma=gamma).fit(shifted[0], sample_domain=shifted[1])

@@ -51,6 +51,7 @@ def test_timm_weights_come_from_the_hub_cache(cache):
     assert backbone.info.license == "apache-2.0"
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_is_built_from_its_config(cache, photos):
     source = resnet(num_classes=7)
     config = {

@@ -54,6 +54,7 @@ def test_a_loaded_backbone_is_frozen_and_in_evaluation_mode():
     assert not any(p.requires_grad for p in backbone.module.parameters())
 
 
+@pytest.mark.slow
 def test_loading_does_not_touch_torchs_generator_and_follows_the_seed():
     before = torch.get_rng_state()
     first, again, other = (
@@ -96,6 +97,7 @@ def test_networks_of_any_precision_compute_in_float32():
         assert {p.dtype for p in module.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_the_default_dtype_of_torch_does_not_reach_a_backbone():
     torch.set_default_dtype(torch.float64)
     try:
@@ -113,6 +115,7 @@ def test_batch_norm_without_statistics_is_warned_of():
         load_backbone(careless)
 
 
+@pytest.mark.slow
 def test_random_weights_are_the_same_in_every_thread():
     """Torch's generator is one for all threads."""
     before = torch.get_rng_state()
@@ -169,6 +172,7 @@ def test_what_is_no_name_is_refused():
         describe_backbone(nn.Conv2d)
 
 
+@pytest.mark.slow
 def test_an_own_timm_network_with_other_input_is_believed_over_its_configuration():
     import timm
 
@@ -223,6 +227,7 @@ def test_a_missing_file_is_reported_with_the_alternatives(tmp_path):
         load_backbone("resnet18", tmp_path / "no.pth")
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_file_with_ten_classes_fits(tmp_path):
     from torchvision.models import resnet18
 
@@ -233,6 +238,7 @@ def test_a_fine_tuned_file_with_ten_classes_fits(tmp_path):
     assert torch.equal(backbone.module.fc.weight, source.fc.weight)
 
 
+@pytest.mark.slow
 def test_the_weights_of_another_network_are_refused(tmp_path):
     save_file(SmallCNN().state_dict(), tmp_path / "small.safetensors")
     for name in ("resnet18", "efficientnet_lite0", "timm/resnet18"):

@@ -27,6 +27,7 @@ def hub(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_lite_tensors_land_where_their_position_says(number):
     """The packages list their tensors in timm's order: an oracle for the map of names."""
@@ -40,6 +41,7 @@ def test_lite_tensors_land_where_their_position_says(number):
         assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_lite_weights_in_timms_own_names_load_from_a_file(tmp_path):
     source = timm.create_model("tf_efficientnet_lite0", num_classes=5)
     torch.save(source.state_dict(), tmp_path / "tuned.pth")
@@ -106,11 +108,10 @@ def test_a_file_already_there_with_the_wrong_hash_is_refused(hub):
 
 
 def by_hand(name, head, photos, path):
-    """Input of the layer `head` for torchvision's own preprocessing and weights."""
+    """Input of the layer `head` for torchvision's own preprocessing; saves the random weights."""
     weights = models.get_model_weights(name).DEFAULT
-    model = models.get_model(name)
-    model.load_state_dict(torch.load(path, weights_only=True))
-    model.eval()
+    model = models.get_model(name).eval()
+    torch.save(model.state_dict(), path)
     seen = []
     model.get_submodule(head).register_forward_pre_hook(lambda _, x: seen.append(x[0].flatten(1)))
     with torch.inference_mode():
@@ -133,7 +134,6 @@ def by_hand(name, head, photos, path):
 )
 def test_penultimate_features_equal_torchvision_run_by_hand(name, head, photos, tmp_path):
     torch.manual_seed(0)
-    torch.save(models.get_model(name).state_dict(), tmp_path / "net.pth")
     expected = by_hand(name, head, photos, tmp_path / "net.pth")
     found = PretrainedCNNFeatures(name, weights=tmp_path / "net.pth", engine="torch").fit_transform(
         photos
@@ -144,7 +144,6 @@ def test_penultimate_features_equal_torchvision_run_by_hand(name, head, photos, 
 
 @pytest.mark.slow
 def test_squeezenet_features_are_the_pooled_input_of_its_last_convolution(photos, tmp_path):
-    torch.save(models.squeezenet1_1().state_dict(), tmp_path / "net.pth")
     flat = by_hand("squeezenet1_1", "classifier.1", photos, tmp_path / "net.pth")
     expected = flat.reshape(2, 512, -1).mean(2)
     found = PretrainedCNNFeatures(

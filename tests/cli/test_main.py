@@ -72,6 +72,7 @@ def test_extract_with_a_store_computes_each_image_once(folder, tmp_path, capsys)
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
 
 
+@pytest.mark.slow
 def test_extract_keeps_failed_files_as_rows_and_lists_them(folder, tmp_path, capsys):
     bad = folder / "class 1" / "broken.png"
     bad.write_bytes(b"broken")

@@ -128,6 +128,7 @@ def test_without_probabilities_there_are_scores_of_each_class(pictures, head):
     assert found["label"].tolist() == pipeline.predict(images).tolist()
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_pipeline(pictures):
     images, _ = pictures
     numbers = images.mean((1, 2, 3))

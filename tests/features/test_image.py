@@ -454,6 +454,7 @@ def test_bad_files_become_rows_of_nan_and_entries_of_errors(files, expected):
     assert estimator.errors_ == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_every_kind_of_bad_file_is_a_row_of_nan_and_an_entry(files, tmp_path, expected):
     whole = Path(files[0]).read_bytes()

@@ -1,18 +1,14 @@
 """PretrainedCNNFeatures with a store: the same features, in one pass."""
 
-import importlib
 import pickle
 import signal
-import subprocess
-import sys
 import time
 import warnings
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 from joblib import parallel_config
-from joblib.externals.loky import get_reusable_executor
 from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.base import clone
@@ -23,20 +19,15 @@ from sklearn.pipeline import make_pipeline
 
 from sktransfer import FeatureStore, PretrainedCNNFeatures
 from sktransfer.exceptions import ConversionError, ImageReadError
+from tests.helpers.fresh import in_another_process, start_process
 from tests.helpers.networks import SmallCNN, TwoStages, Unconvertible
-
-PROCESSES = str(Path(__file__).parents[1] / "helpers" / "processes")
+from tests.helpers.processes.counted import Counted
 
 
 @pytest.fixture
-def counted(tmp_path, monkeypatch):
-    """The class of a network that logs how many images it sees, here and in other processes."""
-    monkeypatch.syspath_prepend(PROCESSES)
-    monkeypatch.setenv("PYTHONPATH", PROCESSES)
-    monkeypatch.setenv("COUNTED_LOG", str(tmp_path / "log"))
-    get_reusable_executor().shutdown()  # older workers have another environment
-    yield importlib.import_module("counted").Counted
-    get_reusable_executor().shutdown()
+def counted(tmp_path):
+    """A network that logs how many images it sees, here and in other processes."""
+    return partial(Counted, log=str(tmp_path / "log"))
 
 
 def lite(cache, **params):
@@ -48,6 +39,7 @@ def small(cache, **params):
     return PretrainedCNNFeatures(SmallCNN, cache=cache, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize("pooling", ["max", "mean+max", "gem"])
 def test_features_are_those_computed_without_a_store(engine, pooling, digits, tmp_path):
@@ -78,7 +70,7 @@ def test_a_search_sends_each_image_through_the_network_exactly_once(digits, tmp_
         "gaussiannb": [GaussianNB(), LogisticRegression()],
     }
     search = GridSearchCV(pipeline, grid, cv=5).fit(images, labels)
-    assert counted.images_seen(log) == 120
+    assert Counted.images_seen(log) == 120
     assert search.best_estimator_[0].n_forward_ == 0
     cold = GridSearchCV(pipeline.set_params(pretrainedcnnfeatures__cache=None), grid, cv=5)
     expected = cold.fit(images, labels).cv_results_["mean_test_score"]
@@ -96,30 +88,16 @@ def test_two_processes_share_one_pass_and_a_third_needs_none(digits, tmp_path, c
     search = GridSearchCV(make_pipeline(features, GaussianNB()), grid, cv=5, n_jobs=2)
     with parallel_config("loky"):
         search.fit(images, labels)
-    assert 200 <= counted.images_seen(log) <= 204
+    assert 200 <= Counted.images_seen(log) <= 204
     log.unlink()
-    run = (
-        "import pickle, sys; from sktransfer import PretrainedCNNFeatures\n"
-        "estimator, images = pickle.load(sys.stdin.buffer)\n"
-        "estimator.fit(images).transform(images); print(estimator.n_forward_)"
-    )
-    printed = subprocess.run(
-        [sys.executable, "-c", run],
-        input=pickle.dumps((features.set_params(layer="second", pooling="max"), images)),
-        capture_output=True,
-        check=True,
-    )
-    assert printed.stdout.strip() == b"0"
-    assert counted.images_seen(log) == 0
+    features.set_params(layer="second", pooling="max")
+    assert in_another_process(passes_in_all, features, images) == 0
+    assert Counted.images_seen(log) == 0
 
 
-SLOW_WORKER = """
-import pickle, sys
-estimator, images = pickle.load(sys.stdin.buffer)
-estimator.fit(images)
-print("ready", flush=True)
-estimator.transform(images)
-"""
+def passes_in_all(features, images):
+    features.fit(images).transform(images)
+    return features.n_forward_
 
 
 @pytest.mark.slow
@@ -133,25 +111,17 @@ def test_samples_of_a_worker_killed_in_mid_claim_are_taken_over(
     estimator = PretrainedCNNFeatures(
         counted, cache=tmp_path / "store", random_state=0, engine="torch", batch_size=20
     )
-    worker = subprocess.Popen(
-        [sys.executable, "-c", SLOW_WORKER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    worker.stdin.write(pickle.dumps((estimator, images)))
-    worker.stdin.close()
-    worker.stdout.readline()
+    worker = start_process(passes_in_all, estimator, images)
     deadline = time.time() + 60
     while not log.exists() and time.time() < deadline:
         time.sleep(0.02)
     worker.kill()
-    worker.wait()
-    worker.stdout.close()
+    worker.join()
     assert list((tmp_path / "store" / "claims").glob("owner-*.lock"))
     log.unlink()
     monkeypatch.delenv("COUNTED_SECONDS")
     found = estimator.fit(images).transform(images)
-    assert counted.images_seen(log) == 40
+    assert Counted.images_seen(log) == 40
     assert_array_equal(found, estimator.set_params(cache=None).transform(images))
 
 
@@ -180,6 +150,7 @@ def test_whatever_decides_the_features_decides_where_they_are_found(change, digi
     )
 
 
+@pytest.mark.slow
 def test_random_weights_are_not_taken_for_the_default_ones(digits, tmp_path):
     images = digits[0][:5]
     how = {"layer": "blocks.1", "engine": "torch"}

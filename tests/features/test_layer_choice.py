@@ -67,6 +67,7 @@ def test_it_takes_one_pass_through_the_network():
     assert made.shape == (200, len(features.get_feature_names_out()))
 
 
+@pytest.mark.slow
 def test_a_store_makes_it_one_pass_with_a_transform_and_other_folds(tmp_path):
     features = auto(cache=tmp_path)
     features.fit(IMAGES, LABELS).transform(IMAGES)

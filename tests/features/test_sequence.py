@@ -1,5 +1,6 @@
 """RNNSequenceFeatures: forms of X, networks, views, poolings, and what is refused."""
 
+import os
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sktransfer import RNNSequenceFeatures
+from tests.helpers.fresh import in_another_process
 
 RNG = np.random.RandomState(0)
 RAGGED = [RNG.normal(size=(n, 2)).cumsum(0) for n in (40, 3, 1, 128, 17, 40, 2)]
@@ -497,6 +499,7 @@ def test_default_features_tell_shapes_apart_in_a_pipeline(shapes, rest):
     assert pipeline.score(X[45:], y[45:]) > raw.score(X[45:], y[45:])
 
 
+@pytest.mark.slow
 def test_a_grid_reaches_views_pooling_and_hidden_size(shapes):
     X, y = shapes
     pipeline = make_pipeline(small(), StandardScaler(), RidgeClassifierCV())
@@ -511,14 +514,22 @@ def test_a_grid_reaches_views_pooling_and_hidden_size(shapes):
     assert search.best_params_["rnnsequencefeatures__hidden_size"] == 8
 
 
-def test_minirocket_of_aeon_stands_beside_in_a_feature_union(shapes):
+def beside_minirocket(X, y):
+    os.environ["NUMBA_DISABLE_JIT"] = "1"  # for so few series, to compile takes longer
     from aeon.transformations.collection.convolution_based import MiniRocket
     from sklearn.preprocessing import FunctionTransformer
 
-    X, y = shapes
     # aeon takes (n, channels, time).
     rocket = make_pipeline(FunctionTransformer(lambda X: X[:, None, :]), MiniRocket(n_kernels=84))
     union = FeatureUnion([("ours", RNNSequenceFeatures()), ("rocket", rocket)])
     both = make_pipeline(union, StandardScaler(), RidgeClassifierCV()).fit(X[:45], y[:45])
-    assert both.score(X[45:], y[45:]) > 0.9
-    assert union.fit_transform(X).shape[1] == RNNSequenceFeatures().fit_transform(X).shape[1] + 84
+    ours, rockets = (features.transform(X) for _, features in union.transformer_list)
+    return both.score(X[45:], y[45:]), union.transform(X), ours, rockets
+
+
+@pytest.mark.slow
+def test_minirocket_of_aeon_stands_beside_in_a_feature_union(shapes):
+    score, both, ours, rockets = in_another_process(beside_minirocket, *shapes)
+    assert score > 0.9
+    assert rockets.shape[1] == 84
+    assert_array_equal(both, np.hstack([ours, rockets]))

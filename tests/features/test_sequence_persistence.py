@@ -1,8 +1,6 @@
 """RNNSequenceFeatures cloned, pickled, and its weights saved and loaded."""
 
 import pickle
-import subprocess
-import sys
 
 import joblib
 import numpy as np
@@ -15,6 +13,7 @@ from torch import nn
 
 from sktransfer import Pretraining, RNNSequenceFeatures
 from sktransfer.exceptions import WeightsMismatchError
+from tests.helpers.fresh import in_another_process
 
 RNG = np.random.RandomState(0)
 X = [RNG.normal(size=(n, 2)).cumsum(0) for n in (20, 3, 1, 50)]
@@ -39,13 +38,16 @@ def test_a_pickle_gives_the_same_features_and_names(kind, tmp_path):
         assert_array_equal(again.get_feature_names_out(), features.get_feature_names_out())
 
 
+def features_of_a_file(path):
+    return joblib.load(path).transform(X)
+
+
+@pytest.mark.slow
 def test_a_pickle_works_in_another_process(tmp_path):
     features = RNNSequenceFeatures().fit(X)
-    joblib.dump((features, X), tmp_path / "features")
-    code = "import joblib, sys; f, X = joblib.load(sys.argv[1]); print(f.transform(X).sum())"
-    command = [sys.executable, "-c", code, str(tmp_path / "features")]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert float(out) == pytest.approx(features.transform(X).sum(), rel=1e-4)
+    joblib.dump(features, tmp_path / "features")
+    found = in_another_process(features_of_a_file, tmp_path / "features")
+    assert_allclose(found, features.transform(X), atol=1e-5)
 
 
 def test_an_unfitted_estimator_and_its_clone_have_the_same_parameters():

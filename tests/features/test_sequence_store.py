@@ -97,6 +97,7 @@ def test_features_on_the_scale_of_other_training_data_are_other_features(store, 
     assert features.n_forward_ == 5
 
 
+@pytest.mark.slow
 def test_a_search_over_heads_costs_one_pass_per_fold(store):
     y = np.arange(30) % 2
     pipeline = make_pipeline(cached(store), RidgeClassifier())
@@ -135,6 +136,7 @@ def test_attention_is_stored_beside_the_others(store, tmp_path):
     assert features.n_forward_ == 0
 
 
+@pytest.mark.slow
 def test_two_workers_share_one_pass(store):
     pipeline = make_pipeline(cached(store, views="z+d", pooling="mean"), RidgeClassifier())
     grid = {"rnnsequencefeatures__pooling": ["mean", "max", "last", "std"]}

@@ -1,6 +1,5 @@
 """PretrainedTextFeatures: what goes in, and numbers compared with transformers by hand."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -14,7 +13,9 @@ from sktransfer import PretrainedTextFeatures
 from sktransfer.exceptions import ConversionError
 from sktransfer.features import text as text_module
 from sktransfer.networks import engines
+from tests.helpers.fresh import in_another_process
 from tests.helpers.languages import LABELS, TEXTS, states_by_hand, write_language, write_recipe
+from tests.helpers.processes.loading import settings_after_loading
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def pooled(states, pooling):
 # --- numbers --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_default_backbone_gives_the_sentence_vectors_of_transformers_by_hand():
     texts = ["A matrix is singular.", "Unequal lengths need padding, of course.", ""]
     features = PretrainedTextFeatures(engine="torch").fit(texts)
@@ -47,6 +49,7 @@ def test_the_default_backbone_gives_the_sentence_vectors_of_transformers_by_hand
     assert (features.max_length_, features.pooling_, features.normalize_) == (256, ("mean",), True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "cls+max+mean"])
 def test_every_layer_and_pooling_is_that_of_transformers_by_hand(engine, pooling, folder, make):
@@ -60,6 +63,7 @@ def test_every_layer_and_pooling_is_that_of_transformers_by_hand(engine, pooling
     assert features.layer_ == ("embeddings", "encoder.layer.1", "last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "config"),
     [
@@ -147,6 +151,7 @@ def test_a_publishers_step_that_is_not_taken_is_said(tmp_path):
         PretrainedTextFeatures(where, engine="torch").fit(TEXTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_bfloat16_is_close_to_float32(engine, make):
     plain = make().fit_transform(TEXTS)
@@ -276,6 +281,7 @@ def test_long_texts_can_be_an_error_before_the_network_runs(make):
     assert features.n_forward_ == 0
 
 
+@pytest.mark.slow
 def test_long_texts_can_be_read_in_pieces(folder, make):
     features = make(long_texts="split", max_length=10, pooling="mean+cls+max").fit(TEXTS)
     found = features.transform(["a", LONG, "b"])
@@ -361,17 +367,11 @@ def test_a_network_that_openvino_cannot_convert_runs_in_torch_with_a_warning(mak
         make(engine="openvino").fit(TEXTS).transform(TEXTS)
 
 
-def test_loading_and_running_is_silent_and_leaves_settings_alone(folder):
-    code = (
-        "import sys, warnings; warnings.simplefilter('error')\n"
-        "from sktransfer import PretrainedTextFeatures\n"
-        "PretrainedTextFeatures(sys.argv[1]).fit_transform(['a', 'b'])\n"
-        "from transformers.utils import logging\n"
-        "assert logging.is_progress_bar_enabled() and logging.get_verbosity() == logging.WARNING"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+@pytest.mark.slow
+def test_loading_and_running_is_silent_and_leaves_settings_alone(folder, tmp_path):
+    printed = tmp_path / "printed"
+    assert in_another_process(settings_after_loading, folder, printed) == (True, True)
+    assert printed.read_text() == ""
 
 
 def test_verbose_shows_a_bar(make, capsys):

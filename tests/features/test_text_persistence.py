@@ -2,18 +2,17 @@
 
 import pickle
 import shutil
-import subprocess
-import sys
 
 import joblib
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from sktransfer import FineTune, PretrainedTextFeatures
 from sktransfer.backbones import language
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.persistence import load, save
+from tests.helpers.fresh import in_another_process
 from tests.helpers.languages import LABELS, TEXTS, write_language
 
 
@@ -37,6 +36,7 @@ def fitted(kind, folder):
 KINDS = ["default", "folder", "path as text", "tuned", "tuned default"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pickle_gives_the_same_features_without_the_folder(kind, folder, tmp_path):
     features = fitted(kind, folder)
@@ -52,6 +52,7 @@ def test_a_pickle_gives_the_same_features_without_the_folder(kind, folder, tmp_p
     assert (len(data) < 20_000) == kind.endswith("default")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_estimator_gives_the_same_features_without_code_or_folder(kind, folder, tmp_path):
     features = fitted(kind, folder)
@@ -84,14 +85,16 @@ def test_a_network_from_a_pickle_finds_its_vectors_in_the_store(folder, tmp_path
     assert again.n_forward_ == 0
 
 
+def features_of_a_file(path):
+    return joblib.load(path).transform(TEXTS)
+
+
+@pytest.mark.slow
 def test_a_pickle_works_in_another_process(folder, tmp_path):
     features = fitted("folder", folder)
     joblib.dump(features, tmp_path / "features")
-    code = "import joblib, sys; print(joblib.load(sys.argv[1]).transform(sys.argv[2:]).sum())"
-    command = [sys.executable, "-c", code, str(tmp_path / "features"), *TEXTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(features.transform(TEXTS).sum(), rel=1e-4)
-    assert done.stderr == ""
+    found = in_another_process(features_of_a_file, tmp_path / "features")
+    assert_allclose(found, features.transform(TEXTS), atol=1e-5)
 
 
 def test_a_reference_to_other_weights_is_refused(folder):
@@ -109,6 +112,7 @@ def test_the_default_network_is_loaded_once_per_process(folder):
     assert language._published.cache_info().misses == 1
 
 
+@pytest.mark.slow
 def test_what_is_tuned_is_never_the_shared_network(folder):
     shared = fitted("default", folder)
     before = shared.transform(TEXTS)

@@ -87,6 +87,7 @@ def test_transform_changes_nothing_but_counts(features):
     assert dict(vars(features)) == before
 
 
+@pytest.mark.slow
 def test_a_failed_fit_leaves_the_estimator_as_it_was(features):
     backbone = features.backbone
     expected = features.fit(TEXTS).transform(TEXTS)

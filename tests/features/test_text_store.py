@@ -44,6 +44,7 @@ def test_stored_features_are_those_computed_without_a_store(store, cached):
         assert features.n_forward_ == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_one_pass_answers_every_layer_and_pooling(store, cached):
     cached(store, layer=0).fit_transform(TEXTS)
     for layer in (1, 2, "last", (-1, 0)):
@@ -82,6 +83,7 @@ def test_the_same_network_in_another_folder_is_the_same(store, cached, tmp_path)
     assert features.n_forward_ == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -134,6 +136,7 @@ def test_truncation_is_reported_from_the_store_too(store, cached):
         assert (features.n_truncated_, features.n_forward_) == (1, passes)
 
 
+@pytest.mark.slow
 def test_a_search_passes_each_text_once(store, cached):
     pipeline = make_pipeline(cached(store), LogisticRegression())
     grid = {
@@ -144,6 +147,7 @@ def test_a_search_passes_each_text_once(store, cached):
     assert [space["n_forward"] for space in store.info()["namespaces"]] == [len(TEXTS)]
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_work(store, cached):
     pipeline = make_pipeline(cached(store), LogisticRegression())
     grid = {"pretrainedtextfeatures__layer": [0, 1, 2, "last"]}

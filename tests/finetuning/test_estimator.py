@@ -4,9 +4,6 @@ import copy
 import functools
 import io
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -34,6 +31,7 @@ from sktransfer import (
     PretrainedCNNFeatures,
     RNNSequenceFeatures,
 )
+from tests.helpers.fresh import in_another_process
 from tests.helpers.networks import SmallCNN, TwoStages, slow_sgd
 
 FEW = FineTune("all", epochs=2, batch_size=32)
@@ -182,6 +180,7 @@ def test_a_frozen_regressor_is_ridge_regression_on_the_features(some):
     assert_allclose(fitted.predict(some[0]), oracle.predict(scaled), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_net_and_of_the_coefficients(some):
     X = some[0]
     fitted = classifier().fit(*some)
@@ -266,6 +265,7 @@ def test_balancing_numbers_is_an_error(parameters, some):
 # --- going on ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_partial_fit_goes_on_learning(some):
     X, y = some
     slow = FineTune("all", learning_rate=1e-3, head_init="random")
@@ -439,6 +439,7 @@ def test_tuned_sequences_come_back_from_a_file(way, tmp_path):
     assert_array_equal(way(fitted, tmp_path).predict(X), fitted.predict(X))
 
 
+@pytest.mark.slow
 def test_loading_another_class_is_an_error(two, tmp_path):
     FineTunedClassifier(SMALL_REAL, strategy="frozen").fit(*two).save(tmp_path / "saved")
     with pytest.raises(ValueError, match="holds a FineTunedClassifier, not a FineTunedRegressor"):
@@ -533,6 +534,7 @@ def test_a_partial_fit_that_fails_leaves_the_estimator_sound(error, some, monkey
     assert len(fitted.partial_fit(*some).history_) == 3
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_first_partial_fit_is_passed_on(some, monkeypatch):
     monkeypatch.setattr(Fail, "armed", True)
     monkeypatch.setattr(Fail, "error", KeyboardInterrupt)
@@ -555,20 +557,12 @@ def test_partial_fit_takes_the_rate_of_now_and_refuses_what_it_cannot_change(pic
         fitted.set_params(strategy__penalty="rkd").partial_fit(*some)
 
 
-GOES_ON = """
-import pickle, sys
-import torch
-from sklearn.datasets import load_digits
-
-X, y = load_digits(return_X_y=True)
-X, y = X[:160].reshape(-1, 8, 8) / 16, y[:160]
-fitted = pickle.load(sys.stdin.buffer)
-print(len(fitted.partial_fit(X, y).history_))
-try:
-    fitted.set_params(strategy__optimizer=torch.optim.Adam).partial_fit(X, y)
-except ValueError as error:
-    print(error)
-"""
+def go_on_from_a_pickle(pickled, some):
+    fitted = pickle.loads(pickled)
+    epochs = len(fitted.partial_fit(*some).history_)
+    with pytest.raises(ValueError, match="partial_fit goes on as it began: optimizer was "):
+        fitted.set_params(strategy__optimizer=torch.optim.Adam).partial_fit(*some)
+    return epochs
 
 
 @pytest.mark.parametrize(
@@ -578,17 +572,8 @@ except ValueError as error:
 )
 def test_partial_fit_goes_on_in_another_process_with_an_optimizer_of_ones_own(optimizer, some):
     fitted = classifier(clone(FEW).set_params(optimizer=optimizer)).fit(*some)
-    done = subprocess.run(
-        [sys.executable, "-c", GOES_ON],
-        input=pickle.dumps(fitted),
-        capture_output=True,
-        cwd=Path(__file__).parents[2],
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    epochs, refused = done.stdout.decode().splitlines()
-    assert int(epochs) == len(fitted.history_) + 1
-    assert refused.startswith("partial_fit goes on as it began: optimizer was ")
+    epochs = in_another_process(go_on_from_a_pickle, pickle.dumps(fitted), some)
+    assert epochs == len(fitted.history_) + 1
 
 
 def test_partial_fit_notices_a_list_that_was_changed_in_place(some):
@@ -621,6 +606,7 @@ def test_partial_fit_with_rkd_may_begin_to_augment(some):
     assert np.isfinite(fitted.predict_proba(some[0])).all()
 
 
+@pytest.mark.slow
 def test_partial_fit_on_nothing_but_unreadable_images_is_an_error(some):
     fitted = FineTunedClassifier(images_of(on_error="nan"), strategy=FEW).fit(*some)
     with (

@@ -44,7 +44,7 @@ def strategy(**parameters) -> FineTune:
 
 ESTIMATORS = {
     "classifier of sequences": FineTunedClassifier(
-        RNNSequenceFeatures(), strategy=strategy(epochs=5), random_state=0
+        sequences(), strategy=strategy(epochs=5), random_state=0
     ),
     "classifier, frozen": FineTunedClassifier(sequences(), strategy="frozen", random_state=0),
     "regressor of sequences": FineTunedRegressor(

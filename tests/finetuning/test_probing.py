@@ -62,6 +62,7 @@ def assert_is_the_best_fit(found, codes, weights):
     assert min(of_found) <= least * 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [UNIFORM, WEIGHTS])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_final_head_is_the_logistic_regression_that_is_best_on_rows_left_out(weights, n_classes):
@@ -72,6 +73,7 @@ def test_a_final_head_is_the_logistic_regression_that_is_best_on_rows_left_out(w
     assert_is_the_best_fit(softmax(scores_of(head, FEATURES), axis=1), codes, weights)
 
 
+@pytest.mark.slow
 def test_a_final_head_of_several_labels_is_one_logistic_regression_for_each():
     labels = np.stack([CODES > 0, FEATURES[:, 4] > -9, CODES > 1], 1).astype(np.float32)
     head = fit_head(FEATURES, labels, WEIGHTS, task="multilabel", final=True)
@@ -96,6 +98,7 @@ def test_regression_is_ridge_with_a_penalty_chosen_by_leave_one_out_errors(weigh
     assert_allclose(scores_of(head, FEATURES), model.predict(table).reshape(N, -1), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_head_to_begin_with_is_less_sure_than_a_final_one():
     values = one_hot(CODES, 3)
     final, first = (
@@ -129,6 +132,7 @@ def test_features_keep_some_of_their_scale_where_that_predicts_better():
         assert_allclose(head.scale, std**power * std.mean() ** (1 - power), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 @pytest.mark.parametrize("final", [True, False])
 def test_rows_of_weight_zero_are_as_if_they_were_not_there(task, final):
@@ -142,6 +146,7 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(task, final):
         assert_allclose(head.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0, 1, 3])
 @pytest.mark.parametrize("by_weight", [True, False])
 def test_a_class_without_rows_is_improbable_and_leaves_the_others_as_they_are(missing, by_weight):

@@ -147,6 +147,7 @@ def test_the_pull_is_the_proximal_step_of_the_penalty(weight, lr):
         assert_allclose(pulled[name], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.05, 1.0, 30.0])
 def test_plain_descent_with_the_pull_ends_at_the_minimum_of_loss_plus_penalty(weight):
     n, d = 50, 4

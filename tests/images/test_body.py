@@ -23,6 +23,7 @@ def stages(backbone, image_size=64, **how):
     return fitted.__tuning_source__().tunable(X).body.stages, fitted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "layer"),
     [
@@ -46,6 +47,7 @@ def test_stages_hold_exactly_the_weights_that_features_depend_on(backbone, layer
     assert list(found.of.values()) == sorted(found.of.values())  # from shallow to deep
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_is_tuned_by_its_blocks():
     found, _ = stages("timm/vit_tiny_patch16_224", image_size=224, pooling="cls")
     last = {name for name, stage in found.of.items() if stage == len(found.names) - 1}
@@ -53,6 +55,7 @@ def test_a_vision_transformer_is_tuned_by_its_blocks():
     assert not any(name.startswith(("blocks.10.", "patch_embed")) for name in last)
 
 
+@pytest.mark.slow
 def test_large_activations_lie_in_a_file_that_goes_with_them(digits, monkeypatch, tmp_path):
     X, y = digits[0][:60], digits[1][:60]
     how = {"image_size": 16, "random_state": 0}
@@ -97,6 +100,7 @@ def test_a_network_that_cannot_be_resumed_runs_as_a_whole(colour):
     assert fits[0].features_.__tuning_source__().tunable(colour).body.begin == "input"
 
 
+@pytest.mark.slow
 def test_a_shared_network_is_never_the_one_that_is_tuned(digits):
     X, y = digits[0][:40], digits[1][:40]
     features = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
@@ -109,6 +113,7 @@ def test_a_shared_network_is_never_the_one_that_is_tuned(digits):
     )
 
 
+@pytest.mark.slow
 def test_files_and_pictures_are_tuned_on_as_arrays_are(photos, tmp_path):
     paths = []
     for number in range(8):

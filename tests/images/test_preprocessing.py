@@ -79,6 +79,7 @@ def test_a_non_square_target_is_covered_and_cropped():
     assert prepare(picture(100, 100), how, max_pixels=10**6).shape == (10, 30, 3)
 
 
+@pytest.mark.slow
 def test_the_torchvision_resize_rule_holds_for_all_shapes():
     rng = np.random.RandomState(0)
     for _ in range(200):

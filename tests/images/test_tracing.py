@@ -23,12 +23,14 @@ STAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_stages_are_the_main_blocks(name):
     backbone = load_backbone(name, "random")
     assert list(backbone.trace(backbone.info.preprocessing.size).stages) == STAGES[name]
 
 
+@pytest.mark.slow
 def test_widths_come_from_the_pass_and_not_from_attributes():
     backbone = load_backbone("timm/mobilenetv3_large_100", "random")
     assert backbone.module.num_features == 960  # what the attribute says
@@ -36,6 +38,7 @@ def test_widths_come_from_the_pass_and_not_from_attributes():
     assert trace.activations["penultimate"].shape == (1280,)
 
 
+@pytest.mark.slow
 def test_layers_without_one_row_per_image_cannot_be_asked_for():
     class TokensFirst(nn.Module):
         """A transformer in torch's default order: tokens, then batch."""
@@ -71,6 +74,7 @@ def test_a_map_that_looks_like_channels_last_by_chance_is_not_taken_for_one(stri
     assert trace.activations["0"].width("mean") == channels
 
 
+@pytest.mark.slow
 def test_fixed_size_channels_last_networks_are_recognised_by_what_timm_says():
     trace = load_backbone("timm/swin_tiny_patch4_window7_224", "random").trace((224, 224))
     assert trace.activations["layers.0"].layout == "channels_last"
@@ -121,12 +125,14 @@ def test_an_axis_of_three_is_not_taken_for_the_batch():
     assert "swap" not in trace_network(Swapped().eval(), (8, 8), 3).activations
 
 
+@pytest.mark.slow
 def test_registers_are_no_class_token():
     backbone = load_backbone("timm/vit_medium_patch16_reg4_gap_256", "random")
     last = backbone.trace((256, 256)).activations["blocks.11"]
     assert (last.prefix_tokens, last.class_token) == (4, False)
 
 
+@pytest.mark.slow
 def test_penultimate_of_a_distilled_network_is_its_class_token():
     backbone = load_backbone("timm/deit_tiny_distilled_patch16_224", "random", random_state=0)
     trace = backbone.trace((224, 224))
@@ -149,6 +155,7 @@ def test_layers_that_put_out_tuples_cannot_be_asked_for():
     assert trace.activations["penultimate"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_network_that_fails_on_the_size_is_explained():
     with pytest.raises(ValueError, match=r"cannot process images of 2 x 2 pixels.*image_size"):
         trace_network(load_backbone("alexnet", "random").module, (2, 2), 3)

@@ -3,8 +3,6 @@
 import importlib.util
 import io
 import os
-import subprocess
-import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +20,7 @@ from sktransfer import PretrainedCNNFeatures
 from sktransfer.inspection import EmbeddingDisplay
 from sktransfer.inspection._plotting import COLOURS
 from sktransfer.inspection._thumbnails import thumbnail, without_overlap
+from tests.helpers.fresh import in_another_process
 
 
 @pytest.fixture(scope="module")
@@ -52,31 +51,22 @@ def test_tsne_sees_fifty_standardised_components(table):
     assert list(display.ax_.get_xticks()) == []
 
 
-UMAP_BY_HAND = """
-import matplotlib
-matplotlib.use("Agg")
-import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
-from sktransfer.inspection import EmbeddingDisplay
-from umap import UMAP
-X = np.random.RandomState(0).normal(size=(24, 10))
-display = EmbeddingDisplay.from_features(X, method="umap", random_state=5)
-reduced = PCA(10).fit_transform(StandardScaler().fit_transform(X))
-umap = UMAP(n_components=2, n_neighbors=15, random_state=5, n_jobs=1)
-np.testing.assert_allclose(display.points, umap.fit_transform(reduced), atol=1e-3)
-print(display.ax_.get_ylabel())
-"""
+def umap_by_display_and_by_hand():
+    os.environ["NUMBA_DISABLE_JIT"] = "1"  # for so few rows, to compile takes longer
+    from umap import UMAP
+
+    X = np.random.RandomState(0).normal(size=(24, 10))
+    display = EmbeddingDisplay.from_features(X, method="umap", random_state=5)
+    reduced = PCA(10).fit_transform(StandardScaler().fit_transform(X))
+    umap = UMAP(n_components=2, n_neighbors=15, random_state=5, n_jobs=1)
+    np.testing.assert_allclose(display.points, umap.fit_transform(reduced), atol=1e-3)
+    return display.ax_.get_ylabel()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="needs umap-learn")
 def test_umap_is_that_of_umap_learn():
-    # Interpreted: for so few rows, to compile takes longer.
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", UMAP_BY_HAND], capture_output=True, text=True, env=environment
-    )
-    assert run.stdout == "UMAP 2\n", run.stderr
+    assert in_another_process(umap_by_display_and_by_hand) == "UMAP 2"
 
 
 def test_the_absence_of_umap_has_a_cure(table, without):
@@ -143,6 +133,7 @@ def test_unreadable_rows_are_dropped_with_their_labels_and_images_and_counted(ta
     np.testing.assert_allclose(display.points, whole.points)
 
 
+@pytest.mark.slow
 def test_a_fitted_transformer_is_used_and_another_is_cloned(digits):
     images, labels = digits[0][:40], digits[1][:40]
     features = PretrainedCNNFeatures(engine="torch", layer="blocks.1", image_size=32)

@@ -44,6 +44,7 @@ def test_maps_are_the_most_varied_channels_of_the_layer(features, digits):
     assert display.image.shape == (32, 32, 3)
 
 
+@pytest.mark.slow
 def test_without_a_layer_it_is_the_deepest_one_read_that_is_a_map_or_the_last_stage(digits):
     images = digits[0]
     read = PretrainedCNNFeatures(engine="torch", layer=("blocks.2", "blocks.1"), image_size=32).fit(
@@ -56,6 +57,7 @@ def test_without_a_layer_it_is_the_deepest_one_read_that_is_a_map_or_the_last_st
     assert FeatureMapDisplay.from_estimator(small, images[0]).layer == "blocks.4"
 
 
+@pytest.mark.slow
 def test_pipelines_and_fine_tuned_estimators_are_taken(digits):
     images, labels = digits[0][:40], digits[1][:40] > 4
     network = PretrainedCNNFeatures(

@@ -84,6 +84,7 @@ def test_epochs_are_whole_numbers():
     assert all(float(tick).is_integer() for tick in display.ax_.get_xticks())
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches_are_looked_into(digits):
     images, labels = digits[0][:60], digits[1][:60]
     features = PretrainedCNNFeatures(

@@ -88,6 +88,7 @@ def large(maps: Tensor, size=16) -> np.ndarray:
     return nn.functional.interpolate(maps[:, None], **how)[:, 0].numpy()
 
 
+@pytest.mark.slow
 def test_where_the_last_map_is_averaged_before_a_linear_head_it_is_class_activation_mapping(
     pictures,
 ):
@@ -134,6 +135,7 @@ def test_with_a_linear_head_of_torch_it_agrees_with_gradients_from_end_to_end(pi
     assert expected.max() > 0
 
 
+@pytest.mark.slow
 def test_the_predicted_class_is_explained_unless_another_is_asked_for(pictures):
     images, labels = pictures
     pipeline = make_pipeline(network(layer="second"), LogisticRegression(C=100)).fit(images, labels)
@@ -312,6 +314,7 @@ def test_tokens_lie_row_by_row_on_a_grid_of_the_aspect_ratio_of_the_image():
     assert as_maps(torch.zeros(2, 5, 6), flat, (20, 30)).shape == (2, 5, 2, 3)
 
 
+@pytest.mark.slow
 def test_a_shared_network_is_left_as_it_was_and_real_weights_find_the_object(photos):
     palace, flower = (np.asarray(photo) for photo in photos)
     rng = np.random.RandomState(0)
@@ -341,6 +344,7 @@ def test_a_shared_network_is_left_as_it_was_and_real_weights_find_the_object(pho
     assert not module.training
 
 
+@pytest.mark.slow
 def test_images_are_drawn_in_pairs_and_within_given_axes(pictures):
     images, _ = pictures
     heatmaps = np.ones((4, 16, 16))

@@ -106,6 +106,7 @@ def test_head_scoring_and_splits_are_the_users(features, some):
     assert display.auto is display.auto_ is None
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_read_are_left_out_of_their_folds(features, some):
     X, y = list(some[0]), some[1]
     whole = LayerProbeDisplay.from_estimator(

@@ -37,6 +37,7 @@ def test_importing_displays_loads_neither_matplotlib_nor_torch():
     assert run.stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_transfer_between_domains_is_drawn_without_torch():
     code = "import sys; from sktransfer.inspection import ShiftDisplay, TransferabilityDisplay"
     code += "; print({'matplotlib', 'torch'} & {*sys.modules})"

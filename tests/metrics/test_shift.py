@@ -65,6 +65,7 @@ def test_label_shift_comes_with_the_ratios_of_classes():
         assert report.class_weight[label] == pytest.approx(truth, abs=0.1)
 
 
+@pytest.mark.slow
 def test_p_values_of_label_shift_are_uniform_under_it():
     pvalues = []
     for seed in range(60):
@@ -88,6 +89,7 @@ def test_ratios_of_classes_are_the_true_ones_for_a_known_classifier():
     assert tests.class_ratios(codes, np.full((100, 2), 0.5), of_target) is None
 
 
+@pytest.mark.slow
 def test_a_covered_target_is_for_weights_and_an_uncovered_one_for_maps():
     covered = diagnose_shift(*shifted("lines", "covariate", 0), random_state=0)
     assert covered.family == "instance"
@@ -103,6 +105,7 @@ def test_a_covered_target_is_for_weights_and_an_uncovered_one_for_maps():
     assert turned.covariance_gap > 0.5
 
 
+@pytest.mark.slow
 def test_without_labels_a_gap_is_of_unknown_kind():
     source, target, y = shifted("lines", "covariate", 0)
     report = diagnose_shift(source, target, random_state=0)
@@ -136,6 +139,7 @@ def test_the_report_prints_as_a_table_and_cannot_be_changed():
         report.kind = "none"
 
 
+@pytest.mark.slow
 def test_the_mmd_is_that_of_standardised_features_in_any_units():
     source, target, y = shifted("lines", "covariate", 0)
     both = np.concatenate([source, target])

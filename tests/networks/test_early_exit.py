@@ -136,6 +136,7 @@ def test_hooks_are_gone_after_the_pass_and_after_an_error(x):
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in module.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "shufflenet_v2_x0_5"])
 def test_every_layer_listed_can_be_extracted(name):
     backbone = load_backbone(name, "random", random_state=0)

@@ -24,6 +24,7 @@ def fingerprint_of(module):
     return network_fingerprint(module, "weights")
 
 
+@pytest.mark.slow
 def test_copies_and_pickles_of_a_network_have_one_fingerprint():
     torch.manual_seed(0)
     for module in (Projected(), load_backbone("resnet18", "random", random_state=0).module):
@@ -32,6 +33,7 @@ def test_copies_and_pickles_of_a_network_have_one_fingerprint():
         assert fingerprint_of(pickle.loads(pickle.dumps(module))) == expected
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_fingerprint():
     code = (
         "from sktransfer import load_backbone as load\n"

@@ -80,6 +80,7 @@ def test_modules_of_ones_own_are_tuned_on_rows_of_any_length():
     assert tuned.trained_parameters_ == ("conv.weight", "conv.bias")
 
 
+@pytest.mark.slow
 def test_tuning_beats_the_frozen_features_it_began_with():
     X, y = waves(240)
     features = RNNSequenceFeatures(
@@ -107,6 +108,7 @@ def test_only_the_last_layer_moves_if_one_is_asked_for():
     assert tuned.trained_parameters_ == tuple(moved)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_padding_does_not():
     X, y = waves(30)
     how = {"views": "z", "pooling": "mean+ppv", "random_state": 0}

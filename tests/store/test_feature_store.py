@@ -161,6 +161,7 @@ def test_a_block_too_large_for_memory_is_kept_in_part(tmp_path):
     assert 0 < len(store._memory()._tables["n", "b"].rows) < 20
 
 
+@pytest.mark.slow
 def test_damage_anywhere_gives_right_vectors_or_none(store):
     """A byte flipped at random places, in pages of any kind."""
     file = store._database.file
@@ -197,6 +198,7 @@ def test_prune_by_age_removes_the_old_only(store):
     assert store.info()["samples"] == 15
 
 
+@pytest.mark.slow
 def test_prune_by_size_keeps_the_newest_and_shrinks_the_file(tmp_path):
     store = FeatureStore(tmp_path)
     keys = [i.to_bytes(32, "big") for i in range(2000)]
@@ -298,6 +300,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_writers_killed_at_any_moment_leave_no_wrong_vector_and_no_lock(tmp_path):
     """A few rounds; benchmarks/store_kill.py runs hundreds."""
     random = np.random.RandomState(0)

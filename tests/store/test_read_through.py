@@ -204,6 +204,7 @@ def test_a_row_that_changes_meanwhile_is_not_stored_and_its_copies_are_computed(
 # --- workers that share -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_at_the_same_samples_compute_each_once(store):
     # Slow enough that none can claim all of them before the others have begun.
     workers = [Powers(np.roll(np.arange(1, 301), 100 * i), seconds=0.01) for i in (0, 1, 0)]

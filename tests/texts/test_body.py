@@ -75,6 +75,7 @@ def test_stages_are_embeddings_and_blocks(make):
     assert {name[:16] for name in last} == {"encoder.layer.2."}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mean", "in pieces"])
 def test_a_cached_trunk_changes_nothing_but_time(name, make):
     fits = [
@@ -133,6 +134,7 @@ def test_tuning_learns_an_order_of_words_that_frozen_features_hardly_show(make):
     assert scores[1] > scores[0] + 0.15
 
 
+@pytest.mark.slow
 def test_the_seed_decides(make):
     strategy = FineTune("all", epochs=2)
     first, again, other = (
@@ -142,6 +144,7 @@ def test_the_seed_decides(make):
     assert np.abs(first - other).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_rows_without_text_are_left_out_of_training(make):
     strategy = FineTune("head", epochs=2)
     with pytest.warns(UserWarning, match="2 of 34 rows of X are no texts"):
@@ -154,6 +157,7 @@ def test_rows_without_text_are_left_out_of_training(make):
     assert np.isfinite(tuned.transform(TEXTS)).all()
 
 
+@pytest.mark.slow
 def test_a_classifier_goes_on_and_is_saved(make, tmp_path):
     classifier = FineTunedClassifier(make(), strategy=FineTune(1, epochs=2), random_state=0)
     classifier.fit(X, Y)

@@ -116,6 +116,7 @@ def test_no_folder_is_status_two(folder, capsys):
     assert "not a directory" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_text_names_what_is_wrong_and_shortens_lists(folder, capsys):
     for i in range(7):
         (folder / "0" / f"broken {i}.png").write_bytes(b"x")
@@ -127,6 +128,7 @@ def test_text_names_what_is_wrong_and_shortens_lists(folder, capsys):
     assert "reading: 100%" in printed.err
 
 
+@pytest.mark.slow
 def test_names_of_files_stay_on_their_line(folder, capsys):
     broken = folder / "0" / "a\n\x1b[31mblank: \u202egnp.png"
     broken.write_bytes(b"x")

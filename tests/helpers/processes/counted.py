@@ -11,17 +11,23 @@ class Counted(nn.Module):
     """Writes the size of each batch to a file, blank probes aside, and may take its time.
 
     Each size follows the number of the process that had the batch.
+
+    Parameters
+    ----------
+    log : str, default=None
+        Path of the file; by default that in the environment variable COUNTED_LOG.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: str | None = None) -> None:
         super().__init__()
+        self.log = log
         self.first = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU())
         self.second = nn.Sequential(nn.Conv2d(5, 7, 3, padding=1), nn.ReLU())
         self.head = nn.Linear(7, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.any():
-            with open(os.environ["COUNTED_LOG"], "a") as log:
+            with open(self.log or os.environ["COUNTED_LOG"], "a") as log:
                 log.write(f"{os.getpid()} {len(x)}\n")
             time.sleep(float(os.environ.get("COUNTED_SECONDS", 0)))
         return self.head(self.second(self.first(x)).mean((2, 3)))

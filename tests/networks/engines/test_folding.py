@@ -38,6 +38,7 @@ def assert_same_features(module, folded, trace, x):
         assert (a - b).abs().max() <= 5e-5 * b.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "mobilenet_v3_small"])
 def test_batch_norms_after_convolutions_are_gone_and_features_stay(name):
     backbone = load_backbone(name, "random", random_state=0)

@@ -47,6 +47,7 @@ def assert_close(found, expected, tolerance=1e-4):
         assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [("efficientnet_lite0", 96), ("resnet18", 64), ("timm/vit_tiny_patch16_224", 224)],
@@ -79,6 +80,7 @@ def test_own_networks_convert(module):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [torch_engine, openvino_engine])
 def test_bfloat16_is_near_and_not_the_same(make):
     network = named("efficientnet_lite0", 64)
@@ -211,6 +213,7 @@ def test_what_is_kept_compiled_is_bounded(monkeypatch):
     assert [name[0] for name in openvino_module._CONVERTED._results] == ["number 2"]
 
 
+@pytest.mark.slow
 def test_threads_share_a_compiled_net_without_mixing():
     network = named("efficientnet_lite0", 32)
     reads = network.trace.reads(("blocks.3",), ("mean",))
