@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,14 @@ def test_the_citation_is_of_the_release_that_the_changelog_names_last():
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == release[1]
     assert re.search(r'^date-released: "(.+)"$', citation, re.MULTILINE)[1] == release[2]
+
+
+def test_the_description_on_pypi_is_readme_whose_links_lead_to_the_repository():
+    here = {link for link in LINK.findall((ROOT / "README.md").read_text()) if "//" not in link}
+    there = set(LINK.findall(metadata("sktransfer").get_payload()))
+    assert here
+    assert there >= {f"https://github.com/sktransfer/sktransfer/blob/main/{link}" for link in here}
+    assert all("//" in link for link in there)
 
 
 def test_figures_of_the_performance_page_are_made_from_the_results(figures):
