@@ -33,7 +33,9 @@ from sktransfer.backbones.weights import (
     module_to_bytes,
 )
 from sktransfer.exceptions import WeightsMismatchError
+from sktransfer.networks.modules import frozen
 from sktransfer.networks.seeding import seeded
+from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.texts.tracing import positions_of
 from sktransfer.texts.transformers import import_transformers, quiet
 
@@ -113,6 +115,7 @@ class Language(LoadedNetwork):
         return hashlib.sha256(repr(decided_by).encode()).hexdigest()
 
 
+@usual_settings()
 def load_language(name: str | os.PathLike[str], *, weights_sha256: str | None = None) -> Language:
     """Load a network for text with its tokenizer and what is known of its use.
 
@@ -205,6 +208,7 @@ def language_to_dict(language: Language, module: nn.Module) -> dict[str, Any]:
     }
 
 
+@usual_settings()
 def language_from_dict(saved: dict[str, Any]) -> Language:
     """The network that `language_to_dict` wrote down, without its files."""
     transformers = import_transformers()
@@ -288,7 +292,7 @@ def _load_module(found: ModelFiles) -> nn.Module:
 def _frozen(module: nn.Module) -> nn.Module:
     config: Any = module.config
     config._name_or_path = ""  # a network is the same wherever its files lie
-    return module.eval().requires_grad_(False).float()
+    return frozen(module).float()
 
 
 def _load_tokenizer(found: ModelFiles, config: Any) -> tuple[Any, Any]:

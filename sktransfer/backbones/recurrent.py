@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sktransfer.backbones.weights import fit_weights, module_to_bytes, read_weights
 from sktransfer.exceptions import WeightsMismatchError
+from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, Shape
 
 _GATES = {4: "lstm", 3: "gru", 1: "rnn"}
@@ -40,6 +41,7 @@ def save_network(network: nn.Module, path: str | os.PathLike[str]) -> None:
     path.write_bytes(module_to_bytes(network, metadata))
 
 
+@usual_settings()
 def load_recurrent(
     path: str | Path, prefix: str | None = None, vocabulary_size: int | None = None
 ) -> tuple[RecurrentNetwork, str]:

@@ -32,7 +32,9 @@ from sktransfer.backbones.weights import (
 )
 from sktransfer.images.tracing import ImageTrace, trace_network
 from sktransfer.networks.fingerprint import network_fingerprint
+from sktransfer.networks.modules import frozen
 from sktransfer.networks.seeding import seeded
+from sktransfer.networks.torch_settings import usual_settings
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Backbone(LoadedNetwork):
         """Hash of these weights, and of the structure and code of the network."""
         return network_fingerprint(self.module, weights_sha256)
 
+    @usual_settings()
     def trace(self, size: tuple[int, int]) -> ImageTrace:
         """Layers of the network for images of this height and width; remembered."""
         if size not in self._traces:
@@ -120,6 +123,7 @@ def describe_backbone(name: str) -> BackboneInfo:
     return _find_entry(name).info
 
 
+@usual_settings()
 def load_backbone(
     name: str | CustomBackbone,
     weights: str | Path = "default",
@@ -179,6 +183,7 @@ def load_backbone(
     return _finish(module, info, sha256, weights_sha256)
 
 
+@usual_settings()
 def rebuild_backbone(name: str, data: bytes, weights_sha256: str) -> Backbone:
     """A named backbone from its state as `module_to_bytes` wrote it, without its file.
 
@@ -199,7 +204,7 @@ def rebuild_backbone(name: str, data: bytes, weights_sha256: str) -> Backbone:
 def _finish(
     module: nn.Module, info: BackboneInfo, sha256: str | None, expected: str | None
 ) -> Backbone:
-    module.eval().requires_grad_(False).float()
+    module = frozen(module).float()
     # In this memory format convolutions on a CPU run up to five times faster.
     module.to(memory_format=torch.channels_last)
     if any(getattr(m, "track_running_stats", True) is False for m in module.modules()):

@@ -1,6 +1,5 @@
 """Conversion of networks to ONNX, from pixels to concatenated features."""
 
-import copy
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -15,8 +14,9 @@ from sktransfer.exceptions import ConversionError
 from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.images.pooling import pool
 from sktransfer.networks.early_exit import LayerReader
-from sktransfer.networks.hooks import Tap, drop_hooks, hooked
+from sktransfer.networks.hooks import Tap, hooked
 from sktransfer.networks.layers import Read
+from sktransfer.networks.modules import copied, evaluate
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,9 +37,7 @@ class PixelsToFeatures(nn.Module):
         self.networks = nn.ModuleList()
         self.reads: list[tuple[Read, ...]] = []
         for number, each in enumerate(transformers):
-            copied = copy.deepcopy(each.module_).cpu().float().eval()
-            drop_hooks(copied)
-            self.networks.append(copied)
+            self.networks.append(copied(each.module_).cpu().float())
             self.reads.append(each.fitted_.reads)
             for name in ("mean", "std"):
                 values = torch.tensor(getattr(each.fitted_.preprocessing, name))
@@ -103,9 +101,10 @@ def network_model(network: PixelsToFeatures, batch: np.ndarray) -> "ModelProto":
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own deprecations
         file = Path(folder) / "network.onnx"
+        evaluate(network)
         try:
             torch.onnx.export(
-                network.eval(),
+                network,
                 (example,),
                 file,
                 input_names=["images"],

@@ -13,6 +13,7 @@ from sktransfer.export._comparison import compare, random_images
 from sktransfer.export._head import head_model, joined
 from sktransfer.export._network import PixelsToFeatures, network_model
 from sktransfer.export._parts import metadata, parts_of
+from sktransfer.networks.torch_settings import usual_settings
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _DTYPES = ("uint8", "float32")
 
 
+@usual_settings()
 def to_onnx(
     estimator: Any, path: str | Path | None = None, *, X: Any = None, dtype: str = "uint8"
 ) -> "ModelProto":

@@ -11,6 +11,7 @@ from sktransfer._validation import check_flag, check_options, names_in, pooling_
 from sktransfer.backbones.custom import load_custom
 from sktransfer.backbones.loaded import sha256_of
 from sktransfer.backbones.recurrent import SHIPPED, load_recurrent
+from sktransfer.networks.modules import frozen
 from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import recurrent_part
 from sktransfer.sequences.pooling import POOLINGS
@@ -183,7 +184,7 @@ def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
             module, sha256 = load_custom(estimator.backbone, estimator.weights, prefix=prefix)
     else:
         module, sha256 = _named(estimator, vocabulary_size, seed)
-    module.eval().requires_grad_(False).float()
+    module = frozen(module).float()
     return Loaded(module, sha256 or sha256_of(module))
 
 

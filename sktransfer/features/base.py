@@ -1,6 +1,5 @@
 """The base of the feature transformers: how they are fitted, tuned, counted and pickled."""
 
-import copy
 import dataclasses
 import numbers
 import os
@@ -28,7 +27,8 @@ from sktransfer.finetuning.strategy import check_strategy, is_frozen
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.networks.devices import device_again
 from sktransfer.networks.engines import resolve_engine
-from sktransfer.networks.hooks import drop_hooks
+from sktransfer.networks.modules import copied, evaluate
+from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.store import FeatureStore
 from sktransfer.store.session import StoreSession
 
@@ -226,6 +226,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         features = self._fit(X, y, **fit_params)
         return self.transform(X) if features is None else features
 
+    @usual_settings()
     def _fit(
         self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None
     ) -> np.ndarray | None:
@@ -263,6 +264,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
     def transform(self, X: Any) -> np.ndarray:
         """Features of each sample, one row per sample in the order of X."""
 
+    @usual_settings()
     def _transform(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         self._check_parameters()
@@ -273,7 +275,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
 
     def _compute(self, X: Any, fitted: Record) -> tuple[np.ndarray, Record]:
         """Features, by torch where OpenVINO fails, and the record of what has computed them."""
-        fitted.module.eval()  # somebody may have trained it: with dropout, features are random
+        evaluate(fitted.module)  # somebody may have trained it: with dropout, features are random
         try:
             features, read = self._features(X, fitted)
         except ConversionError as error:
@@ -389,6 +391,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
             state["fitted_"] = self.fitted_.replace(network=None)
         return state
 
+    @usual_settings()
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = state.copy()
         packed = state.pop("_network", None)
@@ -426,7 +429,7 @@ class TransformerSource(Generic[Record]):
     def start_from(self, transformer: Any) -> None:
         """Take over the weights of another fitted transformer, whose network must be alike."""
         check_structure(self.fitted_.module, transformer.module_)
-        module = copy.deepcopy(transformer.module_).to(self.fitted_.device)
+        module = copied(transformer.module_).to(self.fitted_.device)
         self.fitted_ = self._transformer._with_module(self.fitted_, module)
 
     def n_rows(self, X: Any) -> int:
@@ -468,13 +471,6 @@ class TransformerSource(Generic[Record]):
                 history=tuned.history,
             )
         self.fitted_ = self._transformer.fitted_ = fitted
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A copy of a network that is used by others, in evaluation mode and without their hooks."""
-    copy_of_module = copy.deepcopy(module).eval()  # copies of some networks are in training mode
-    drop_hooks(copy_of_module)
-    return copy_of_module
 
 
 def check_finite(features: np.ndarray, read: np.ndarray, first: int = 0) -> None:

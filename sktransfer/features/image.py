@@ -33,7 +33,6 @@ from sktransfer.features.base import (
     Fitted,
     FittedAttribute,
     check_finite,
-    copied,
     slices_of,
 )
 from sktransfer.features.dask import first_part, refuse_dask
@@ -63,6 +62,7 @@ from sktransfer.images.tracing import ImageTrace
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.engines import Engine, Network, make_engine, resolve_engine
 from sktransfer.networks.layers import Read
+from sktransfer.networks.modules import copied, frozen
 from sktransfer.store import FeatureStore
 
 # To be raised when the same parameters come to give other numbers.
@@ -735,7 +735,8 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
 
     def _unpack(self, packed: Any, fitted: FittedImages, device: torch.device) -> Backbone:
         if fitted.name is None:
-            return Backbone(fitted.info.name, packed.eval(), fitted.weights_sha256, fitted.info)
+            network = frozen(packed)
+            return Backbone(fitted.info.name, network, fitted.weights_sha256, fitted.info)
         if fitted.by_reference:
             return shared_backbone(fitted.name, fitted.weights_sha256, device)
         return rebuild_backbone(fitted.name, packed, fitted.weights_sha256)

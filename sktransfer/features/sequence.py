@@ -32,7 +32,6 @@ from sktransfer.features.base import (
     Fitted,
     FittedAttribute,
     check_finite,
-    copied,
 )
 from sktransfer.features.dask import refuse_dask
 from sktransfer.finetuning.network import Body
@@ -40,6 +39,7 @@ from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
+from sktransfer.networks.modules import copied, frozen
 from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
@@ -725,7 +725,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         name, shape, network = packed
         if shape is not None:
             network = _rebuilt(shape, network)
-        return SequenceNetwork(name, network.eval().requires_grad_(False), fitted.weights_sha256)
+        return SequenceNetwork(name, frozen(network), fitted.weights_sha256)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -22,6 +22,7 @@ from sktransfer.finetuning.training import (
     rebuild,
     seed_of,
 )
+from sktransfer.networks.torch_settings import usual_settings
 
 _FIXED_BY_FIT = (
     "unfreeze", "optimizer", "weight_decay", "layer_decay", "label_smoothing", "penalty",
@@ -96,6 +97,7 @@ class FineTuned(BaseEstimator):
         return self
 
     @available_if(_is_tuned)  # type: ignore[untyped-decorator]
+    @usual_settings()
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
     ) -> Self:
@@ -230,6 +232,7 @@ class FineTuned(BaseEstimator):
 
     # --- prediction -----------------------------------------------------------------------
 
+    @usual_settings()
     def _scores(self, X: Any) -> np.ndarray:
         """Outputs of the head, (n, n_outputs)."""
         check_is_fitted(self)
@@ -244,6 +247,7 @@ class FineTuned(BaseEstimator):
     # --- fitted attributes ----------------------------------------------------------------
 
     @property
+    @usual_settings()
     def _tuned(self) -> Tuned:
         if self._tuned_cache is None:
             if self._trained_names == () and is_frozen(self.features_.strategy):

@@ -11,6 +11,7 @@ from sktransfer.finetuning.protocols import TuningSource
 from sktransfer.finetuning.strategy import FineTune, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
 from sktransfer.finetuning.training import Tuned, seed_of, tune
+from sktransfer.networks.torch_settings import usual_settings
 
 
 class FitResult(NamedTuple):
@@ -21,6 +22,7 @@ class FitResult(NamedTuple):
     tuned: Tuned | None  # None for frozen features
 
 
+@usual_settings()
 def fit_on_labels(
     transformer: Any,
     X: Any,

@@ -22,6 +22,7 @@ from sktransfer.inspection._maps import (
 )
 from sktransfer.inspection._plotting import SEQUENTIAL, axes_grid, import_pyplot, show_literally
 from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.networks.torch_settings import usual_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,6 +83,7 @@ class FeatureMapDisplay:
         self.channels = channels
 
     @classmethod
+    @usual_settings()
     def from_estimator(
         cls,
         transformer: Any,

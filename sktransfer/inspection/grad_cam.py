@@ -29,6 +29,7 @@ from sktransfer.inspection._maps import (
 from sktransfer.inspection._plotting import axes_grid, import_pyplot, short_names, show_literally
 from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.networks.torch_settings import usual_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,6 +124,7 @@ class GradCAMDisplay:
         self.layer = layer
 
     @classmethod
+    @usual_settings()
     def from_estimator(
         cls,
         estimator: Any,
@@ -357,7 +359,7 @@ def _forward(
         0, 3, 1, 2
     )
     batch = batch.to(transformer.device_).requires_grad_()
-    with torch.enable_grad(), hooked(module, set(names), record):
+    with hooked(module, set(names), record, exclusive=True):
         # A first layer that works in place must not change the tensor that the graph begins with.
         features = LayerReader(module, trace, transformer.fitted_.reads)(batch.clone())
     return torch.cat(features, 1), recorded

@@ -55,6 +55,7 @@ class Rows:
     lengths: np.ndarray
 
 
+@torch.inference_mode()
 def vectors_of(
     encoder: Encoder,
     sequences: Sequences,
@@ -115,6 +116,7 @@ def width_of(poolings: Sequence[str], thresholds: Sequence[Tensor]) -> int:
     return per_unit * sum(of_layer.shape[2] for of_layer in thresholds)
 
 
+@torch.inference_mode()
 def fit_thresholds(
     encoder: Encoder, sequences: Sequences, plan: SequencePlan, n_thresholds: int
 ) -> list[Tensor]:
@@ -144,7 +146,7 @@ def fit_thresholds(
 def _run(
     encoder: Encoder, rows: Rows, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Tensor, list[Tensor]]]:
-    """Yield (rows, their lengths, states per layer) batch by batch."""
+    """Yield (rows, their lengths, states per layer) batch by batch, in the caller's grad mode."""
     equal = encoder.equal_lengths
     for batch in batches_by_length(rows.lengths, batch_size, equal=equal):
         lengths = rows.lengths[batch]
@@ -152,8 +154,7 @@ def _run(
         within = np.minimum(np.arange(lengths.max())[:, None], lengths - 1)
         steps = rows.steps[torch.from_numpy(rows.starts[batch] + within)]
         of_batch = torch.from_numpy(lengths).to(encoder.device)
-        with torch.inference_mode():
-            yield batch, of_batch, encoder(steps.to(encoder.device), of_batch)
+        yield batch, of_batch, encoder(steps.to(encoder.device), of_batch)
 
 
 def rows_of(sequences: Sequences, plan: SequencePlan) -> Rows:

@@ -1,13 +1,15 @@
 """Reading inputs and outputs of modules while a network runs."""
 
 import copy
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
-from sktransfer.networks.hooks import Tap, drop_hooks, hooked, is_ours
+from sktransfer.networks.hooks import Tap, drop_hooks, hooked, is_ours, undisturbed
 from tests.helpers.networks import Repeated, SmallCNN
 
 X = torch.ones(1, 3, 4, 4)
@@ -88,3 +90,88 @@ def test_a_copy_made_meanwhile_keeps_the_hooks_of_its_owner_alone():
     assert not copied.linear._forward_pre_hooks
     copied(X)
     assert calls == [1]
+
+
+# --- several threads ----------------------------------------------------------------------------
+
+
+def in_threads(works, switch_interval=1e-6):
+    """Run functions together, the interpreter changing threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(switch_interval)
+    try:
+        with ThreadPoolExecutor(len(works)) as pool:
+            return [each.result() for each in [pool.submit(work) for work in works]]
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one tap", "different taps"])
+def test_threads_read_what_they_run_themselves_however_they_take_turns(same):
+    network = SmallCNN().eval()
+
+    def read(number):
+        taps = {Tap("conv"), Tap("pool", "input")} if same or number % 2 else {Tap("pool")}
+        for turn in range(40):
+            x = torch.full((1, 3, 4, 4), float(number + turn))
+            seen = {}
+            with torch.inference_mode(), hooked(network, taps, seen.__setitem__):
+                network(x)
+            assert seen.keys() == taps
+            if Tap("conv") in taps:
+                assert torch.equal(seen[Tap("conv")], network.conv(x))
+        return True
+
+    assert all(in_threads([lambda number=number: read(number) for number in range(6)]))
+    assert not network.conv._forward_hooks
+    assert not network.pool._forward_pre_hooks
+
+
+def test_a_network_is_read_from_one_tap_by_two_threads_at_once():
+    network, met = SmallCNN(), threading.Barrier(2, timeout=20)
+
+    def read():
+        with hooked(network, {Tap("conv")}, lambda tap, value: met.wait()):
+            network(X)
+        return True
+
+    assert in_threads([read, read]) == [True, True]
+
+
+def test_no_thread_runs_a_network_that_is_copied():
+    network, order = SmallCNN(), []
+    inside, copying = threading.Event(), threading.Event()
+
+    def run():
+        inside.wait(20)
+        copying.set()
+        with hooked(network, {Tap("conv")}, lambda tap, value: order.append("run")):
+            network(X)
+
+    def duplicate():
+        with undisturbed(network):
+            inside.set()
+            copying.wait(20)
+            copied = copy.deepcopy(network)
+            order.append("copied")
+        return copied
+
+    _, copied = in_threads([run, duplicate])
+    assert order == ["copied", "run"]
+    assert not copied.conv._forward_hooks
+
+
+def test_one_who_reads_from_other_taps_gets_a_turn_while_others_come_and_go():
+    network, stop = SmallCNN().eval(), threading.Event()
+
+    def often():
+        while not stop.is_set():
+            with hooked(network, {Tap("conv")}, lambda tap, value: None):
+                network(X)
+
+    def once():
+        with hooked(network, {Tap("linear")}, lambda tap, value: stop.set()):
+            network(X)
+        return True
+
+    assert in_threads([often, often, often, once])[-1]

@@ -5,7 +5,6 @@ can do on the way (Jacob et al., "Quantization and training of neural networks f
 integer-arithmetic-only inference", 2018, section 3.2).
 """
 
-import copy
 import threading
 from collections import Counter
 from collections.abc import Collection
@@ -19,8 +18,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.fingerprint import module_state
-from sktransfer.networks.hooks import Tap, drop_hooks, hooked
+from sktransfer.networks.hooks import Tap, hooked
 from sktransfer.networks.layers import Trace
+from sktransfer.networks.modules import copied, evaluate
 
 _TOLERANCE = 1e-4
 """Largest difference, relative to the largest feature, that folding may make."""
@@ -63,9 +63,9 @@ def _fold(module: nn.Module, trace: Trace) -> tuple[nn.Module | None, frozenset[
             pairs = _pairs(module, trace, noise)
             if not pairs:
                 return None, frozenset()
-            copied = _fold_pairs(module, pairs)
+            folded = _fold_pairs(module, pairs)
             # What else a convolution feeds is not seen; the numbers of all layers tell.
-            return copied, _different(module, copied, trace, noise)
+            return folded, _different(module, folded, trace, noise)
     except Exception:  # a foreign network may fail on noise, or on being copied
         return None, frozenset()
 
@@ -98,10 +98,10 @@ def _is_norm(module: nn.Module) -> bool:
 
 def _fold_pairs(module: nn.Module, pairs: dict[str, str]) -> nn.Module:
     shared = {id(t): t for t in [*module.parameters(), *module.buffers()]}
-    copied = copy.deepcopy(module, shared)
+    folded = copied(module, shared)
     for norm_name, conv_name in pairs.items():
-        norm: Any = copied.get_submodule(norm_name)
-        conv: Any = copied.get_submodule(conv_name)
+        norm: Any = folded.get_submodule(norm_name)
+        conv: Any = folded.get_submodule(conv_name)
         weight, bias = fuse_conv_bn_weights(
             conv.weight,
             conv.bias,
@@ -120,18 +120,18 @@ def _fold_pairs(module: nn.Module, pairs: dict[str, str]) -> nn.Module:
             rest.add_module("drop", norm.drop)
             rest.add_module("act", norm.act)
         parent, _, name = norm_name.rpartition(".")
-        setattr(copied.get_submodule(parent), name, rest)
-    drop_hooks(copied)
-    return copied.eval()
+        setattr(folded.get_submodule(parent), name, rest)
+    evaluate(folded)
+    return folded
 
 
 def _different(
-    module: nn.Module, copied: nn.Module, trace: Trace, noise: tuple[Tensor, ...]
+    module: nn.Module, folded: nn.Module, trace: Trace, noise: tuple[Tensor, ...]
 ) -> frozenset[str]:
     """Layers whose pooled outputs changed."""
     reads = trace.reads(list(trace.taps), ("mean", "max"))
     before = LayerReader(module, trace, reads)(*noise)
-    after = LayerReader(copied, trace, reads)(*noise)
+    after = LayerReader(folded, trace, reads)(*noise)
     return frozenset(
         read.layer
         for read, a, b in zip(reads, after, before, strict=True)

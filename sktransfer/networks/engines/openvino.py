@@ -6,7 +6,6 @@ all its usual reads, and a compiled model has those of them that are wanted. Wha
 compared with torch before it is used.
 """
 
-import copy
 import logging
 import threading
 import warnings
@@ -24,8 +23,8 @@ from torch import Tensor, nn
 from sktransfer.exceptions import ConversionError
 from sktransfer.networks.early_exit import ArrayReader
 from sktransfer.networks.engines.torch_eager import Engine, Network
-from sktransfer.networks.hooks import drop_hooks
 from sktransfer.networks.layers import Read
+from sktransfer.networks.modules import copied
 
 T = TypeVar("T")
 
@@ -144,9 +143,7 @@ def _convert(network: Network, outputs: tuple[Read, ...]) -> _Model:
     import openvino
 
     # A copy is converted, as the model goes on using the memory of the tensors it is given.
-    copied = copy.deepcopy(network.module).eval()
-    drop_hooks(copied)
-    reader = ArrayReader(copied, network.trace, outputs)
+    reader = ArrayReader(copied(network.module), network.trace, outputs)
     # On fewer samples than it is compared on: a trace may depend on their number.
     example = tuple(tensor[:-1] for tensor in network.trace.examples()[0])
     with _without_logging(), warnings.catch_warnings(record=True) as caught, torch.inference_mode():

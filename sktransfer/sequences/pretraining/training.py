@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from sktransfer.networks.modules import evaluate
 from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import recurrent_part
 from sktransfer.sequences.pretraining.objectives import Autoencode, Contrastive, Forecast, Masked
@@ -79,7 +80,8 @@ def pretrain(
     # Dropout and the objectives draw from torch's generators.
     with seeded(seed):
         objective = _objective(module, strategy, states_of, plan, vocabulary_size, device)
-        module.train().requires_grad_(True)
+        module.train()
+        module.requires_grad_(True)
         parameters = [*module.parameters(), *objective.parameters()]
         # The objective may hold the network's attention, whose parameters are listed twice then.
         parameters = list({id(p): p for p in parameters}.values())
@@ -109,7 +111,8 @@ def pretrain(
                 losses.append(float(np.mean(epoch_losses)))
                 bar.set_postfix(loss=f"{losses[-1]:.3g}")
         finally:
-            module.eval().requires_grad_(False)
+            evaluate(module)
+            module.requires_grad_(False)
     if not all(p.isfinite().all() for p in module.parameters()):
         raise ValueError(
             f"pretraining diverged: weights are NaN or infinite; lower learning_rate="
