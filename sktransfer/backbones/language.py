@@ -7,6 +7,7 @@ run. Weights are read from safetensors.
 import hashlib
 import json
 import os
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -177,13 +178,17 @@ def shared_language(
         The SHA-256 is not `weights_sha256`.
     """
     if isinstance(name, str) and not Path(name).expanduser().is_dir():
-        language = _published(name, device)
+        with _LOADING:
+            language = _published(name, device)
         if weights_sha256 is not None:
             check_sha256(language.weights_sha256, weights_sha256, f"the weights of {name!r}")
         return language
     language = load_language(name, weights_sha256=weights_sha256)
     language.module.to(device)
     return language
+
+
+_LOADING = threading.Lock()  # so that threads share one network
 
 
 @lru_cache(maxsize=2)

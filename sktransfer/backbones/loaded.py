@@ -1,14 +1,16 @@
 """A network that has been loaded with its weights, as the feature transformers hold it."""
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import nn
 
 from sktransfer.backbones.weights import module_to_bytes
 from sktransfer.networks.fingerprint import module_state
+from sktransfer.networks.hooks import undisturbed
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class LoadedNetwork(ABC):
     name: str
     module: nn.Module
     weights_sha256: str
+    _lock: threading.RLock = field(  # what is found out once is found out in one thread
+        init=False, repr=False, compare=False, default_factory=threading.RLock
+    )
 
     @abstractmethod
     def fingerprint_with(self, weights_sha256: str) -> str:
@@ -40,16 +45,19 @@ class LoadedNetwork(ABC):
 
     @cached_property
     def _loaded_fingerprint(self) -> str:
-        _ = self.state  # both belong to the same moment
-        return self.fingerprint_with(self.weights_sha256)
+        with undisturbed(self.module):
+            _ = self.state  # both belong to the same moment
+            return self.fingerprint_with(self.weights_sha256)
 
     @property
     def fingerprint(self) -> str:
         """Hash of weights, structure and code as they are now; somebody may have trained them."""
-        fingerprint = self._loaded_fingerprint
+        with self._lock:
+            fingerprint = self._loaded_fingerprint
         if module_state(self.module) == self.state:
             return fingerprint
-        return self.fingerprint_with(sha256_of(self.module))
+        with undisturbed(self.module):
+            return self.fingerprint_with(sha256_of(self.module))
 
 
 def sha256_of(module: nn.Module) -> str:

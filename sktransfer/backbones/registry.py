@@ -1,6 +1,7 @@
 """From a name, or a network of the user's own, to a loaded backbone."""
 
 import fnmatch
+import threading
 import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -58,13 +59,14 @@ class Backbone(LoadedNetwork):
         """Hash of these weights, and of the structure and code of the network."""
         return network_fingerprint(self.module, weights_sha256)
 
-    @usual_settings()
     def trace(self, size: tuple[int, int]) -> ImageTrace:
         """Layers of the network for images of this height and width; remembered."""
-        if size not in self._traces:
-            channels = self.info.preprocessing.in_channels
-            self._traces[size] = trace_network(self.module, size, channels)
-        return self._traces[size]
+        with self._lock:
+            if size not in self._traces:
+                channels = self.info.preprocessing.in_channels
+                with usual_settings():
+                    self._traces[size] = trace_network(self.module, size, channels)
+            return self._traces[size]
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
@@ -262,10 +264,14 @@ def shared_backbone(name: str, weights_sha256: str | None, device: torch.device)
     WeightsMismatchError
         The SHA-256 is not `weights_sha256`.
     """
-    backbone = _published(name, device)
+    with _LOADING:
+        backbone = _published(name, device)
     if weights_sha256 is not None:
         check_sha256(backbone.weights_sha256, weights_sha256, f"the default weights of {name!r}")
     return backbone
+
+
+_LOADING = threading.Lock()  # so that threads share one network
 
 
 @lru_cache(maxsize=2)

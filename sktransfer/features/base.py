@@ -18,6 +18,7 @@ from torch import nn
 from sktransfer._validation import source_mask, training_weights
 from sktransfer.backbones.loaded import LoadedNetwork
 from sktransfer.exceptions import ConversionError
+from sktransfer.features.calls import Calls
 from sktransfer.features.dask import is_dask, transform_lazily
 from sktransfer.features.layer_choice import choose_layer, is_auto
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
@@ -53,8 +54,9 @@ class Fitted:
     feature_names_in : ndarray of str or None
     layer_scores : dict of str to float or None
         For ``layer="auto"``.
-    forwarded : list of int
-        A single number, so that counting does not change the record.
+    forwarded : Calls
+        What has been computed with the record and with those made of it by `replace`; in a pickle
+        a list of 0, as in those of earlier versions.
     trained_parameters : tuple of str
         Names of the weights that were tuned.
     n_trained_parameters : int
@@ -71,7 +73,7 @@ class Fitted:
     n_features_in: int | None = None
     feature_names_in: np.ndarray | None = None
     layer_scores: Mapping[str, float] | None = None
-    forwarded: list[int] = dataclasses.field(default_factory=lambda: [0])
+    forwarded: Calls = dataclasses.field(default_factory=Calls)
     trained_parameters: tuple[str, ...] = ()
     n_trained_parameters: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -82,6 +84,21 @@ class Fitted:
         """The network."""
         assert self.network is not None
         return self.network.module
+
+    @property
+    def engine_in_use(self) -> str:
+        """The engine, unless it has failed on the network and another one took over."""
+        return self.forwarded.engine or self.engine
+
+    @property
+    def errors(self) -> list[Any]:
+        """The rows of the last call that could not be read."""
+        return self.forwarded.outcome.errors
+
+    @property
+    def n_truncated(self) -> int:
+        """The rows of the last call that were cut off."""
+        return self.forwarded.outcome.n_truncated
 
     def replace(self: Record, **changes: Any) -> Record:
         """A record with other values."""
@@ -270,8 +287,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         self._check_parameters()
         if is_dask(X):
             return transform_lazily(self, X)
-        features, self.fitted_ = self._compute(X, self.fitted_)
-        return features
+        return self._compute(X, self.fitted_)[0]
 
     def _compute(self, X: Any, fitted: Record) -> tuple[np.ndarray, Record]:
         """Features, by torch where OpenVINO fails, and the record of what has computed them."""
@@ -291,6 +307,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
                 "engine='torch' to choose it without this warning",
                 stacklevel=3,
             )
+            fitted.forwarded.engine = "torch"
             fitted = fitted.replace(engine="torch")
             features, read = self._features(X, fitted)
         check_finite(features, read)
@@ -325,7 +342,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
     def n_forward_(self) -> int:
         """Number of samples that have gone through the network since `fit`."""
         check_is_fitted(self)
-        return self.fitted_.forwarded[0]
+        return self.fitted_.forwarded.n_forward
 
     def __sklearn_is_fitted__(self) -> bool:
         return "fitted_" in vars(self)
@@ -388,12 +405,13 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         state = super().__getstate__().copy()
         if "fitted_" in state:
             state["_network"] = self._pack(self.fitted_)
-            state["fitted_"] = self.fitted_.replace(network=None)
+            state["fitted_"] = self.fitted_.replace(network=None, forwarded=[0])
         return state
 
     @usual_settings()
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
+        # Earlier versions kept errors of the last call here.
+        state = {k: v for k, v in state.items() if k not in ("errors_", "n_truncated_")}
         packed = state.pop("_network", None)
         super().__setstate__(state)
         if "fitted_" not in state:
@@ -405,7 +423,9 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
             engine = "torch"  # which runs everywhere
         network = self._unpack(packed, fitted, device)
         network.module.to(device)
-        self.fitted_ = fitted.replace(network=network, device=str(device), engine=engine)
+        self.fitted_ = fitted.replace(
+            network=network, device=str(device), engine=engine, forwarded=Calls()
+        )
 
 
 class TransformerSource(Generic[Record]):

@@ -16,10 +16,6 @@ from sklearn.utils._set_output import _get_output_config
 _COLLECTIONS = ("Array", "Bag", "Series", "DataFrame")
 _PART = {"Array": "X[:1000].compute()", "Bag": "list(X.take(1000))"}
 
-_FRESH = {"errors_": [], "n_truncated_": 0, "verbose": False}
-"""Attributes that a worker's copy begins with. Those of past calls would make each graph another
-one, and progress is the scheduler's to show."""
-
 _N_OPENED = 4
 _LOCK = threading.Lock()  # a worker may begin with several blocks at once
 _OPENED: OrderedDict[str, Any] = OrderedDict()
@@ -122,8 +118,7 @@ class Packed:
 
         worker_copy = object.__new__(type(transformer))
         worker_copy.__dict__.update(vars(transformer))
-        worker_copy.__dict__.update({k: v for k, v in _FRESH.items() if k in vars(transformer)})
-        worker_copy.fitted_ = transformer.fitted_.replace(forwarded=[0])
+        worker_copy.verbose = False  # progress is the scheduler's to show
         # dask's own pickler, which takes classes that are defined in a notebook, too.
         self._data = cloudpickle.dumps(worker_copy)
         self.digest = _digest(worker_copy)

@@ -334,7 +334,8 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     _augments: ClassVar[bool] = True
 
     layer_ = FittedAttribute("layers")
-    engine_ = FittedAttribute("engine")
+    engine_ = FittedAttribute("engine_in_use")
+    errors_ = FittedAttribute("errors")
     image_size_ = FittedAttribute("size")
     layers_ = FittedAttribute("all_layers")
     stages_ = FittedAttribute("stages")
@@ -412,7 +413,6 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         poolings = resolve_poolings(self.pooling)
         asked = tuple(dict.fromkeys((*trace.stages, "penultimate"))) if every_layer else self.layer
         layers = resolve_layers(asked, poolings, trace)
-        self.errors_: list[FailedImage] = []
         fitted = FittedImages(
             network=backbone,
             # How the network can be had again, whatever set_params says afterwards: by name and
@@ -477,12 +477,12 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     def _read_features(
         self, items: Sequence[Any], found: Extracted, fitted: FittedImages
     ) -> tuple[np.ndarray, np.ndarray]:
-        fitted.forwarded[0] += found.n_forward
-        return found.features, self._note_failures(len(items), found.failed)
+        fitted.forwarded.count(found.n_forward)
+        return found.features, self._note_failures(len(items), found.failed, fitted)
 
-    def _note_failures(self, n: int, failed: list[FailedImage]) -> np.ndarray:
+    def _note_failures(self, n: int, failed: list[FailedImage], fitted: FittedImages) -> np.ndarray:
         """Say which images could not be read; which could comes back."""
-        self.errors_ = failed
+        fitted.forwarded.note(errors=failed)
         warn_of_failures(failed, n)
         readable = np.ones(n, dtype=bool)
         readable[[failure.index for failure in failed]] = False
@@ -523,7 +523,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         assert fitted.network is not None
         network = Network(fitted.module, fitted.trace, fitted.network.fingerprint)
         device = torch.device(fitted.device)
-        engine = make_engine(fitted.engine, network, reads, device, self.precision)
+        engine = make_engine(fitted.engine_in_use, network, reads, device, self.precision)
         return in_passes(engine, fitted.size) if device.type == "cpu" else engine
 
     def _store_key(self, fitted: FittedImages) -> tuple[tuple[Any, ...], str]:
@@ -536,12 +536,14 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
             self.value_range,
             self.max_pixels,
             bool(self.fast_decode),
-            fitted.engine,
+            fitted.engine_in_use,
             torch.device(fitted.device).type,
             self.precision,
         )
         height, width = fitted.size
-        description = f"{fitted.info.name}, {height} x {width}, {fitted.engine}, {self.precision}"
+        description = (
+            f"{fitted.info.name}, {height} x {width}, {fitted.engine_in_use}, {self.precision}"
+        )
         return decided_by, description
 
     def _columns_of_layers(self, fitted: FittedImages) -> dict[str, slice]:
@@ -634,7 +636,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     def _pixels(self, items: Sequence[Any], fitted: FittedImages) -> tuple[np.ndarray, np.ndarray]:
         """Images in the size of the network, not yet normalised, and which could be read."""
         images, failed = self._read_pixels(items, fitted, self.on_error)
-        return images, self._note_failures(len(items), failed)
+        return images, self._note_failures(len(items), failed, fitted)
 
     def _read_pixels(
         self, items: Sequence[Any], fitted: FittedImages, on_error: str

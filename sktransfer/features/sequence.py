@@ -493,9 +493,9 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                 computing = (encoder, window, plan, fitted.poolings, thresholds, states, bar.update)
                 if session is None:
                     vectors_of(*computing)
-                    fitted.forwarded[0] += len(window)
+                    fitted.forwarded.count(len(window))
                 else:
-                    fitted.forwarded[0] += vectors_through(session, *computing)
+                    fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
         if fitted.projection is not None:

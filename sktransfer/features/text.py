@@ -289,7 +289,9 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
     pooling_ = FittedAttribute("poolings")
     normalize_ = FittedAttribute("normalize")
     max_length_ = FittedAttribute("max_length")
-    engine_ = FittedAttribute("engine")
+    engine_ = FittedAttribute("engine_in_use")
+    errors_ = FittedAttribute("errors")
+    n_truncated_ = FittedAttribute("n_truncated")
     layers_ = FittedAttribute("all_layers")
     stages_ = FittedAttribute("stages")
 
@@ -376,7 +378,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
             all_layers=list(trace.taps),
             stages=list(trace.stages),
         )
-        self.errors_, self.n_truncated_ = failed, 0
+        fitted.forwarded.note(errors=failed)
         return fitted, len(texts)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -436,8 +438,8 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
                 vectors = torch.cat([nn.functional.normalize(block) for block in blocks], 1)
             features[read] = vectors.numpy()[places[read]]
             lengths[read] = found.n_tokens[places[read]]
-            fitted.forwarded[0] += found.n_forward
-        self._note_failures(len(texts), failed)
+            fitted.forwarded.count(found.n_forward)
+        self._note_failures(len(texts), failed, fitted)
         self._check_lengths(lengths, fitted)
         return features, read
 
@@ -459,7 +461,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
     def _engine(self, fitted: FittedTexts, reads: tuple[Read, ...]) -> Engine:
         network = Network(fitted.module, fitted.trace, fitted.language.fingerprint)
         device = torch.device(fitted.device)
-        return make_engine(fitted.engine, network, reads, device, self.precision)
+        return make_engine(fitted.engine_in_use, network, reads, device, self.precision)
 
     def _store_key(self, fitted: FittedTexts) -> tuple[tuple[Any, ...], str]:
         decided_by = (
@@ -467,12 +469,12 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
             fitted.language.fingerprint,
             fitted.max_length,
             self.long_texts == "split",
-            fitted.engine,
+            fitted.engine_in_use,
             torch.device(fitted.device).type,
             self.precision,
         )
         length = f"{fitted.max_length} tokens"
-        description = f"{fitted.language.name}, {length}, {fitted.engine}, {self.precision}"
+        description = f"{fitted.language.name}, {length}, {fitted.engine_in_use}, {self.precision}"
         return decided_by, description
 
     def _columns_of_layers(self, fitted: FittedTexts) -> dict[str, slice]:
@@ -522,9 +524,9 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         refuse_dask(X)
         return as_texts(X, self.on_error)
 
-    def _note_failures(self, n: int, failed: list[FailedText]) -> None:
+    def _note_failures(self, n: int, failed: list[FailedText], fitted: FittedTexts) -> None:
         """Say which rows are no texts."""
-        self.errors_ = failed
+        fitted.forwarded.note(errors=failed)
         if failed:
             warnings.warn(
                 f"{len(failed)} of {n} rows of X are no texts and are rows of NaN, or left out of "
@@ -549,8 +551,9 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         """Count the texts that are too long, and say which."""
         limit = fitted.max_length
         rows = np.flatnonzero(lengths > limit) if limit is not None else np.empty(0, dtype=np.intp)
-        self.n_truncated_ = 0 if self.long_texts == "split" else len(rows)
-        if not self.n_truncated_ or self.long_texts == "cut":
+        n_truncated = 0 if self.long_texts == "split" else len(rows)
+        fitted.forwarded.note(n_truncated=n_truncated)
+        if not n_truncated or self.long_texts == "cut":
             return
         shown = ", ".join(f"X[{row}] ({lengths[row]} tokens)" for row in rows[:_SHOWN])
         more = ", ..." if len(rows) > _SHOWN else ""
@@ -576,7 +579,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
 
     def _tunable(self, X: Any, fitted: FittedTexts, body: Any) -> Tunable:
         texts, failed = self._texts(X)
-        self._note_failures(len(texts), failed)
+        self._note_failures(len(texts), failed, fitted)
         readable = np.ones(len(texts), dtype=bool)
         readable[[failure.index for failure in failed]] = False
 

@@ -1,6 +1,7 @@
 """The base of the fine-tuned classifier and regressor: a network and its head, end to end."""
 
 import numbers
+import threading
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,6 +30,9 @@ _FIXED_BY_FIT = (
     "penalty_weight", "alignment", "alignment_weight", "batch_norm", "gradient_clip",
 )  # fmt: skip
 """Parameters of a strategy that must be the same in `partial_fit` as in `fit`."""
+
+
+_REBUILDING = threading.Lock()
 
 
 def _is_tuned(estimator: Any) -> bool:
@@ -249,6 +253,10 @@ class FineTuned(BaseEstimator):
     @property
     @usual_settings()
     def _tuned(self) -> Tuned:
+        with _REBUILDING:
+            return self._rebuilt()
+
+    def _rebuilt(self) -> Tuned:
         if self._tuned_cache is None:
             if self._trained_names == () and is_frozen(self.features_.strategy):
                 raise AttributeError(

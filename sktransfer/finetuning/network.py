@@ -110,6 +110,7 @@ class TunedNetwork(nn.Module):
         compare: str | None,
     ) -> None:
         super().__init__()
+        self.training = False  # the body may be in use until training begins
         self.body = body
         self.head = head
         self._batch_norm = batch_norm

@@ -153,6 +153,7 @@ def watch_execution(
         times.setdefault(name, []).append(next(clock))
 
     taps = {Tap(name, side) for name, _ in module.named_modules() for side in ("input", "output")}
-    with torch.inference_mode(), hooked(module, taps, note):
+    # Exclusive, as transformers exchanges methods of a module while it collects its states.
+    with torch.inference_mode(), hooked(module, taps, note, exclusive=True):
         result = run()
     return Execution({name: tuple(of) for name, of in times.items()}, outputs), result

@@ -5,16 +5,17 @@ and a caller may have set any of them for networks of other kinds. Features and 
 the parameters of their estimators alone.
 """
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
+from sktransfer.networks.process_wide import ProcessWide
+
 _DEVICE_TYPES = ("cpu", "cuda", "mps")
 
-_BACKENDS = torch.backends
+_BACKENDS: Any = torch.backends
 _PRECISIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     # From the general to the special: "none" is the setting of the level above.
     (_BACKENDS, ("none",)),
@@ -30,49 +31,26 @@ _PRECISIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 """Holders of `fp32_precision`, and the values that are as good as torch's own; the first is set."""
 
 
-class _ProcessWide:
-    """Settings of the process: the first that computes changes them, the last restores them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._n_computing = 0
-        self._restore: list[Callable[[], object]] = []
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._n_computing:
-                self._change()
-            self._n_computing += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._n_computing -= 1
-            while not self._n_computing and self._restore:
-                self._restore.pop()()
-
-    def _change(self) -> None:
-        dtype = torch.get_default_dtype()
-        if dtype != torch.float32:
-            self._later(torch.set_default_dtype, dtype)
-            torch.set_default_dtype(torch.float32)
-        try:
-            products = torch.get_float32_matmul_precision()
-        except RuntimeError:  # it has been set by `fp32_precision`
-            products = "highest"
-        if products != "highest":
-            self._later(torch.set_float32_matmul_precision, products)
-            torch.set_float32_matmul_precision("highest")
-        for holder, usual in _PRECISIONS:
-            precision = holder.fp32_precision
-            if precision not in usual:
-                self._later(setattr, holder, "fp32_precision", precision)
-                holder.fp32_precision = usual[0]
-
-    def _later(self, function: Callable[..., object], *arguments: Any) -> None:
-        self._restore.append(lambda: function(*arguments))
+def _use_usual_numbers(undo: ExitStack) -> None:
+    dtype = torch.get_default_dtype()
+    if dtype != torch.float32:
+        undo.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+    try:
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it has been set by `fp32_precision`
+        products = "highest"
+    if products != "highest":
+        undo.callback(torch.set_float32_matmul_precision, products)
+        torch.set_float32_matmul_precision("highest")
+    for holder, usual in _PRECISIONS:
+        precision = holder.fp32_precision
+        if precision not in usual:
+            undo.callback(setattr, holder, "fp32_precision", precision)
+            holder.fp32_precision = usual[0]
 
 
-_PROCESS_WIDE = _ProcessWide()
+_USUAL_NUMBERS = ProcessWide(_use_usual_numbers)
 
 
 @contextmanager
@@ -89,5 +67,5 @@ def usual_settings() -> Iterator[None]:
             changes.enter_context(torch.device("cpu"))
         changes.enter_context(torch.inference_mode(False))
         changes.enter_context(torch.enable_grad())
-        changes.enter_context(_PROCESS_WIDE)
+        changes.enter_context(_USUAL_NUMBERS)
         yield

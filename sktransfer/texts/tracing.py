@@ -1,5 +1,6 @@
 """Layers of a transformer, found by watching it run, and pooling of their states over tokens."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,13 +117,15 @@ class TextTrace:
 
 
 _TRACES: WeakKeyDictionary[nn.Module, TextTrace] = WeakKeyDictionary()
+_TRACING = threading.Lock()
 
 
 def trace_of(module: nn.Module) -> TextTrace:
     """The layers of a network of transformers; remembered as long as it lives."""
-    if module not in _TRACES:
-        _TRACES[module] = _trace(module)
-    return _TRACES[module]
+    with _TRACING:
+        if module not in _TRACES:
+            _TRACES[module] = _trace(module)
+        return _TRACES[module]
 
 
 def positions_of(module: nn.Module) -> int | None:

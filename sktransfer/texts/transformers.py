@@ -1,16 +1,25 @@
 """The library transformers, imported only where it is used, without its messages."""
 
+import sys
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
+
+from sktransfer.networks.process_wide import ProcessWide
+
+_IMPORTING = threading.Lock()
 
 INSTALL = 'pip install "sktransfer[text]"'
 
 
 def import_transformers() -> Any:
     try:
-        with warnings.catch_warnings():
+        if "transformers" in sys.modules:
+            import transformers  # without a change of the filters of warnings, which threads share
+
+            return transformers
+        with _IMPORTING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other packages, which it imports
             import transformers
     except ImportError as error:
@@ -18,21 +27,22 @@ def import_transformers() -> Any:
     return transformers
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks, and its settings as they were afterwards."""
+def _silence(undo: ExitStack) -> None:
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    undo.callback(logging.set_verbosity, logging.get_verbosity())
     logging.set_verbosity_error()
-    if bars:
+    if logging.is_progress_bar_enabled():
+        undo.callback(_set_bars, True)
         _set_bars(False)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            _set_bars(True)
+
+
+_SILENCE = ProcessWide(_silence)
+
+
+def quiet() -> AbstractContextManager[None]:
+    """Without transformers' bars and remarks, and its settings as they were afterwards."""
+    return _SILENCE
 
 
 def _set_bars(shown: bool) -> None:

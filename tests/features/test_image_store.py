@@ -210,7 +210,7 @@ def test_a_pickled_estimator_uses_its_store(digits, tmp_path):
     expected = estimator.fit_transform(images)
     revived = pickle.loads(pickle.dumps(estimator))
     assert_array_equal(revived.transform(images), expected)
-    assert revived.n_forward_ == estimator.n_forward_ == 5
+    assert (revived.n_forward_, estimator.n_forward_) == (0, 5)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
