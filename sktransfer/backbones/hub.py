@@ -14,6 +14,7 @@ from sktransfer.backbones.entry import (
     raise_missing_weights,
     with_matching_head,
 )
+from sktransfer.backbones.weights import check_types
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
 
 
@@ -106,7 +107,7 @@ def _build_timm(
         "custom_load": False,
     }
     try:
-        return timm.create_model(
+        module = timm.create_model(
             model,
             pretrained=True,
             pretrained_cfg_overlay=overlay,
@@ -114,6 +115,8 @@ def _build_timm(
         )
     except (RuntimeError, KeyError) as error:
         raise WeightsMismatchError(f"the weights do not fit timm's {model}: {error}") from error
+    check_types(module.state_dict(), state, f"timm's {model}")
+    return module
 
 
 def _fetch_from_hub(name: str, repository: str, file: str, revision: str | None) -> Path:

@@ -30,6 +30,7 @@ from sktransfer.backbones.loaded import LoadedNetwork
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
+    check_weights,
     fit_weights,
     module_to_bytes,
 )
@@ -291,6 +292,7 @@ def _load_module(found: ModelFiles) -> nn.Module:
             f"the weights in {found.folder} do not fit their config.json: {len(missing)} missing "
             f"{missing[:3]}, of another shape {sorted(map(str, notes['mismatched_keys']))[:3]}"
         )
+    check_weights(module, f"{found.name!r} in {found.folder}")
     return _frozen(module)
 
 

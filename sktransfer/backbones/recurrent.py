@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors
 from torch import Tensor, nn
 
-from sktransfer.backbones.weights import fit_weights, module_to_bytes, read_weights
+from sktransfer.backbones.weights import check_weights, fit_weights, module_to_bytes, read_weights
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, Shape
@@ -84,9 +84,7 @@ def load_recurrent(
         state = renamed
     network = RecurrentNetwork.empty(shape)
     fit_weights(network, state, f"the network described in {path}")
-    broken = [name for name, t in network.state_dict().items() if not t.isfinite().all()]
-    if broken:
-        raise WeightsMismatchError(f"{path} holds NaN or infinity in {', '.join(broken)}")
+    check_weights(network, str(path))
     return network.float(), sha256
 
 

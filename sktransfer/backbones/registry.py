@@ -29,6 +29,7 @@ from sktransfer.backbones.vision import (
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
+    check_weights,
     read_weights,
 )
 from sktransfer.images.tracing import ImageTrace, trace_network
@@ -207,6 +208,7 @@ def _finish(
     module: nn.Module, info: BackboneInfo, sha256: str | None, expected: str | None
 ) -> Backbone:
     module = frozen(module).float()
+    check_weights(module, info.name)
     # In this memory format convolutions on a CPU run up to five times faster.
     module.to(memory_format=torch.channels_last)
     if any(getattr(m, "track_running_stats", True) is False for m in module.modules()):

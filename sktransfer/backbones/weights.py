@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import safetensors.torch
 import torch
@@ -114,9 +115,10 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
     Raises
     ------
     WeightsMismatchError
-        Names or shapes differ; the message lists them.
+        Names, shapes or kinds of numbers differ; the message lists them.
     """
     current = module.state_dict()
+    check_types(current, state, what)
     loadable = OrderedDict(state)
     versions = getattr(state, "_metadata", None)
     if versions is None:
@@ -146,6 +148,49 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         raise WeightsMismatchError(
             f"the weights do not fit {what}: {listed or str(error)}"
         ) from error
+
+
+def check_weights(module: nn.Module, what: str) -> None:
+    """See that the weights of a network are numbers.
+
+    Infinity is left to buffers, in which masks have it.
+
+    Raises
+    ------
+    WeightsMismatchError
+        A tensor holds NaN, or a parameter infinity; the message names it.
+    """
+    for name, parameter in module.named_parameters():
+        if not _is_finite(parameter) and not bool(torch.isfinite(parameter).all()):
+            _refuse_numbers(what, name)
+    for name, buffer in module.named_buffers():
+        if not _is_finite(buffer) and bool(torch.isnan(buffer).any()):
+            _refuse_numbers(what, name)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether a look at the sum, which is quick, finds a tensor finite."""
+    if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+        return True
+    return bool(torch.isfinite(tensor.detach().sum(dtype=torch.float32)))
+
+
+def _refuse_numbers(what: str, name: str) -> NoReturn:
+    raise WeightsMismatchError(
+        f"the weights of {what} hold NaN or infinity in {name!r}: their training diverged, or the "
+        "file is damaged. Take an earlier checkpoint, or fetch the file again"
+    )
+
+
+def check_types(current: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors that torch would convert to those of the network with another meaning."""
+    for name in current.keys() & state.keys():
+        wanted, given = current[name].dtype, state[name].dtype
+        if wanted.is_floating_point and not given.is_floating_point:
+            raise WeightsMismatchError(
+                f"the weights do not fit {what}: {name!r} is of type {given}, and the network "
+                f"computes with {wanted}. Save the network before it is quantised"
+            )
 
 
 def module_to_bytes(module: nn.Module, metadata: dict[str, str] | None = None) -> bytes:

@@ -8,9 +8,10 @@ from sklearn.utils import check_random_state, check_scalar
 from torch import nn
 
 from sktransfer._validation import check_flag, check_options, names_in, pooling_names
-from sktransfer.backbones.custom import load_custom
+from sktransfer.backbones.custom import custom_name, load_custom
 from sktransfer.backbones.loaded import sha256_of
 from sktransfer.backbones.recurrent import SHIPPED, load_recurrent
+from sktransfer.backbones.weights import check_weights
 from sktransfer.networks.modules import frozen
 from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import recurrent_part
@@ -182,6 +183,7 @@ def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
         prefix = estimator.weights_prefix or ""
         with seeded(seed), torch.no_grad():
             module, sha256 = load_custom(estimator.backbone, estimator.weights, prefix=prefix)
+        check_weights(module, custom_name(estimator.backbone))
     else:
         module, sha256 = _named(estimator, vocabulary_size, seed)
     module = frozen(module).float()

@@ -210,7 +210,7 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         """The network of a record as it travels in a pickle."""
 
     @abstractmethod
-    def _unpack(self, packed: Any, fitted: Record, device: torch.device) -> LoadedNetwork:
+    def _unpack(self, saved: Any, fitted: Record, device: torch.device) -> LoadedNetwork:
         """The network that `_pack` has packed."""
 
     # --- scikit-learn's methods -----------------------------------------------------------

@@ -62,7 +62,7 @@ from sktransfer.images.tracing import ImageTrace
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.engines import Engine, Network, make_engine, resolve_engine
 from sktransfer.networks.layers import Read
-from sktransfer.networks.modules import copied, frozen
+from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.store import FeatureStore
 
 # To be raised when the same parameters come to give other numbers.
@@ -730,18 +730,16 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
 
     def _pack(self, fitted: FittedImages) -> Any:
         if fitted.name is None:
-            # A state dict does not hold all of a network: plain attributes, buffers that
-            # are not persistent. On the CPU, so that it can be unpickled anywhere.
-            return copied(fitted.module).cpu()
+            return packed(fitted.module)
         return None if fitted.by_reference else module_to_bytes(fitted.module)
 
-    def _unpack(self, packed: Any, fitted: FittedImages, device: torch.device) -> Backbone:
+    def _unpack(self, saved: Any, fitted: FittedImages, device: torch.device) -> Backbone:
         if fitted.name is None:
-            network = frozen(packed)
+            network = frozen(unpacked(saved))
             return Backbone(fitted.info.name, network, fitted.weights_sha256, fitted.info)
         if fitted.by_reference:
             return shared_backbone(fitted.name, fitted.weights_sha256, device)
-        return rebuild_backbone(fitted.name, packed, fitted.weights_sha256)
+        return rebuild_backbone(fitted.name, saved, fitted.weights_sha256)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

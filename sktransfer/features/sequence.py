@@ -39,7 +39,7 @@ from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
-from sktransfer.networks.modules import copied, frozen
+from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
@@ -715,16 +715,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         module = fitted.module
         if isinstance(module, RecurrentNetwork):
             return fitted.network.name, module.shape, module_to_bytes(module)
-        # A state dict does not hold all of a network: plain attributes, buffers that are
-        # not persistent.
-        return fitted.network.name, None, copied(module).cpu()
+        return fitted.network.name, None, packed(module)
 
-    def _unpack(
-        self, packed: Any, fitted: FittedSequences, device: torch.device
-    ) -> SequenceNetwork:
-        name, shape, network = packed
-        if shape is not None:
-            network = _rebuilt(shape, network)
+    def _unpack(self, saved: Any, fitted: FittedSequences, device: torch.device) -> SequenceNetwork:
+        name, shape, network = saved
+        network = unpacked(network) if shape is None else _rebuilt(shape, network)
         return SequenceNetwork(name, frozen(network), fitted.weights_sha256)
 
     def __sklearn_tags__(self) -> Tags:

@@ -617,10 +617,10 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
             return fitted.language.name
         return language_to_dict(fitted.language, fitted.module)
 
-    def _unpack(self, packed: Any, fitted: FittedTexts, device: torch.device) -> Language:
-        if isinstance(packed, str):
-            return shared_language(packed, fitted.weights_sha256, device)
-        return language_from_dict(packed)
+    def _unpack(self, saved: Any, fitted: FittedTexts, device: torch.device) -> Language:
+        if isinstance(saved, str):
+            return shared_language(saved, fitted.weights_sha256, device)
+        return language_from_dict(saved)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

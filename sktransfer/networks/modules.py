@@ -4,7 +4,8 @@ import copy
 import itertools
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sktransfer.networks.hooks import drop_hooks, undisturbed
 
@@ -46,3 +47,59 @@ def copied(module: nn.Module, shared: dict[int, Any] | None = None) -> nn.Module
     drop_hooks(copy_of_module)
     evaluate(copy_of_module)
     return copy_of_module
+
+
+Packed = nn.Module | tuple[nn.Module, list[bytes]]
+"""A network without numbers, and those of its tensors in order; else the network as it is."""
+
+
+def packed(module: nn.Module) -> Packed:
+    """A network of a class of the user's own, for a pickle that can be read on any machine.
+
+    A state dict does not hold all of a network: plain attributes, buffers that are not persistent.
+    But a pickled tensor says where it lay in memory, which would change the hash by which caches
+    find the network; so the tensors of the modules travel as their bytes.
+    """
+    tensors = _tensors_of(module)
+    if not all(map(_has_only_numbers, tensors)):
+        return copied(module).cpu()
+    skeleton = copied(module, {id(tensor): _on_no_device(tensor) for tensor in tensors})
+    values = [tensor.detach().cpu().contiguous().flatten() for tensor in tensors]
+    return skeleton, [flat.view(torch.uint8).numpy().tobytes() for flat in values]
+
+
+def unpacked(network: Packed) -> nn.Module:
+    """The network that `packed` has packed, on the CPU."""
+    if isinstance(network, nn.Module):  # also from pickles of earlier versions
+        return network
+    skeleton, values = network
+    filled = zip(_tensors_of(skeleton), values, strict=True)
+    return copied(skeleton, {id(tensor): _filled(tensor, data) for tensor, data in filled})
+
+
+def _tensors_of(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _has_only_numbers(tensor: Tensor) -> bool:
+    """Whether type, layout and numbers are all that there is to a tensor."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    return plain and not (tensor.is_meta or tensor.is_quantized)
+
+
+def _on_no_device(tensor: Tensor) -> Tensor:
+    return _like(tensor, torch.empty_like(tensor, device="meta"))
+
+
+def _filled(tensor: Tensor, data: bytes) -> Tensor:
+    values = torch.empty_like(tensor, device="cpu")  # with the same strides
+    if data:
+        values.copy_(torch.frombuffer(bytearray(data), dtype=tensor.dtype).view(tensor.shape))
+    return _like(tensor, values)
+
+
+def _like(tensor: Tensor, values: Tensor) -> Tensor:
+    """Values as a parameter if the tensor is one."""
+    values = values.detach()
+    is_parameter = isinstance(tensor, nn.Parameter)
+    return nn.Parameter(values, requires_grad=tensor.requires_grad) if is_parameter else values

@@ -153,6 +153,11 @@ def check_module(encoder: Encoder, steps: Tensor) -> None:
     # First and last: a network that takes rows for time still gives the first one its due.
     in_company = run(torch.cat([pair, pair[:, :1]], 1))
     for single, several in zip(alone, in_company, strict=True):
+        if not bool(torch.isfinite(single).all()):
+            raise ValueError(
+                f"the backbone puts out NaN or infinity for noise of {len(steps)} steps; check its "
+                "weights, and that it takes any numbers"
+            )
         gap = float((several[:, [0, 2]] - single).abs().max())
         if not gap <= 1e-3 * max(1.0, float(single.abs().max())):
             raise ValueError(

@@ -3,19 +3,23 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sktransfer import PretrainedCNNFeatures, PretrainedTextFeatures, RNNSequenceFeatures
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,
+    check_weights,
     fit_weights,
     module_to_bytes,
     read_weights,
 )
 from sktransfer.exceptions import WeightsMismatchError
+from tests.helpers.languages import TEXTS, write_language
 from tests.helpers.networks import SmallCNN
 
 
@@ -144,3 +148,88 @@ def test_tied_weights_survive_the_way_through_bytes():
     fit_weights(target, bytes_to_state(module_to_bytes(source)), "the net")
     assert torch.equal(target[0].weight, source[0].weight)
     assert target[1].weight is target[0].weight
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_weight_that_is_no_number_is_named(value):
+    network = SmallCNN()
+    with torch.no_grad():
+        network.linear.weight[1, 2] = value
+    with pytest.raises(WeightsMismatchError, match=r"of mine hold NaN or infinity in 'linear.wei"):
+        check_weights(network, "mine")
+
+
+def test_large_weights_and_masks_of_infinity_are_numbers():
+    network = nn.Linear(3, 3)
+    with torch.no_grad():
+        network.weight[:] = 3e38  # their sum is infinite
+    network.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    check_weights(network, "mine")
+    network.mask[0, 0] = torch.nan
+    with pytest.raises(WeightsMismatchError, match="in 'mask'"):
+        check_weights(network, "mine")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.complex64, torch.bool])
+def test_tensors_of_another_kind_of_number_are_refused(dtype):
+    network = SmallCNN()
+    state = network.state_dict() | {"conv.weight": network.conv.weight.to(dtype)}
+    with pytest.raises(WeightsMismatchError, match=rf"'conv.weight' is of type {dtype}"):
+        fit_weights(network, state, "mine")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_any_precision_are_taken(dtype):
+    source, network = SmallCNN(), SmallCNN()
+    fit_weights(network, {n: t.to(dtype) for n, t in source.state_dict().items()}, "mine")
+    assert torch.allclose(network.conv.weight, source.conv.weight, atol=1e-2)
+
+
+def broken(network):
+    with torch.no_grad():
+        next(network.parameters())[:] = torch.nan
+    return network
+
+
+def test_weights_that_are_nan_are_refused_in_fit_whatever_the_network_is_for(digits, tmp_path):
+    images, series = digits[0][:4], np.random.default_rng(0).normal(size=(4, 20))
+    save_file(broken(SmallCNN()).state_dict(), tmp_path / "net.safetensors")
+    features = PretrainedCNNFeatures(SmallCNN, weights=tmp_path / "net.safetensors", image_size=8)
+    with pytest.raises(WeightsMismatchError, match="of SmallCNN hold NaN or infinity in 'conv.wei"):
+        features.fit(images)
+    with pytest.raises(WeightsMismatchError, match="of SmallCNN hold NaN"):
+        PretrainedCNNFeatures(broken(SmallCNN()), image_size=8).fit(images)
+    with pytest.raises(WeightsMismatchError, match="of GRU hold NaN or infinity in 'weight_ih_l0"):
+        RNNSequenceFeatures(broken(nn.GRU(1, 3))).fit(series)
+    folder = write_language(tmp_path / "language")
+    state = load_file(folder / "model.safetensors")
+    state["encoder.layer.1.output.dense.weight"][0, 0] = torch.nan
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsMismatchError, match=r"NaN or infinity in 'encoder.layer.1.output"):
+        PretrainedTextFeatures(folder).fit(TEXTS)
+
+
+class Logarithm(nn.Module):
+    """Of an input that may be negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1, 2)
+
+    def forward(self, x):
+        return self.linear(torch.log(x.mean((1, 2, 3))[:, None] if x.ndim == 4 else x.mean(1)))
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_a_network_that_puts_out_nan_is_named_as_that(engine, colour):
+    features = PretrainedCNNFeatures(Logarithm, image_size=8, mean=0.5, std=1, engine=engine)
+    with pytest.raises(ValueError, match=r"network puts out NaN or infinity for X\[0\]"):
+        features.fit_transform(colour // 4)
+
+
+def test_a_network_for_series_that_puts_out_nan_for_noise_is_named_as_that():
+    with pytest.raises(ValueError, match="backbone puts out NaN or infinity for noise of 5 steps"):
+        RNNSequenceFeatures(Logarithm).fit(np.ones((2, 5)))

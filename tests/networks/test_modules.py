@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import joblib
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -10,7 +11,7 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from sktransfer import FineTune, FineTunedClassifier, PretrainedCNNFeatures
-from sktransfer.networks.modules import copied, evaluate, frozen
+from sktransfer.networks.modules import copied, evaluate, frozen, packed, unpacked
 from tests.helpers.networks import SmallCNN, TwoStages
 
 
@@ -107,3 +108,50 @@ def test_weights_to_start_from_are_copied_in_evaluation_mode(digits):
     ).fit(X, y)
     assert not any(part.training for part in tuned.features_.module_.modules())
     assert_allclose(tuned.features_.transform(X), features.transform(X), rtol=1e-5)
+
+
+# --- pickles --------------------------------------------------------------------------------------
+
+
+class Mixed(Tied):
+    """Weights with ties and in several layouts, and tensors in no state dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        self.rnn = nn.LSTM(3, 2, bidirectional=True)
+        self.register_buffer("short", torch.rand(3).bfloat16(), persistent=False)
+        self.register_buffer("nothing", torch.empty(0, 2))
+        self.register_buffer("count", torch.tensor(7))
+        self.plain = torch.rand(2)
+
+
+def test_a_packed_network_is_the_same_in_every_tensor_tie_and_layout():
+    network = Mixed()
+    found = unpacked(pickle.loads(pickle.dumps(packed(network))))
+    for tensors in (nn.Module.named_parameters, nn.Module.named_buffers):
+        expected = dict(tensors(network))
+        assert dict(tensors(found)).keys() == expected.keys()
+        for name, tensor in tensors(found):
+            assert torch.equal(tensor, expected[name])
+            assert tensor.dtype == expected[name].dtype
+            assert tensor.stride() == expected[name].stride()
+    assert torch.equal(found.plain, network.plain)
+    assert found.second.weight is found.first.weight
+    x = torch.rand(5, 1, 3)
+    assert torch.equal(found.rnn(x)[0], network.rnn(x)[0])
+
+
+def test_copies_of_a_network_have_one_hash_when_they_are_packed():
+    network = TwoStages()
+    assert joblib.hash(packed(copy.deepcopy(network))) == joblib.hash(packed(network))
+    other = TwoStages()
+    assert joblib.hash(packed(other)) != joblib.hash(packed(network))
+
+
+def test_tensors_that_are_more_than_numbers_travel_as_themselves():
+    network = SmallCNN()
+    network.register_buffer("sparse", torch.eye(3).to_sparse())
+    found = unpacked(pickle.loads(pickle.dumps(packed(network))))
+    assert torch.equal(found.sparse.to_dense(), torch.eye(3))
+    assert torch.equal(found.conv.weight, network.conv.weight)
