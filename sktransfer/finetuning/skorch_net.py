@@ -1,5 +1,6 @@
 """The skorch net of a fine-tuning, with its optimizer and callbacks."""
 
+import traceback
 from functools import partial
 from typing import Any
 
@@ -24,15 +25,42 @@ _LEAST_WARMUP = 32
 """Steps. An epoch of 200 rows has only three, and so short a warmup destroyed features."""
 
 
+class InterruptibleNet(NeuralNet):
+    """A net that tells Ctrl-C from early stopping: by KeyboardInterrupt skorch ends for either.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether the last training was ended by anything but an `EarlyStopping`.
+    """
+
+    interrupted = False
+
+    def fit_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the epochs."""
+        self.interrupted = False
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt as end:
+            self.interrupted = not _is_early_stopping(end)
+            raise
+
+
+def _is_early_stopping(end: KeyboardInterrupt) -> bool:
+    innermost = list(traceback.walk_tb(end.__traceback__))[-1][0]
+    callback = innermost.f_locals.get("self")
+    return isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
+
+
 def make_net(
     network: TunedNetwork,
     objective: Objective,
     strategy: FineTune,
     device: torch.device | str,
     callbacks: list[tuple[str, Callback]],
-) -> NeuralNet:
+) -> InterruptibleNet:
     """A skorch net, not initialized yet."""
-    return NeuralNet(
+    return InterruptibleNet(
         module=network,
         criterion=objective,
         optimizer=_optimizer_factory(network, strategy),

@@ -65,9 +65,7 @@ class LinearWarmup(Callback):
 class ProgressMonitor(Callback):
     """Stop a diverging training, update the objective's progress, and show a progress bar.
 
-    Without a label there is no bar. `in_epoch`, whether an epoch has begun and not ended, tells
-    Ctrl-C from early stopping: both raise KeyboardInterrupt in skorch, but callbacks do so between
-    epochs.
+    Without a label there is no bar.
     """
 
     def __init__(
@@ -77,7 +75,6 @@ class ProgressMonitor(Callback):
         self.n_epochs = n_epochs
         self.label = label
         self.learning_rate = learning_rate
-        self.in_epoch = False
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Start the bar."""
@@ -85,10 +82,6 @@ class ProgressMonitor(Callback):
             total=self.n_epochs, desc=self.label, unit="epoch", disable=self.label is None
         )
         self.step = 0
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Mark the epoch as begun."""
-        self.in_epoch = True
 
     def on_batch_end(
         self, net: Any, training: bool = False, loss: Tensor | None = None, **kwargs: Any
@@ -107,7 +100,6 @@ class ProgressMonitor(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Advance the bar."""
-        self.in_epoch = False
         shown = {
             name: f"{net.history[-1, name]:.3g}"
             for name in ("train_loss", "valid_loss")

@@ -21,6 +21,7 @@ from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.skorch_net import (
+    InterruptibleNet,
     make_net,
     penalty_weight,
     schedule_callbacks,
@@ -53,14 +54,14 @@ class Tuned:
 
     Parameters
     ----------
-    net : skorch.NeuralNet
+    net : InterruptibleNet
     trained : tuple of str
         Names of the body's parameters that were trained.
     interrupted : bool
         Whether the user ended it early.
     """
 
-    net: NeuralNet
+    net: InterruptibleNet
     trained: tuple[str, ...]
     interrupted: bool
 
@@ -181,7 +182,7 @@ def tune(
         net.fit(dataset)
     _drop_unfinished(net)
     freeze_for_inference(network)
-    return Tuned(net, network.unfrozen_names(), watch.in_epoch)
+    return Tuned(net, network.unfrozen_names(), net.interrupted)
 
 
 def rebuild(
@@ -252,7 +253,7 @@ def continue_training(
         del net.history[n_epochs:]
         network.eval().requires_grad_(False)
         raise
-    tuned.interrupted = watch.in_epoch
+    tuned.interrupted = net.interrupted
 
 
 def raise_interrupt(tuned: Tuned | None) -> None:

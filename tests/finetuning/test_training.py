@@ -2,6 +2,7 @@
 
 import copy
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -270,6 +271,51 @@ class Interrupt(Callback):
     def on_batch_begin(self, net, training=False, **kwargs):
         if len(net.history) == 3:
             raise KeyboardInterrupt
+
+
+class InterruptAt(Callback):
+    """Presses Ctrl-C when an epoch begins or ends, or while a batch is learned."""
+
+    def __init__(self, event, press):
+        self.event = event
+        self.press = press
+
+    def notify(self, event, net):
+        if event == self.event and len(net.history) == 3:
+            self.press()
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.notify("on_epoch_begin", net)
+
+    def on_batch_end(self, net, **kwargs):
+        self.notify("on_batch_end", net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.notify("on_epoch_end", net)
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+def send_signal():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("press", [raise_interrupt, send_signal])
+@pytest.mark.parametrize("event", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
+@pytest.mark.parametrize("stopping", [[], [EarlyStopping(monitor="train_loss", patience=9)]])
+def test_an_interrupt_in_a_callback_is_passed_on_whenever_it_comes(event, press, stopping, some):
+    callbacks = [*stopping, InterruptAt(event, press)]
+    classifier = FineTunedClassifier(
+        images_of(),
+        strategy=FineTune("head", epochs=5, callbacks=callbacks),
+        random_state=0,
+    )
+    with pytest.raises(KeyboardInterrupt, match="can be used"):
+        classifier.fit(*some)
+    assert classifier.score(*some) > 0.5
+    assert len(classifier.history_) == (3 if event == "on_epoch_end" else 2)
 
 
 @pytest.mark.parametrize("unfreeze", ["head", "all"])
