@@ -225,7 +225,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     feature_slices_ : dict of str to slice
         Columns of the output that belong to each layer.
     errors_ : list of FailedImage
-        (index, path, message) of the images that the last `transform` could not read.
+        (index, path, message) of the images that this thread's last `transform` could not read.
     device_ : str
         Device in use.
     engine_ : {"torch", "openvino"}

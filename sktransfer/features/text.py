@@ -194,9 +194,9 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
     feature_slices_ : dict of str to slice
         Columns of the output that belong to each layer, unless these are combined.
     errors_ : list of FailedText
-        (index, message) of the rows that the last `fit` or `transform` could not use.
+        (index, message) of the rows that this thread's last `fit` or `transform` could not use.
     n_truncated_ : int
-        Texts that the last `fit_transform` or `transform` has cut off.
+        Texts that this thread's last `fit_transform` or `transform` has cut off.
     device_ : str
         Device in use.
     engine_ : {"torch", "openvino"}

@@ -120,7 +120,8 @@ class FineTune(BaseEstimator):
         Largest norm of a step's gradient.
     callbacks : list or None, default=None
         Additional skorch callbacks, or pairs of a name and one; they are cloned. Those that score
-        predictions, such as ``EpochScoring``, cannot interpret the form of the targets.
+        predictions, such as ``EpochScoring``, cannot interpret the form of the targets. Other than
+        ``EarlyStopping``, one that raises KeyboardInterrupt counts as Ctrl-C.
     cache_trunk : bool, default=True
         Run the frozen part once before the first epoch instead of in each. Without `mixup` it
         affects only time and memory. With `augment` nothing can be cached.
