@@ -5,6 +5,7 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
@@ -30,8 +31,8 @@ class LoadedNetwork(ABC):
     name: str
     module: nn.Module
     weights_sha256: str
-    _lock: threading.RLock = field(  # what is found out once is found out in one thread
-        init=False, repr=False, compare=False, default_factory=threading.RLock
+    _lock: "_Lock" = field(  # what is found out once is found out in one thread
+        init=False, repr=False, compare=False, default_factory=lambda: _Lock()
     )
 
     @abstractmethod
@@ -58,6 +59,22 @@ class LoadedNetwork(ABC):
             return fingerprint
         with undisturbed(self.module):
             return self.fingerprint_with(sha256_of(self.module))
+
+
+class _Lock:
+    """A lock of threads that is another one in a copy or pickle."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Lock, ()
 
 
 def sha256_of(module: nn.Module) -> str:

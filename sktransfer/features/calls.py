@@ -32,6 +32,9 @@ class Calls:
         self._latest = Outcome([], 0)
         self._own = threading.local()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Calls, ()
+
     @property
     def n_forward(self) -> int:
         """Number of samples that have gone through the network."""

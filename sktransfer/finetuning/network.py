@@ -1,6 +1,5 @@
 """The network that is tuned: a body that computes features, and a linear head."""
 
-import copy
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -11,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.networks.layers import Read, Trace
+from sktransfer.networks.modules import copied
 from sktransfer.networks.resuming import Resumption
 
 _MOMENTUM = 0.1
@@ -119,7 +119,7 @@ class TunedNetwork(nn.Module):
         self._first = 0
         # In a list, so that torch does not register it as a submodule: it is neither trained nor
         # part of the state dict.
-        self._source = [copy.deepcopy(body).eval().requires_grad_(False)] if compare else []
+        self._source = [copied(body).requires_grad_(False)] if compare else []
         if batch_norm == "update":
             for module in body.module.modules():
                 if isinstance(module, _NormBase) and module.momentum is not None:

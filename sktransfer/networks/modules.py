@@ -2,15 +2,17 @@
 
 import copy
 import itertools
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sktransfer.networks.hooks import drop_hooks, undisturbed
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def frozen(module: nn.Module) -> nn.Module:
+
+def frozen(module: Network) -> Network:
     """A network in evaluation mode, whatever made it: every path to a network ends here.
 
     Copies and pickles of graphs are in training mode whatever the original was, and a network's own
@@ -33,7 +35,7 @@ def evaluate(module: nn.Module) -> None:
             part.training = False
 
 
-def copied(module: nn.Module, shared: dict[int, Any] | None = None) -> nn.Module:
+def copied(module: Network, shared: dict[int, Any] | None = None) -> Network:
     """A copy of a network that others may be running, in evaluation mode and without their hooks.
 
     Parameters

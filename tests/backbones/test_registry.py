@@ -1,5 +1,7 @@
 """Names, descriptions, and loading by name."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +14,7 @@ from sktransfer import describe_backbone, list_backbones, load_backbone
 from sktransfer.backbones.registry import shared_backbone
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
 from tests.helpers.networks import GreyCNN, SmallCNN
+from tests.helpers.torch_states import AMBIENT
 
 
 def test_list_starts_with_the_backbones_that_come_with_pip():
@@ -244,3 +247,27 @@ def test_the_weights_of_another_network_are_refused(tmp_path):
     for name in ("resnet18", "efficientnet_lite0", "timm/resnet18"):
         with pytest.raises(WeightsMismatchError, match="do not fit"):
             load_backbone(name, tmp_path / "small.safetensors")
+
+
+def test_a_backbone_that_was_looked_into_can_be_copied_and_pickled():
+    backbone = load_backbone(GreyCNN, random_state=0)
+    assert backbone.trace((8, 8)).stages
+    for again in (copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))):
+        assert again.fingerprint == backbone.fingerprint
+        assert again.trace((8, 8)).stages == backbone.trace((8, 8)).stages
+
+
+def test_threads_that_trace_a_network_together_find_its_layers():
+    backbone = load_backbone(SmallCNN, random_state=0)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: backbone.trace((8, 8)), range(8)))
+    assert all(trace is found[0] for trace in found)
+
+
+@pytest.mark.parametrize("ambient", AMBIENT)
+def test_a_network_is_drawn_and_loaded_alike_under_any_state_of_torch(ambient):
+    expected = load_backbone(SmallCNN, "random", random_state=0)
+    with AMBIENT[ambient]():
+        found = load_backbone(SmallCNN, "random", random_state=0)
+    assert found.weights_sha256 == expected.weights_sha256
+    assert not any(parameter.is_inference() for parameter in found.module.parameters())

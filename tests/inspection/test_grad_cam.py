@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, PretrainedCNNFeatures
 from sktransfer.backbones.registry import shared_backbone
 from sktransfer.images.pooling import Activation
-from sktransfer.inspection import GradCAMDisplay
+from sktransfer.inspection import FeatureMapDisplay, GradCAMDisplay
 from sktransfer.inspection._head_gradients import head_of_pipeline
 from sktransfer.inspection._maps import as_maps, grid_of
 from sktransfer.networks.fingerprint import module_state
-from tests.helpers.networks import ChannelsLast, InPlace
+from tests.helpers.networks import ChannelsLast, InPlace, TwoStages
+from tests.helpers.torch_states import AMBIENT
 
 matplotlib.use("Agg")
 
@@ -393,3 +395,22 @@ def test_one_image_is_no_batch(digits):
     with pytest.raises(ValueError, match=r"X must be a batch of images, got one of shape \(8, 8\)"):
         GradCAMDisplay.from_estimator(pipeline, images[0])
     assert GradCAMDisplay.from_estimator(pipeline, images[:1]).heatmaps.shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("ambient", AMBIENT)
+def test_heatmaps_and_maps_are_the_same_under_any_state_of_torch(ambient, digits):
+    X, y = digits[0][:12], digits[1][:12] % 2
+    features = PretrainedCNNFeatures(
+        TwoStages, layer="second", image_size=16, engine="torch", random_state=0
+    )
+    pipeline = make_pipeline(features, LogisticRegression()).fit(X, y)
+
+    def shown():
+        maps = FeatureMapDisplay.from_estimator(pipeline, X[0]).maps
+        return GradCAMDisplay.from_estimator(pipeline, X[:2], target=1).heatmaps, maps
+
+    expected = shown()
+    with AMBIENT[ambient]():
+        found = shown()
+    for one, right in zip(found, expected, strict=True):
+        assert_allclose(one, right, rtol=1e-4, atol=1e-6)

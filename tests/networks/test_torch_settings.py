@@ -2,7 +2,6 @@
 
 import pickle
 import threading
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,40 +18,7 @@ from sktransfer import (
 from sktransfer.networks.torch_settings import usual_settings
 from tests.helpers.languages import LABELS, TEXTS, write_language
 from tests.helpers.networks import TwoStages
-
-
-@contextmanager
-def assigned(holder, name, value):
-    before = getattr(holder, name)
-    setattr(holder, name, value)
-    try:
-        yield
-    finally:
-        setattr(holder, name, before)
-
-
-@contextmanager
-def called(set_it, value, before):
-    set_it(value)
-    try:
-        yield
-    finally:
-        set_it(before)
-
-
-AMBIENT = {
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "float64": lambda: called(torch.set_default_dtype, torch.float64, torch.float32),
-    "bfloat16": lambda: called(torch.set_default_dtype, torch.bfloat16, torch.float32),
-    "default device": lambda: called(torch.set_default_device, "meta", None),
-    "device": lambda: torch.device("meta"),
-    "deterministic": lambda: called(torch.use_deterministic_algorithms, True, False),
-    "medium products": lambda: called(torch.set_float32_matmul_precision, "medium", "highest"),
-    "bfloat16 products": lambda: assigned(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
-    "tf32 by default": lambda: assigned(torch.backends, "fp32_precision", "tf32"),
-}
+from tests.helpers.torch_states import AMBIENT
 
 
 def settings() -> dict[str, object]:
