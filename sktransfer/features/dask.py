@@ -142,7 +142,7 @@ def _digest(transformer: Any) -> str:
 
     class Pickler(cloudpickle.Pickler):
         def persistent_id(self, item: Any) -> str | None:
-            if not isinstance(item, torch.Tensor):
+            if not isinstance(item, torch.Tensor) or item.is_meta:
                 return None
             values = item.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             content = hashlib.sha256(values.numpy().data).hexdigest()
