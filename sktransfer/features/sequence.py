@@ -41,7 +41,7 @@ from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.sequences.body import SequenceBody, TunableSequences
-from sktransfer.sequences.encoding import Encoder, check_module, recurrent_part
+from sktransfer.sequences.encoding import Encoder, backward_units, check_module, recurrent_part
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.sequences.pretraining.training import pretrain
 from sktransfer.sequences.reading import (
@@ -94,6 +94,8 @@ class FittedSequences(Fitted):
     poolings : tuple of str
     layers : tuple of int or str
     thresholds : list of ndarray of shape (n_groups, n_thresholds, units), one per layer
+    backward : tuple of ndarray of shape (units,), bool, one per layer
+        Units that read from the end; empty if none do.
     with_statistics : bool
     projection : GaussianRandomProjection or None
     pretraining_loss : list of float
@@ -108,6 +110,7 @@ class FittedSequences(Fitted):
     with_statistics: bool
     projection: GaussianRandomProjection | None
     pretraining_loss: list[float]
+    backward: tuple[np.ndarray, ...] = ()
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -172,9 +175,10 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         named backbones all others, and where half of the training series have 128, 512 or 2048
         steps, the same averaged over 4, 16 or 64.
     pooling : "auto", str or tuple of str, default="auto"
-        How states over time become a vector: "last", "mean", "max", "min", "std", "ppv" (share of
-        steps above thresholds learned in `fit` [1]_), "attention" (where it was trained). Several
-        as a tuple or as in "mean+max". "auto" is all but "attention" for the named backbones and
+        How states over time become a vector: "last" (the final state: that of units which read
+        from the end is at the first step), "mean", "max", "min", "std", "ppv" (share of steps
+        above thresholds learned in `fit` [1]_), "attention" (where it was trained). Several as a
+        tuple or as in "mean+max". "auto" is all but "attention" for the named backbones and
         "last" for your own.
     n_thresholds : int, default=4
         Thresholds of each unit for "ppv".
@@ -403,7 +407,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             views, _scales_of(everything, views), source.n_channels, joint, self.batch_size
         )
         layers = every_layer_of(module) if every_layer else resolve_layers(self.layer, module)
-        self._try(Encoder(module, layers, self.precision), source)
+        backward = self._try(Encoder(module, layers, self.precision), source)
         strategy = resolve_pretraining(self.pretraining)
         losses: list[float] = []
         if strategy is not None:
@@ -436,6 +440,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             poolings=poolings,
             layers=layers,
             thresholds=[t.cpu().numpy() for t in thresholds],
+            backward=backward,
             with_statistics=vocabulary_size is None
             and bool(named if self.append_stats == "auto" else self.append_stats),
             projection=None,
@@ -476,7 +481,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     def _features(self, X: Any, fitted: FittedSequences) -> tuple[np.ndarray, np.ndarray]:
         source = self._source(X, fitted)
         plan = fitted.plan
-        encoder = Encoder(fitted.module, fitted.layers, self.precision)
+        encoder = Encoder(fitted.module, fitted.layers, self.precision, fitted.backward)
         thresholds = [torch.from_numpy(t).to(encoder.device) for t in fitted.thresholds]
         n_features = len(self._unprojected_names(fitted))
         features = np.empty((len(source), n_features), dtype=np.float32)
@@ -514,6 +519,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             fitted.vocabulary_size,
             torch.device(fitted.device).type,
             self.precision,
+            *(units.tobytes() for units in fitted.backward),
         )
         description = f"{fitted.network.name} on sequences, {self.precision}"
         return decided_by, description
@@ -535,7 +541,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         features = np.concatenate([features[:, columns], features[:, fitted.width :]], axis=1)
         number = list(map(str, fitted.layers)).index(layer)
         chosen = self._with_projection(
-            fitted.replace(layers=(fitted.layers[number],), thresholds=[fitted.thresholds[number]])
+            fitted.replace(
+                layers=(fitted.layers[number],),
+                thresholds=[fitted.thresholds[number]],
+                backward=fitted.backward[number : number + 1],
+            )
         )
         if chosen.projection is not None:
             features = chosen.projection.transform(features)
@@ -661,10 +671,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             )
         return True
 
-    def _try(self, encoder: Encoder, source: Source) -> None:
-        """Run a module of the user's once, so that what is wrong with it is said in `fit`."""
-        if not encoder.equal_lengths:
-            return
+    def _try(self, encoder: Encoder, source: Source) -> tuple[np.ndarray, ...]:
+        """Run a module of the user's once, so that what is wrong with it is said in `fit`.
+
+        Returns which units read from the end.
+        """
         some = source.read(range(min(len(source), _REFERENCES)))
         values = some.one(int(some.lengths.argmax()))
         if some.is_tokens:
@@ -672,13 +683,17 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         else:
             steps = torch.from_numpy(values.astype(np.float32))[:, None]
         with torch.inference_mode():
-            check_module(encoder, steps.to(encoder.device))
+            if encoder.equal_lengths:
+                check_module(encoder, steps.to(encoder.device))
+            return backward_units(encoder, steps)
 
     # --- fine-tuning ----------------------------------------------------------------------
 
     def _body(self, fitted: FittedSequences, module: nn.Module) -> Body:
         projection = None if fitted.projection is None else fitted.projection.components_
-        return SequenceBody(module, fitted.layers, fitted.poolings, fitted.thresholds, projection)
+        return SequenceBody(
+            module, fitted.layers, fitted.poolings, fitted.thresholds, fitted.backward, projection
+        )
 
     def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
         source = self._source(X, fitted)

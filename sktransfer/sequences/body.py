@@ -33,6 +33,8 @@ class SequenceBody(Body):
         Those that are read; of a recurrent network the last alone.
     poolings : tuple of str
     thresholds : list of ndarray of shape (n_groups, n_thresholds, units), one per layer
+    backward : sequence of ndarray of shape (units,), bool, one per layer
+        Units that read from the end; empty if none do.
     projection : ndarray of shape (n_features_out, n_features) or None
     """
 
@@ -42,6 +44,7 @@ class SequenceBody(Body):
         layers: tuple[int | str, ...],
         poolings: tuple[str, ...],
         thresholds: Sequence[np.ndarray],
+        backward: Sequence[np.ndarray],
         projection: np.ndarray | None,
     ) -> None:
         super().__init__()
@@ -56,6 +59,8 @@ class SequenceBody(Body):
         self.stages = recurrent_stages(module)
         for number, values in enumerate(thresholds):
             self.register_buffer(f"thresholds_{number}", torch.from_numpy(values))
+            units = torch.from_numpy(backward[number]) if backward else None
+            self.register_buffer(f"backward_{number}", units, persistent=False)
         components = None if projection is None else torch.from_numpy(projection).float()
         self.projection: Tensor | None
         self.register_buffer("projection", components)
@@ -101,9 +106,12 @@ class SequenceBody(Body):
         return nn.utils.rnn.pad_packed_sequence(rnn(packed)[0], total_length=len(steps))[0]
 
     def _pool(self, layers: list[Tensor], lengths: Tensor, groups: Tensor) -> Tensor:
-        thresholds = [getattr(self, f"thresholds_{number}") for number in range(len(layers))]
+        thresholds, backward = (
+            [getattr(self, f"{name}_{number}") for number in range(len(layers))]
+            for name in ("thresholds", "backward")
+        )
         return pool_layers(
-            layers, lengths, groups, self.module, self.poolings, thresholds, soft_pool
+            layers, lengths, groups, self.module, self.poolings, thresholds, backward, soft_pool
         )
 
 

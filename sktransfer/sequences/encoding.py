@@ -4,8 +4,10 @@ Recurrent networks of torch run layer by layer and direction by direction, so th
 can be read and padding is never seen; any other module runs on sequences of equal length only.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,8 @@ class Encoder:
         what the module returns.
     precision : {"float32", "bfloat16"}
         Arithmetic inside the network; states are float32 either way.
+    backward : sequence of ndarray of shape (units,), bool, one per layer
+        What `backward_units` has found; empty if no unit reads from the end.
 
     Attributes
     ----------
@@ -34,11 +38,20 @@ class Encoder:
         Whether only sequences of equal length can run together.
     """
 
-    def __init__(self, module: nn.Module, layers: tuple[Layer, ...], precision: str) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: tuple[Layer, ...],
+        precision: str,
+        backward: Sequence[np.ndarray] = (),
+    ) -> None:
         self.device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.module = module
-        self._layers = layers
+        self.layers = layers
+        self.backward: list[Tensor | None] = [None] * len(layers)
+        if backward:
+            self.backward = [torch.from_numpy(units).to(self.device) for units in backward]
         rnn = recurrent_part(module)
         self.equal_lengths = rnn is None
         self._stack: list[list[nn.RNNBase]] = []
@@ -79,13 +92,13 @@ class Encoder:
                 behind = level[1](steps.gather(0, backwards.expand(steps.shape)))[0]
                 behind = behind.gather(0, backwards.expand(behind.shape))
                 states = torch.cat([states, behind], dim=2)
-            if number in self._layers:
+            if number in self.layers:
                 found[number] = states.float()
             steps = states
-        return [found[layer] for layer in self._layers if isinstance(layer, int)]
+        return [found[layer] for layer in self.layers if isinstance(layer, int)]
 
     def _run_other(self, steps: Tensor) -> list[Tensor]:
-        taps = {layer: Tap(layer) for layer in self._layers if isinstance(layer, str)}
+        taps = {layer: Tap(layer) for layer in self.layers if isinstance(layer, str)}
         found: dict[Layer, Any] = {}
 
         def record(tap: Tap, value: Any) -> None:
@@ -102,7 +115,7 @@ class Encoder:
                     f"the backbone cannot run on {rows} sequences of {n_steps} steps ({error}); it "
                     f"must take {'(batch, time)' if steps.ndim == 2 else '(batch, time, channels)'}"
                 ) from error
-        return [_as_states(found, layer, steps) for layer in self._layers]
+        return [_as_states(found, layer, steps) for layer in self.layers]
 
 
 def recurrent_part(module: nn.Module) -> nn.RNNBase | None:
@@ -136,12 +149,7 @@ def check_module(encoder: Encoder, steps: Tensor) -> None:
     """
 
     def noise(n_steps: int) -> Tensor:
-        shape = (n_steps, 2, *steps.shape[2:])
-        if steps.is_floating_point():
-            drawn = torch.randn(shape, generator=generator)
-        else:
-            drawn = torch.randint(int(steps.max()) + 1, shape, generator=generator)
-        return drawn.to(encoder.device)
+        return _noise(steps, n_steps, 2, generator).to(encoder.device)
 
     def run(some: Tensor) -> list[Tensor]:
         lengths = torch.full((some.shape[1],), len(some), device=encoder.device)
@@ -176,6 +184,82 @@ def check_module(encoder: Encoder, steps: Tensor) -> None:
                 f"{double.shape[2]} for twice as many: its time axis is the last. It, or the layer "
                 "asked for, must put out (batch, time, units)"
             )
+
+
+def backward_units(encoder: Encoder, steps: Tensor) -> tuple[np.ndarray, ...]:
+    """Units of each layer that read from the end; none at all as an empty tuple.
+
+    The second half of a bidirectional network of torch. In other modules they are found by value:
+    where the states at the first step of some noise are the final states (h_n) of a recurrent
+    network inside, or those that the module returns behind its states.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    steps : Tensor of shape (time, 1, channels) or (time, 1)
+        A sequence of the shape that the network is to take.
+
+    Returns
+    -------
+    tuple of ndarray of shape (units,), bool
+        One per layer, or none.
+    """
+    rnn = recurrent_part(encoder.module)
+    if rnn is not None:
+        if not rnn.bidirectional:
+            return ()
+        size = rnn.proj_size or rnn.hidden_size
+        return (np.repeat([False, True], size),) * len(encoder.layers)
+    noise = _noise(steps, max(2, len(steps)), 3, torch.Generator().manual_seed(0))
+    inner = {n for n, m in encoder.module.named_modules() if isinstance(m, nn.RNNBase)}
+    named = {layer for layer in encoder.layers if isinstance(layer, str)}
+    final: list[Tensor] = []
+
+    def record(tap: Tap, value: Any) -> None:
+        beside = list(_tensors_in(value))[1:]
+        final.extend(t.float() for t in beside if t.ndim == 3 and t.shape[1] == noise.shape[1])
+
+    with hooked(encoder.module, {Tap(name) for name in inner | named | {""}}, record):
+        try:
+            layers = encoder(noise.to(encoder.device), torch.full((noise.shape[1],), len(noise)))
+        except ValueError:  # a module for a single step
+            return ()
+    found = tuple(_first_where_final(states, final) for states in layers)
+    return found if any(units.any() for units in found) else ()
+
+
+def _first_where_final(states: Tensor, final: Sequence[Tensor]) -> np.ndarray:
+    """Units whose state at the first step, but not at the last, is among some final states."""
+    units = np.zeros(states.shape[2], dtype=bool)
+    for of_direction in (one for several in final for one in several):
+        size = of_direction.shape[1]
+        if not 0 < size <= len(units):
+            continue
+        # Whole directions are compared: a single unit may be 0 at all steps of the noise.
+        at_first, at_last = (
+            (states[step].unfold(1, size, 1) == of_direction[:, None]).all(2).all(0)
+            for step in (0, -1)
+        )
+        for start in torch.nonzero(at_first & ~at_last).ravel().tolist():
+            units[start : start + size] = True
+    return units
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors_in(item)
+
+
+def _noise(steps: Tensor, n_steps: int, n_rows: int, generator: torch.Generator) -> Tensor:
+    """Random numbers, or tokens, for a network that takes sequences like `steps`."""
+    shape = (n_steps, n_rows, *steps.shape[2:])
+    if steps.is_floating_point():
+        return torch.randn(shape, generator=generator)
+    return torch.randint(int(steps.max()) + 1, shape, generator=generator)
 
 
 def _reversal(n_steps: int, lengths: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ def pool(
     *,
     thresholds: Tensor | None = None,
     scores: Tensor | None = None,
+    backward: Tensor | None = None,
 ) -> list[Tensor]:
     """Pool the states of each row over its steps, without padding.
 
@@ -41,13 +42,15 @@ def pool(
     lengths : Tensor of shape (rows,), int64
         Steps of each row; later ones are padding.
     poolings : sequence of str
-        "last": the state after the last step. "mean", "max", "min", "std" (of the population):
-        per unit. "ppv": per unit and threshold, the share of steps above it [1]_.
+        "last": the final state, see `final_states`. "mean", "max", "min", "std" (of the
+        population): per unit. "ppv": per unit and threshold, the share of steps above it [1]_.
         "attention": the mean weighted by the softmax of `scores`.
     thresholds : Tensor of shape (n_thresholds, rows, units), optional
         Thresholds for "ppv".
     scores : Tensor of shape (time, rows), optional
         Attention scores for "attention".
+    backward : Tensor of shape (units,), bool, optional
+        Units that read from the end, for "last".
 
     Returns
     -------
@@ -68,8 +71,7 @@ def pool(
     pooled = []
     for pooling in poolings:
         if pooling == "last":
-            rows = torch.arange(states.shape[1], device=states.device)
-            pooled.append(states[lengths - 1, rows])
+            pooled.append(final_states(states, lengths, backward))
         elif pooling == "mean":
             pooled.append(sums.total / steps)
         elif pooling == "max":
@@ -88,6 +90,16 @@ def pool(
                 (states.masked_fill(~inside[:, :, None], 0.0) * weights[..., None]).sum(0)
             )
     return pooled
+
+
+def final_states(states: Tensor, lengths: Tensor, backward: Tensor | None) -> Tensor:
+    """The state of each unit that has seen the whole row, (rows, units).
+
+    That is the state at the last step, but for units that read from the end, which have seen but
+    one step there, the state at the first.
+    """
+    last = states[lengths - 1, torch.arange(states.shape[1], device=states.device)]
+    return last if backward is None else torch.where(backward, states[0], last)
 
 
 _Part = tuple[Tensor, Tensor | None]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sktransfer.sequences.pooling import final_states
+
 _SOFTNESS = 0.1
 """Width, in units of a state, of the sigmoid whose slope stands for that of a threshold."""
 
@@ -16,6 +18,7 @@ def soft_pool(
     *,
     thresholds: Tensor | None = None,
     scores: Tensor | None = None,
+    backward: Tensor | None = None,
 ) -> list[Tensor]:
     """`sktransfer.sequences.pooling.pool`, differentiable.
 
@@ -30,7 +33,7 @@ def soft_pool(
     pooled = []
     for pooling in poolings:
         if pooling == "last":
-            pooled.append(states[lengths - 1, torch.arange(states.shape[1], device=states.device)])
+            pooled.append(final_states(states, lengths, backward))
         elif pooling == "mean":
             pooled.append(mean)
         elif pooling == "max":

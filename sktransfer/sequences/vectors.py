@@ -83,7 +83,9 @@ def vectors_of(
     rows = rows_of(sequences, plan)
     for batch, lengths, layers in _run(encoder, rows, plan.batch_size):
         groups = torch.from_numpy(batch % plan.n_groups)
-        vectors = pool_layers(layers, lengths, groups, encoder.module, poolings, thresholds, pool)
+        vectors = pool_layers(
+            layers, lengths, groups, encoder.module, poolings, thresholds, encoder.backward, pool
+        )
         out[batch // plan.n_groups, batch % plan.n_groups] = vectors.cpu().numpy()
         progress(len(batch))
 
@@ -95,17 +97,20 @@ def pool_layers(
     module: Any,
     poolings: Sequence[str],
     thresholds: Sequence[Tensor],
+    backward: Sequence[Tensor | None],
     pool: Callable[..., list[Tensor]],
 ) -> Tensor:
     """One vector per row: the states of each layer, pooled in each way by the given function."""
     pooled = []
-    for states, of_groups in zip(layers, thresholds, strict=True):
+    for states, of_groups, from_end in zip(layers, thresholds, backward, strict=True):
         # A module that strides, or puts out a vector, returns another number of steps.
         full = torch.full_like(lengths, len(states))
         inside = lengths if len(states) == lengths.max() else full
         row_thresholds = of_groups[groups].transpose(0, 1) if "ppv" in poolings else None
         scores = module.attention(states)[:, :, 0] if "attention" in poolings else None
-        pooled += pool(states, inside, poolings, thresholds=row_thresholds, scores=scores)
+        pooled += pool(
+            states, inside, poolings, thresholds=row_thresholds, scores=scores, backward=from_end
+        )
     return torch.cat(pooled, dim=1)
 
 

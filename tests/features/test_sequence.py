@@ -25,9 +25,9 @@ RAGGED = [RNG.normal(size=(n, 2)).cumsum(0) for n in (40, 3, 1, 128, 17, 40, 2)]
 TABLE = RNG.normal(size=(6, 30))
 
 
-def small(**parameters):
+def small(backbone="lstm", **parameters):
     given = {"weights": "random", "hidden_size": 5, "random_state": 0, **parameters}
-    return RNNSequenceFeatures(**given)
+    return RNNSequenceFeatures(backbone, **given)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,68 @@ def test_a_bare_rnn_and_its_last_step(batch_first, how):
     steps = torch.from_numpy(X if batch_first else X.transpose(1, 0, 2))
     states = rnn(steps)[0].detach().numpy()
     assert_allclose(found, states[:, -1] if batch_first else states[-1], atol=1e-6)
+
+
+def h_n_of(rnn, series):
+    """The final states of both directions of the last layer, from torch, without padding."""
+    time_axis = 1 if rnn.batch_first else 0
+    steps = torch.from_numpy(np.asarray(series, dtype=np.float32)).unsqueeze(1 - time_axis)
+    with torch.no_grad():
+        state = rnn(steps)[1]
+    state = state[0] if isinstance(state, tuple) else state
+    return state[-2:, 0].ravel().numpy()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_last_of_a_bidirectional_network_is_what_torch_calls_its_final_state(
+    kind, num_layers, batch_first
+):
+    rnn = kind(2, 4, num_layers, bidirectional=True, batch_first=batch_first)
+    found = RNNSequenceFeatures(rnn).fit_transform(RAGGED)  # pooling="auto" is "last"
+    assert_allclose(found, [h_n_of(rnn, series) for series in RAGGED], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_last_of_a_projected_network_in_bfloat16_is_its_final_state():
+    rnn = nn.LSTM(2, 6, bidirectional=True, proj_size=3)
+    found = RNNSequenceFeatures(rnn, precision="bfloat16").fit_transform(RAGGED)
+    assert_allclose(found, [h_n_of(rnn, series) for series in RAGGED], atol=0.02)
+
+
+def test_last_of_each_view_and_layer_of_a_named_network_is_a_final_state():
+    parameters = {"bidirectional": True, "num_layers": 2, "layer": (0, 1), "views": "raw+d"}
+    features = small("gru", pooling="mean+last", append_stats=False, **parameters).fit(TABLE)
+    names = features.get_feature_names_out()
+    found = pd.DataFrame(features.transform(TABLE), columns=names)
+    whole = features.module_.rnn
+    lower = nn.GRU(1, 5, bidirectional=True)
+    lower.load_state_dict({k: v for k, v in whole.state_dict().items() if "_l0" in k})
+    for layer, rnn in enumerate((lower, whole)):
+        columns = [name for name in names if name.startswith(f"raw_c0_{layer}_last")]
+        expected = [h_n_of(rnn, series[:, None]) for series in TABLE]
+        assert_allclose(found[columns], expected, atol=1e-6)
+    differences = small("gru", pooling="last", append_stats=False, **parameters | {"views": "d"})
+    columns = [name for name in names if name.startswith("d_") and "_last" in name]
+    assert_allclose(found[columns], differences.fit_transform(TABLE), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["states alone", "h_n, too"])
+def test_last_of_ones_own_bidirectional_module_is_its_final_state(form):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(2, 4, 2, batch_first=True, bidirectional=True)
+
+        def forward(self, x):
+            states, hidden = self.rnn(x)
+            return states if form == "states alone" else (states, hidden)
+
+    features = RNNSequenceFeatures(Own, layer=(-1, "rnn"), random_state=0).fit(RAGGED)
+    found = features.transform(RAGGED)
+    expected = [h_n_of(features.module_.rnn, series) for series in RAGGED]
+    assert_allclose(found, np.tile(expected, 2), atol=1e-6)
 
 
 def test_a_network_of_ones_own_in_any_form():

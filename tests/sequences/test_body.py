@@ -33,6 +33,17 @@ class Strided(nn.Module):
         return self.conv(x.transpose(1, 2)).relu().transpose(1, 2)
 
 
+class Both(nn.Module):
+    """A bidirectional network that returns its states and the final ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(2, 5, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        return self.rnn(x)
+
+
 NETWORKS = {
     "default": {},
     "gru, two layers, both directions": {
@@ -50,6 +61,10 @@ NETWORKS = {
     "one of torch's own": {
         "backbone": lambda: nn.LSTM(2, 5, batch_first=True), "views": "g", "pooling": "mean+ppv",
     },
+    "torch's own, both directions": {
+        "backbone": lambda: nn.GRU(2, 5, 2, batch_first=True, bidirectional=True),
+    },
+    "one's own, both directions": {"backbone": lambda: Both(), "pooling": "last+mean"},
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.sequences.encoding import Encoder, check_module
+from sktransfer.sequences.encoding import Encoder, backward_units, check_module
 
 KINDS = {
     "lstm": nn.LSTM,
@@ -112,3 +112,97 @@ def test_what_is_neither_states_nor_vectors_is_refused():
 
     with pytest.raises(ValueError, match=r"must put out \(batch, time, units\)"):
         Encoder(Wrong(), (-1,), "float32")(steps(), torch.full((4,), 9))
+
+
+# --- units that read from the end ---------------------------------------------------------------
+
+
+class Wrapped(nn.Module):
+    """A bidirectional network of one's own, in one of several forms."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+        self.rnn = nn.LSTM(2, 3, 2, batch_first=form != "time first", bidirectional=True)
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x):
+        if self.form == "time first":
+            return self.rnn(x.transpose(0, 1))[0].transpose(0, 1)
+        if self.form == "packed":
+            lengths = torch.full((len(x),), x.shape[1])
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            states = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+            return states
+        states, (hidden, cells) = self.rnn(x)
+        if self.form == "beside its input":
+            return torch.cat([x, states], 2)
+        if self.form == "one direction":
+            return states[:, :, 3:]
+        if self.form == "mixed":
+            return self.linear(states)
+        return {
+            "states": states, "all": (states, (hidden, cells)), "hidden": (states, hidden)
+        }[self.form]  # fmt: skip
+
+
+class Cells(nn.Module):
+    """Both directions written by hand, which returns (output, h_n) as torch does."""
+
+    def __init__(self):
+        super().__init__()
+        self.forwards, self.backwards = nn.GRUCell(2, 3), nn.GRUCell(2, 3)
+
+    def forward(self, x):
+        there, back = x.new_zeros(len(x), 3), x.new_zeros(len(x), 3)
+        states = [[], []]
+        for step in range(x.shape[1]):
+            there = self.forwards(x[:, step], there)
+            back = self.backwards(x[:, -1 - step], back)
+            states[0].append(there)
+            states[1].insert(0, back)
+        both = [torch.stack(direction, 1) for direction in states]
+        return torch.cat(both, 2), torch.stack([there, back])
+
+
+FORWARD_THEN_BACKWARD = [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        *[(Wrapped(form), FORWARD_THEN_BACKWARD)
+          for form in ("states", "all", "hidden", "time first", "packed")],
+        (Wrapped("beside its input"), [False] * 2 + FORWARD_THEN_BACKWARD),
+        (Wrapped("one direction"), [True] * 3),
+        (Cells(), FORWARD_THEN_BACKWARD),
+        (nn.RNN(2, 3, bidirectional=True, nonlinearity="relu"), FORWARD_THEN_BACKWARD),
+    ],
+    ids=lambda given: getattr(given, "form", type(given).__name__),
+)  # fmt: skip
+def test_units_that_read_from_the_end_are_found_in_any_module(module, expected):
+    with torch.inference_mode():
+        (found,) = backward_units(
+            Encoder(module.eval(), (_output(module),), "float32"), steps(9, 1)
+        )
+    np.testing.assert_array_equal(found, expected)
+
+
+def _output(module):
+    return 0 if isinstance(module, nn.RNNBase) else -1
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 9])
+def test_a_layer_inside_is_looked_at_like_the_output(n_steps):
+    encoder = Encoder(Wrapped("mixed").eval(), (-1, "rnn"), "float32")
+    with torch.inference_mode():
+        output, inside = backward_units(encoder, steps(n_steps, 1))
+    assert not output.any()  # its units see both directions
+    np.testing.assert_array_equal(inside, FORWARD_THEN_BACKWARD)
+
+
+def test_no_unit_of_other_networks_reads_from_the_end():
+    with torch.inference_mode():
+        for module in (Own().eval(), Own(vector=True).eval(), nn.GRU(2, 3), nn.Linear(2, 3)):
+            encoder = Encoder(module, (_output(module),), "float32")
+            assert backward_units(encoder, steps(9, 1)) == ()

@@ -6,6 +6,7 @@ import torch
 from scipy.special import softmax
 
 from sktransfer.sequences.pooling import POOLINGS, pool, quantile_thresholds
+from sktransfer.sequences.soft_pooling import soft_pool
 
 RNG = np.random.RandomState(0)
 
@@ -21,6 +22,18 @@ def expected(states, thresholds, scores):
     values = {"last": states[-1], "mean": mean, "max": states.max(0), "min": states.min(0)}
     values |= {"std": states.std(0), "attention": (states * weights).sum(0)}
     return values, np.concatenate(above)
+
+
+@pytest.mark.parametrize("pool_by", [pool, soft_pool])
+def test_last_of_a_unit_that_reads_from_the_end_is_its_first_state(pool_by):
+    states, lengths = case([9, 1, 4])
+    backward = torch.tensor([False, True, False, True, True])
+    last, mean = pool_by(states, lengths, ["last", "mean"], backward=backward)
+    for row, length in enumerate(lengths):
+        of_row = states[:length, row]
+        expected = torch.where(backward, of_row[0], of_row[-1])
+        torch.testing.assert_close(last[row], expected, rtol=0, atol=0)
+        torch.testing.assert_close(mean[row], of_row.mean(0))
 
 
 @pytest.mark.parametrize("lengths", [[9, 9, 9], [1, 4, 9], [700, 3, 256, 255], [1]])

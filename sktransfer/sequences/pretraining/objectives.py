@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sktransfer.sequences.pooling import pool
+from sktransfer.sequences.pooling import final_states, pool
 
 States = Callable[[Tensor], Tensor]
 """The network in training, a function of steps that returns states, (time, rows, units)."""
@@ -28,9 +28,17 @@ _OCTAVES = 6
 class Contrastive(nn.Module):
     """Identify the other crop of a sequence among the crops of other sequences (NT-Xent)."""
 
-    def __init__(self, n_units: int, temperature: float, attention: nn.Module | None) -> None:
+    def __init__(
+        self,
+        n_units: int,
+        temperature: float,
+        attention: nn.Module | None,
+        backward: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.temperature = temperature
+        self.backward_units: Tensor | None
+        self.register_buffer("backward_units", backward)
         self.attention = attention
         self.poolings = ("last", "mean", "max", *(() if attention is None else ("attention",)))
         width = len(self.poolings) * n_units
@@ -51,8 +59,8 @@ class Contrastive(nn.Module):
         states = states_of(_distorted(_cropped(steps)))
         lengths = torch.full((states.shape[1],), len(states), device=states.device)
         scores = None if self.attention is None else self.attention(states)[:, :, 0]
-        pooled = torch.cat(pool(states, lengths, self.poolings, scores=scores), dim=1)
-        return F.normalize(self.project(pooled), dim=1)
+        pooled = pool(states, lengths, self.poolings, scores=scores, backward=self.backward_units)
+        return F.normalize(self.project(torch.cat(pooled, dim=1)), dim=1)
 
 
 class Forecast(nn.Module):
@@ -92,10 +100,12 @@ class Masked(nn.Module):
 
 
 class Autoencode(nn.Module):
-    """Predict every step from the last state and the step's position."""
+    """Predict every step from the final state and the step's position."""
 
-    def __init__(self, n_units: int, n_out: int) -> None:
+    def __init__(self, n_units: int, n_out: int, backward: Tensor | None) -> None:
         super().__init__()
+        self.backward_units: Tensor | None
+        self.register_buffer("backward_units", backward)
         width = n_units + 2 * _OCTAVES
         self.decode = nn.Sequential(
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, n_out)
@@ -104,7 +114,8 @@ class Autoencode(nn.Module):
     def forward(self, states_of: States, steps: Tensor) -> Tensor:
         """Error of all steps."""
         n_steps, n_rows = steps.shape[:2]
-        summary = states_of(steps)[-1]
+        lengths = torch.full((n_rows,), n_steps, device=steps.device)
+        summary = final_states(states_of(steps), lengths, self.backward_units)
         position = torch.linspace(0, 1, n_steps, device=steps.device)[:, None]
         angles = torch.pi * position * 2.0 ** torch.arange(_OCTAVES, device=steps.device)
         encoding = torch.cat([angles.sin(), angles.cos()], dim=1)[:, None].expand(-1, n_rows, -1)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sktransfer.networks.modules import evaluate
 from sktransfer.networks.seeding import seeded
-from sktransfer.sequences.encoding import recurrent_part
+from sktransfer.sequences.encoding import Encoder, backward_units, recurrent_part
 from sktransfer.sequences.pretraining.objectives import Autoencode, Contrastive, Forecast, Masked
 from sktransfer.sequences.pretraining.strategy import Pretraining
 from sktransfer.sequences.reading import Sequences, Source
@@ -150,16 +150,27 @@ def _objective(
         _check_causal(states_of, probe.to(device))
     n_units = states.shape[2]
     n_out = vocabulary_size or n_channels
+    backward = _backward_units(module, probe)
     built: nn.Module
     if name == "contrastive":
         attention = None
         if isinstance(module, RecurrentNetwork):
             attention = module.with_attention().attention
-        built = Contrastive(n_units, strategy.temperature, attention)
+        built = Contrastive(n_units, strategy.temperature, attention, backward)
+    elif name == "autoencode":
+        built = Autoencode(n_units, n_out, backward)
     else:
-        kinds = {"forecast": Forecast, "masked": Masked, "autoencode": Autoencode}
-        built = kinds[name](n_units, n_out)
+        built = {"forecast": Forecast, "masked": Masked}[name](n_units, n_out)
     return built.to(device)
+
+
+def _backward_units(module: nn.Module, steps: Tensor) -> Tensor | None:
+    """Units of what a network puts out that read from the end; None if none do."""
+    rnn = recurrent_part(module)
+    output = -1 if rnn is None else rnn.num_layers - 1
+    with torch.no_grad():
+        found = backward_units(Encoder(module, (output,), "float32"), steps[:, :1])
+    return torch.from_numpy(found[0]) if found else None
 
 
 def _check_causal(states_of: Callable[[Tensor], Tensor], steps: Tensor) -> None:

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sktransfer import Pretraining, RNNSequenceFeatures
-from sktransfer.sequences.pretraining.objectives import Contrastive
+from sktransfer.sequences.pretraining.objectives import Autoencode, Contrastive
 from sktransfer.sequences.pretraining.strategy import OBJECTIVES
 
 pytestmark = pytest.mark.slow
@@ -165,6 +165,28 @@ def test_the_contrastive_loss_of_equal_crops_is_that_of_guessing():
     with torch.no_grad():
         loss = objective(lambda steps: torch.ones(len(steps), 4, 3), torch.randn(20, 4, 1))
     assert float(loss) == pytest.approx(np.log(7), abs=1e-4)
+
+
+def test_autoencoding_begins_from_the_final_states_of_both_directions():
+    rnn = nn.GRU(1, 3, bidirectional=True)
+    backward = torch.tensor([False] * 3 + [True] * 3)
+    steps = torch.randn(9, 4, 1)
+    seen = []
+    objective = Autoencode(6, 1, backward)
+    objective.decode.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        objective(lambda steps: rnn(steps)[0], steps)
+        final = torch.cat([*rnn(steps)[1]], dim=1)
+    torch.testing.assert_close(seen[0][..., :6], final.expand(9, -1, -1))
+
+
+def test_both_directions_of_a_network_learn_to_autoencode():
+    rnn = nn.GRU(1, 3, bidirectional=True)
+    # At the last step the backward direction has seen one step, and its recurrence nothing.
+    pretraining = Pretraining("autoencode", epochs=1, weight_decay=0.0)
+    trained = RNNSequenceFeatures(rnn, pretraining=pretraining).fit(X).module_
+    for name in ("weight_hh_l0", "weight_hh_l0_reverse"):
+        assert not torch.equal(getattr(trained, name), getattr(rnn, name))
 
 
 @pytest.mark.parametrize(
