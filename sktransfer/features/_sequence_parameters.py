@@ -41,6 +41,7 @@ def check_parameters(estimator: Any) -> None:
         {
             "channels": ("last", "first"),
             "missing": ("interpolate", "error"),
+            "on_error": ("raise", "nan"),
             "precision": ("float32", "bfloat16"),
         },
     )

@@ -48,6 +48,7 @@ from sktransfer.sequences.reading import (
     Sequences,
     Source,
     as_array,
+    first_present,
     is_table,
     is_text,
     series_source,
@@ -188,8 +189,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     channels : {"last", "first"}, default="last"
         Where series keep their channels: (time, channels), or (channels, time) as in aeon.
     missing : {"interpolate", "error"}, default="interpolate"
-        What to do about NaN inside a series: interpolate linearly, and count it, or raise. NaN at
-        the end, in all channels, is padding either way and is cut off.
+        What to do about NaN inside a series: interpolate linearly, and count it, or treat it as
+        an error. NaN at the end, in all channels, is padding either way and is cut off.
     max_length : int or None, default=None
         Steps after which sequences are cut off.
     vocabulary_size : int or None, default=None
@@ -213,6 +214,9 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" prefers a GPU.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic inside the network. The features are float32 either way.
+    on_error : {"raise", "nan"}, default="raise"
+        Whether a row that is no usable sequence, such as None, NaN in place of a series, or an
+        empty one, is an error, or a row of NaN and an entry of `errors_`. Rows are never dropped.
     random_state : int, RandomState instance or None, default=None
         Seeds ``weights="random"``, `pretraining` and the projection. torch's global generator is
         neither used nor moved.
@@ -238,6 +242,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         safetensors.
     pretraining_loss_ : list of float
         Mean loss of each epoch of `pretraining`; empty without.
+    errors_ : list of FailedSequence
+        (index, message) of the rows that the last `fit` or `transform` could not use.
     device_ : str
         Device in use.
     n_forward_ : int
@@ -321,6 +327,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         batch_size: int = 64,
         device: str = "auto",
         precision: str = "float32",
+        on_error: str = "raise",
         random_state: Any = None,
         verbose: bool | int = False,
     ) -> None:
@@ -346,6 +353,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.on_error = on_error
         self.random_state = random_state
         self.verbose = verbose
 
@@ -385,7 +393,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         ------
         ValueError
             A parameter is out of its range; a sequence is empty, infinite or of other channels
-            than the first; or the network does not fit the sequences.
+            than the first (with ``on_error="nan"``: none is usable); or the network does not fit
+            the sequences.
         WeightsNotFoundError, WeightsMismatchError
             The weights are not to be had, or hold something else.
         """
@@ -397,7 +406,9 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _load(self, X: Any, every_layer: bool) -> tuple[FittedSequences, int]:
         device = resolve_device(self.device)
-        source, vocabulary_size, noted = self._read_source(X, reset=True)
+        source, vocabulary_size, noted = self._read_source(X, None)
+        if not len(source):
+            raise ValueError(f"no row of X is a usable sequence; X[0]: {source.failed[0].message}")
         loaded = load_network(self, vocabulary_size)
         module = loaded.module.to(device)
         everything = source.read(range(len(source)))
@@ -447,7 +458,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             pretraining_loss=losses,
             **noted,
         )
-        return fitted if every_layer else self._with_projection(fitted), len(source)
+        self.errors_ = source.failed
+        return fitted if every_layer else self._with_projection(fitted), len(source.usable)
 
     def _with_projection(self, fitted: FittedSequences) -> FittedSequences:
         """Draw the random projection, if there is to be one."""
@@ -473,6 +485,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         ndarray of shape (n, n_features_out), float32
             Or a DataFrame, after ``set_output``. The features of a dask collection are a dask
             array, which dask's workers compute when it is asked for.
+
+        Raises
+        ------
+        ValueError, TypeError
+            With ``on_error="raise"``, the first row that is no usable sequence.
         """
         return self._transform(X)
 
@@ -503,10 +520,14 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
+        read = self._note_failures(source)
+        if source.failed:
+            rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
+            features[read] = rows
         if fitted.projection is not None:
-            check_finite(features, np.ones(len(features), dtype=bool))  # which would refuse NaN
-            features = fitted.projection.transform(features)
-        return features, np.ones(len(features), dtype=bool)
+            check_finite(features, read)  # which the projection would refuse without their rows
+            features = _projected(features, read, fitted.projection)
+        return features, read
 
     def _store_key(self, fitted: FittedSequences) -> tuple[tuple[Any, ...], str]:
         assert fitted.network is not None
@@ -548,7 +569,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             )
         )
         if chosen.projection is not None:
-            features = chosen.projection.transform(features)
+            read = np.isfinite(features).all(axis=1)
+            features = _projected(features, read, chosen.projection)
         return chosen, features
 
     def _names(self, fitted: FittedSequences) -> np.ndarray:
@@ -605,11 +627,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     # --- reading --------------------------------------------------------------------------
 
     def _count_rows(self, X: Any, fitted: FittedSequences) -> int:
-        return len(self._source(X, fitted))
+        return len(self._source(X, fitted).usable)
 
     def _source(self, X: Any, fitted: FittedSequences) -> Source:
         """X, of the kind that the network was fitted on."""
-        source, vocabulary_size, _ = self._read_source(X, reset=False)
+        source, vocabulary_size, _ = self._read_source(X, fitted)
         if vocabulary_size != fitted.vocabulary_size:
             raise ValueError(
                 f"X holds {_content(vocabulary_size)}, but this {type(self).__name__} was fitted "
@@ -622,27 +644,51 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             )
         return source
 
-    def _read_source(self, X: Any, *, reset: bool) -> tuple[Source, int | None, dict[str, Any]]:
+    def _note_failures(self, source: Source) -> np.ndarray:
+        """Say which rows are not usable; which are comes back."""
+        usable, failed = source.usable, source.failed
+        self.errors_ = failed
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(usable)} rows of X are no usable sequences and are rows of "
+                f"NaN, or left out of fine-tuning; `errors_` says why. The first, "
+                f"X[{failed[0].index}]: {failed[0].message}",
+                stacklevel=4,
+            )
+        return usable
+
+    def _read_source(
+        self, X: Any, fitted: FittedSequences | None
+    ) -> tuple[Source, int | None, dict[str, Any]]:
         """X, for tokens and texts the size of their vocabulary, and what is noted of a table."""
         refuse_dask(X)
-        if is_text(X):
+        if self._holds_texts(X, fitted):
             if self.vocabulary_size not in (None, _N_BYTES):
                 raise ValueError(
                     f"vocabulary_size={self.vocabulary_size} is for sequences of integers; texts "
                     f"are read as bytes, of which there are {_N_BYTES}: set it to None"
                 )
-            return text_source(X, self.max_length), _N_BYTES, {}
+            return text_source(X, self.max_length, self.on_error), _N_BYTES, {}
         if self.vocabulary_size is not None:
-            source = token_source(X, self.vocabulary_size, self.max_length)
+            source = token_source(X, self.vocabulary_size, self.max_length, self.on_error)
             return source, self.vocabulary_size, {}
         X = as_array(X)
         noted: dict[str, Any] = {}
+        tolerant = self.on_error == "nan"
         if is_table(X):
-            X, noted = self._validate_table(X, reset=reset, ensure_all_finite="allow-nan")
+            finite = False if tolerant else "allow-nan"
+            X, noted = self._validate_table(X, reset=fitted is None, ensure_all_finite=finite)
         source = series_source(
-            X, channels=self.channels, missing=self.missing, max_length=self.max_length
+            X,
+            channels=self.channels,
+            missing=self.missing,
+            max_length=self.max_length,
+            on_error=self.on_error,
+            n_channels=fitted.n_channels if fitted is not None and tolerant else None,
         )
-        longest = max(map(len, source.items)) if reset and source.n_channels > 1 else np.inf
+        if fitted is not None or source.n_channels == 1:
+            return source, None, noted
+        longest = max(map(len, source.items))
         if source.n_channels > longest and self.channels == "last":
             warnings.warn(
                 f"X has {source.n_channels} channels and at most {longest} time steps. If its "
@@ -650,6 +696,14 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                 stacklevel=3,
             )
         return source, None, noted
+
+    def _holds_texts(self, X: Any, fitted: FittedSequences | None) -> bool:
+        if is_text(X):
+            return True
+        if fitted is None or fitted.vocabulary_size != _N_BYTES or is_table(X):
+            return False
+        # Rows that are all missing are of the kind that the network was fitted on.
+        return self.vocabulary_size is None and first_present(X) is None
 
     def _is_joint(self, module: nn.Module, source: Source, vocabulary_size: int | None) -> bool:
         """Whether the network reads all channels at once."""
@@ -697,7 +751,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
         source = self._source(X, fitted)
-        n = len(source)
+        readable = self._note_failures(source)
 
         def statistics_of(sequences: Sequences) -> np.ndarray:
             if not fitted.with_statistics:
@@ -707,11 +761,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         return TunableSequences(
             body,
             torch.device(fitted.device),
-            lambda: source.read(range(n)),
+            lambda: source.read(range(len(source))),
             fitted.plan,
             statistics_of,
             lambda: self._compute(X, fitted)[0],
-            n,
+            readable,
         )
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
@@ -742,7 +796,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         tags.input_tags.two_d_array = self.vocabulary_size is None
         tags.input_tags.three_d_array = self.vocabulary_size is None
         tags.input_tags.string = self.vocabulary_size is None
-        tags.input_tags.allow_nan = self.missing == "interpolate"
+        tags.input_tags.allow_nan = self.missing == "interpolate" or self.on_error == "nan"
         return tags
 
 
@@ -757,6 +811,18 @@ def _scales_of(sequences: Sequences, views: tuple[View, ...]) -> dict[int, Scale
     if sequences.is_tokens:
         return {1: Scale(np.zeros(1), np.ones(1), np.ones(1))}
     return learn_scales(sequences, views)
+
+
+def _projected(
+    features: np.ndarray, read: np.ndarray, projection: GaussianRandomProjection
+) -> np.ndarray:
+    """Features of the rows that could be read, projected; the others stay rows of NaN."""
+    if read.all():
+        return projection.transform(features)
+    projected = np.full((len(features), projection.n_components), np.nan, dtype=np.float32)
+    if read.any():
+        projected[read] = projection.transform(features[read])
+    return projected
 
 
 def _windows(source: Source, plan: SequencePlan) -> Iterator[tuple[int, Sequences]]:

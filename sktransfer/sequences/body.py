@@ -116,17 +116,24 @@ class SequenceBody(Body):
 
 
 class SequenceInputs:
-    """The views of all sequences as rows, and the statistics that views lose."""
+    """The views of all sequences as rows, and the statistics that views lose.
+
+    A batch is asked for by rows of X, of which some may hold no sequence.
+    """
 
     mixable = False
 
-    def __init__(self, rows: Rows, n_groups: int, statistics: np.ndarray) -> None:
+    def __init__(
+        self, rows: Rows, n_groups: int, statistics: np.ndarray, readable: np.ndarray
+    ) -> None:
         self.rows = rows
         self.n_groups = n_groups
         self.statistics = statistics
+        self.places = np.cumsum(readable) - 1
 
     def batch(self, rows: np.ndarray, *, training: bool) -> Batch:
         """Padded by repeating the last step."""
+        rows = self.places[rows]
         every = rows[:, None] * self.n_groups + np.arange(self.n_groups)
         lengths = self.rows.lengths[every]
         within = np.minimum(np.arange(lengths.max()), lengths[:, :, None] - 1)
@@ -142,14 +149,14 @@ class TunableSequences(Tunable):
     body : SequenceBody
     device : torch.device
     sequences : callable
-        Reads all sequences.
+        Reads all sequences that are usable.
     plan : SequencePlan
     statistics : callable
         Computes the statistics that the views of some sequences lose, (n, n_statistics).
     features : callable
         Returns the features of all sequences from the untuned network.
-    n : int
-        Number of sequences.
+    readable : ndarray of shape (n,), bool
+        Mask of the rows of X that are usable.
     """
 
     samples = "sequences"
@@ -162,14 +169,14 @@ class TunableSequences(Tunable):
         plan: SequencePlan,
         statistics: Callable[[Sequences], np.ndarray],
         features: Callable[[], np.ndarray],
-        n: int,
+        readable: np.ndarray,
     ) -> None:
         super().__init__(body, device)
         self._sequences = sequences
         self._plan = plan
         self._statistics = statistics
         self._compute = features
-        self._readable = np.ones(n, dtype=bool)
+        self._readable = readable
 
     def _features(self) -> tuple[Inputs, np.ndarray]:
         values = self._compute()
@@ -179,7 +186,8 @@ class TunableSequences(Tunable):
         sequences = self._sequences()
         rows = rows_of(sequences, self._plan)
         statistics = self._statistics(sequences).astype(np.float32)
-        return SequenceInputs(rows, self._plan.n_groups, statistics), self._readable
+        inputs = SequenceInputs(rows, self._plan.n_groups, statistics, self._readable)
+        return inputs, self._readable
 
 
 def recurrent_stages(module: nn.Module) -> Stages:

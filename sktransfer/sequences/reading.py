@@ -5,13 +5,21 @@ what follows works on all of them at once instead of looping over them.
 """
 
 import numbers
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+
+from sktransfer.sequences.failures import (
+    FailedSequence,
+    UnusableError,
+    check_present,
+    is_missing,
+    read_each,
+)
 
 _LARGEST = 1e37
 """Beyond it float32, in which networks compute, has no numbers."""
@@ -66,11 +74,15 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Source:
-    """All of X, checked as a whole and read window by window.
+    """All usable sequences of X, checked as a whole and read window by window.
 
     Parameters
     ----------
     items : ndarray of shape (n, time, channels) or list of ndarray of shape (time, channels)
+    rows : sequence of int
+        Row of X of each.
+    failed : list of FailedSequence
+        Rows of X that are not usable.
     n_channels : int
     max_length : int or None
         Steps after which sequences are cut off.
@@ -81,6 +93,8 @@ class Source:
     """
 
     items: Any
+    rows: Sequence[int]
+    failed: list[FailedSequence]
     n_channels: int
     max_length: int | None
     missing: str = "interpolate"
@@ -89,13 +103,20 @@ class Source:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Mask of the rows of X that are usable."""
+        usable = np.ones(len(self.items) + len(self.failed), dtype=bool)
+        usable[[failure.index for failure in self.failed]] = False
+        return usable
+
     def length(self, index: int) -> int:
         """Steps of a sequence, padding of NaN included."""
         n_steps = len(self.items[index])
         return n_steps if self.max_length is None else min(n_steps, self.max_length)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> Sequences:
-        """The sequences at some rows of X, in that order, cut, interpolated and checked."""
+        """Some of the sequences, in that order, cut, interpolated and checked."""
         parts = [self.items[index][: self.max_length] for index in indices]
         lengths = np.array([len(part) for part in parts], dtype=np.int64)
         if self.is_tokens:
@@ -104,104 +125,150 @@ class Source:
         parts = [np.asarray(part, dtype=np.float64) for part in parts]
         values = np.concatenate(parts)
         # One pass tells whether there is anything to look for.
-        if np.isfinite(largest := float(np.abs(values).max())) and largest <= _LARGEST:
+        if _all_present(values):
             return Sequences(values, lengths, np.zeros((len(parts), self.n_channels)))
-        for index, part in zip(indices, parts, strict=True):
-            _check_range(part, index)
-        filled = [
-            _without_missing(part, index, self.missing)
-            for index, part in zip(indices, parts, strict=True)
-        ]
+        rows = [self.rows[index] for index in indices]
+        filled, _, _ = read_each(parts, self._filled, "raise", rows)
         return Sequences(
             np.concatenate([part for part, _ in filled]),
             np.array([len(part) for part, _ in filled], dtype=np.int64),
             np.stack([share for _, share in filled]),
         )
 
+    def _filled(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A series without gaps, and their share per channel."""
+        if not _all_present(series):
+            _check_range(series)
+        return _without_missing(series, self.missing)
 
-def series_source(X: Any, *, channels: str, missing: str, max_length: int | None) -> Source:
+    def checked(self) -> "Source":
+        """The same source with all values looked at: it has failed where `read` would raise."""
+
+        def look(item: np.ndarray) -> None:
+            self._filled(np.asarray(item[: self.max_length], dtype=np.float64))
+
+        _, rows, failed = read_each(self.items, look, "nan", self.rows)
+        if not failed:
+            return self
+        wrong = {failure.index for failure in failed}
+        items = [item for item, row in zip(self.items, self.rows, strict=True) if row not in wrong]
+        return replace(self, items=items, rows=rows, failed=sorted([*self.failed, *failed]))
+
+
+def series_source(
+    X: Any,
+    *,
+    channels: str,
+    missing: str,
+    max_length: int | None,
+    on_error: str = "raise",
+    n_channels: int | None = None,
+) -> Source:
     """Time series from arrays or a list of arrays.
+
+    With ``on_error="nan"`` series that are not usable are left out, as those are that have not
+    `n_channels`, if given.
 
     Raises
     ------
     TypeError
         X is of another kind.
     ValueError
-        X is empty, a series is, or their channels differ.
+        X is empty; or with ``on_error="raise"`` a series is, or their channels differ.
     """
     if isinstance(X, Mapping):
         raise TypeError(f"X must be {_FORMS}; got a {type(X).__name__}")
     X = as_array(X)
-    items: Any
-    if isinstance(X, np.ndarray) and X.dtype != object:
-        items = _array(X, channels)
-    else:
-        items = [_series(item, index, channels) for index, item in enumerate(_listed(X))]
-    _check_not_empty(items)
-    n_channels = items[0].shape[1]
-    if n_channels == 0:
-        raise ValueError("X has 0 channels (its arrays have a last axis of length 0)")
-    for index, item in enumerate(items):
-        if item.shape[1] != n_channels:
-            raise ValueError(
-                f"X[{index}] has {item.shape[1]} channels and X[0] has {n_channels}; all series "
-                "need the same, as (channels, time) with channels='first', else (time, channels)"
+    whole = isinstance(X, np.ndarray) and X.dtype != object
+    given = _array(X, channels) if whole else _listed(X)
+    _check_not_empty(given)
+
+    def read(item: Any) -> np.ndarray:
+        nonlocal n_channels
+        series = item if whole else _series(item, channels)
+        if len(series) == 0:
+            raise UnusableError("is empty (0 time steps)")
+        n_channels = n_channels or series.shape[1]
+        if n_channels == 0:
+            raise ValueError("X has 0 channels (its arrays have a last axis of length 0)")
+        if series.shape[1] != n_channels:
+            raise UnusableError(
+                f"has {series.shape[1]} channels and others have {n_channels}",
+                "All series need the same, as (channels, time) with channels='first', else "
+                "(time, channels)",
             )
-        if len(item) == 0:
-            raise ValueError(f"X[{index}] is empty (0 time steps); leave it out, with its label")
-    return Source(items, n_channels, max_length, missing)
+        return series
+
+    items, rows, failed = read_each(given, read, on_error)
+    usable: Any = given if whole and not failed else items
+    source = Source(usable, rows, failed, n_channels or 1, max_length, missing)
+    return source.checked() if on_error == "nan" else source
 
 
-def token_source(X: Any, vocabulary_size: int, max_length: int | None) -> Source:
+def token_source(
+    X: Any, vocabulary_size: int, max_length: int | None, on_error: str = "raise"
+) -> Source:
     """Sequences of whole numbers below `vocabulary_size`.
 
     Raises
     ------
     TypeError, ValueError
-        X is of another kind, or a token is out of range.
+        X is of another kind; or with ``on_error="raise"`` a token is out of range.
     """
     X = as_array(X)
     if hasattr(X, "iloc") and _column(X) is X and getattr(X, "ndim", 1) == 2:
         X = X.to_numpy()
-    items = []
-    for index, item in enumerate(_listed(X)):
+
+    def read(item: Any) -> np.ndarray:
+        check_present(item)
         tokens = np.asarray(item)
         if tokens.ndim != 1 or (tokens.dtype.kind not in "iu" and tokens.size):
-            raise ValueError(
-                f"X[{index}] must be a 1-D array of integer tokens, got shape {tokens.shape} of "
-                f"{tokens.dtype}; without vocabulary_size, X holds time series"
+            raise UnusableError(
+                f"must be a 1-D array of integer tokens, got shape {tokens.shape} of "
+                f"{tokens.dtype}",
+                "Without vocabulary_size, X holds time series",
             )
         if len(tokens) == 0:
-            raise ValueError(f"X[{index}] is empty (0 tokens); leave it out, with its label")
+            raise UnusableError("is empty (0 tokens)")
         outside = (tokens < 0) | (tokens >= vocabulary_size)
         if outside.any():
-            raise ValueError(
-                f"X[{index}] holds the token {tokens[outside.argmax()]}; tokens must be at least 0 "
-                f"and below vocabulary_size={vocabulary_size}"
+            raise UnusableError(
+                f"holds the token {tokens[outside.argmax()]}",
+                f"Tokens must be at least 0 and below vocabulary_size={vocabulary_size}",
             )
-        items.append(tokens.astype(np.int64)[:, None])
-    _check_not_empty(items)
-    return Source(items, 1, max_length, is_tokens=True)
+        return tokens.astype(np.int64)[:, None]
+
+    return _token_source(_listed(X), read, max_length, on_error)
 
 
-def text_source(X: Any, max_length: int | None) -> Source:
+def text_source(X: Any, max_length: int | None, on_error: str = "raise") -> Source:
     """Texts as their UTF-8 bytes."""
-    items = []
-    for index, item in enumerate(_listed(X)):
+
+    def read(item: Any) -> np.ndarray:
+        check_present(item)
         if not isinstance(item, str):
-            raise TypeError(f"X[{index}] must be a str as X[0] is, got {type(item).__name__}")
+            raise UnusableError(
+                f"must be a str as others are, got {type(item).__name__}", kind=TypeError
+            )
         if not item:
-            raise ValueError(f"X[{index}] is an empty text; leave it out, with its label")
+            raise UnusableError("is an empty text")
         try:
-            items.append(np.frombuffer(item.encode(), dtype=np.uint8)[:, None])
+            return np.frombuffer(item.encode(), dtype=np.uint8)[:, None]
         except UnicodeEncodeError as error:
-            raise ValueError(f"X[{index}] cannot be written as UTF-8 ({error})") from error
-    _check_not_empty(items)
-    return Source(items, 1, max_length, is_tokens=True)
+            raise UnusableError(f"cannot be written as UTF-8 ({error.reason})") from error
+
+    return _token_source(_listed(X), read, max_length, on_error)
+
+
+def _token_source(
+    given: list[Any], read: Callable[[Any], np.ndarray], max_length: int | None, on_error: str
+) -> Source:
+    _check_not_empty(given)
+    return Source(*read_each(given, read, on_error), 1, max_length, is_tokens=True)
 
 
 def is_text(X: Any) -> bool:
-    """Whether X holds texts, by its first item.
+    """Whether X holds texts, by its first item that is not missing.
 
     Raises
     ------
@@ -212,11 +279,15 @@ def is_text(X: Any) -> bool:
         raise TypeError(f"X must be a sequence of texts, got the single text {X!r}; pass [text]")
     if is_table(X):
         return False
-    X = _column(X)
+    return isinstance(first_present(_column(X)), str)
+
+
+def first_present(X: Any) -> Any:
+    """The first item of X that is not missing; None if there is none."""
     try:
-        return len(X) > 0 and isinstance(next(iter(X)), str)
+        return next((item for item in X if not is_missing(item)), None)
     except TypeError:
-        return False
+        return None
 
 
 def is_table(X: Any) -> bool:
@@ -233,7 +304,7 @@ def _column(X: Any) -> Any:
     """The column of a DataFrame that has just one, of arrays or texts; anything else as it is."""
     if getattr(X, "ndim", 1) == 2 and hasattr(X, "iloc") and X.shape[1] == 1:
         column = X.iloc[:, 0]
-        if len(column) and isinstance(column.iloc[0], str | np.ndarray | list | tuple):
+        if isinstance(first_present(column), str | np.ndarray | list | tuple):
             return column
     return X
 
@@ -251,18 +322,19 @@ def _array(X: np.ndarray, channels: str) -> np.ndarray:
     return X.transpose(0, 2, 1) if channels == "first" else X
 
 
-def _series(item: Any, index: int, channels: str) -> np.ndarray:
+def _series(item: Any, channels: str) -> np.ndarray:
+    check_present(item)
     try:
         series = np.asarray(as_array(item))
         if series.dtype == object:
             series = series.astype(np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:
-        raise ValueError(f"X[{index}] must hold real numbers in one array ({error})") from error
+        raise UnusableError(f"must hold real numbers in one array ({error!s:.200})") from error
     if series.dtype.kind not in "biuf":
-        raise ValueError(f"X[{index}] must hold real numbers, got an array of dtype {series.dtype}")
+        raise UnusableError(f"must hold real numbers, got an array of dtype {series.dtype}")
     if series.ndim not in (1, 2):
-        raise ValueError(
-            f"X must be {_FORMS}; X[{index}] has shape {series.shape}, expected 1 or 2 dimensions"
+        raise UnusableError(
+            f"has shape {series.shape}, expected 1 or 2 dimensions", f"X must be {_FORMS}"
         )
     if series.ndim == 1:
         return series[:, None]
@@ -300,26 +372,32 @@ def _listed(X: Any) -> list[Any]:
         raise TypeError(f"X must be {_FORMS}; got {type(X).__name__}") from error
 
 
-def _check_not_empty(items: Sequence[Any]) -> None:
+def _check_not_empty(items: Sequence[Any] | np.ndarray) -> None:
     if len(items) == 0:
         raise ValueError(
             "Found array with 0 sample(s) while a minimum of 1 is required: X is empty"
         )
 
 
-def _check_range(series: np.ndarray, index: int) -> None:
+def _all_present(values: np.ndarray) -> bool:
+    """Whether all are numbers that float32 can hold."""
+    largest = float(np.abs(values).max())
+    return np.isfinite(largest) and largest <= _LARGEST
+
+
+def _check_range(series: np.ndarray) -> None:
     bad = np.isinf(series) | (np.abs(series) > _LARGEST)
     if bad.any():
         step, channel = np.argwhere(bad)[0]
         value = series[step, channel]
         what = "infinity" if np.isinf(value) else f"{value:.3g}, which float32 cannot hold"
-        raise ValueError(
-            f"Input X contains {what}: X[{index}], time step {step}, channel {channel}. Replace "
-            "it by NaN to have it interpolated"
+        raise UnusableError(
+            f"contains {what} at time step {step}, channel {channel}",
+            "Replace it by NaN to have it interpolated",
         )
 
 
-def _without_missing(series: np.ndarray, index: int, missing: str) -> tuple[np.ndarray, np.ndarray]:
+def _without_missing(series: np.ndarray, missing: str) -> tuple[np.ndarray, np.ndarray]:
     """A series without its padding, gaps interpolated per channel, and the share of gaps."""
     gaps = np.isnan(series)
     present = ~gaps.all(axis=1)
@@ -329,9 +407,9 @@ def _without_missing(series: np.ndarray, index: int, missing: str) -> tuple[np.n
     if gaps.any():
         if missing == "error":
             step, channel = np.argwhere(gaps)[0]
-            raise ValueError(
-                f"Input X contains NaN: X[{index}], time step {step}, channel {channel}. Fill it, "
-                "or set missing='interpolate'"
+            raise UnusableError(
+                f"contains NaN at time step {step}, channel {channel}",
+                "Fill it, or set missing='interpolate'",
             )
         series = series.copy()
         steps = np.arange(len(series))

@@ -153,8 +153,77 @@ def test_missing_steps_are_a_feature_of_their_own():
     features = small().fit(X)
     column = features.get_feature_names_out().tolist().index("c0_missing")
     assert_allclose(features.transform(X)[:, column], [0, 0, 0.2, 0, 0, 0])
-    with pytest.raises(ValueError, match=r"X\[2\], time step 3"):
+    with pytest.raises(ValueError, match=r"X\[2\] contains NaN at time step 3"):
         small(missing="error").fit(list(X))
+
+
+# --- rows without a usable series -------------------------------------------------------------
+
+GAPPY = [None, RAGGED[0], np.nan, RAGGED[4], [], RAGGED[5], np.ones((5, 3)), [[0, np.inf]] * 3]
+USABLE = [1, 3, 5]
+
+
+def test_a_missing_series_is_an_error_by_default():
+    with pytest.raises(ValueError, match=r"X\[0\] is missing.*set on_error='nan'"):
+        small().fit(GAPPY)
+    with pytest.raises(ValueError, match=r"X\[1\] is missing"):
+        small().fit(RAGGED).transform([RAGGED[0], None])
+
+
+@pytest.mark.parametrize("parameters", [{}, {"output_dim": 4}, {"layer": "auto", "num_layers": 2}])
+def test_rows_without_a_usable_series_are_nan_and_move_nothing(parameters):
+    y = np.arange(len(GAPPY)) % 3
+    good = [GAPPY[row] for row in USABLE]
+    tolerant = small(on_error="nan", **parameters)
+    with pytest.warns(UserWarning, match=r"5 of 8 rows of X.*`errors_`.*X\[0\]: it is missing"):
+        found = tolerant.fit_transform(GAPPY, y)
+    expected = small(**parameters).fit_transform(good, y[USABLE])
+    assert found.dtype == np.float32
+    assert np.isnan(np.delete(found, USABLE, axis=0)).all()
+    assert_allclose(found[USABLE], expected, atol=1e-6)
+    assert [failure.index for failure in tolerant.errors_] == [0, 2, 4, 6, 7]
+    assert tolerant.errors_[3].message.startswith("it has 3 channels and others have 2")
+    assert tolerant.n_forward_ == 3
+    assert_allclose(tolerant.transform(good), expected, atol=1e-6)
+    assert tolerant.errors_ == []
+
+
+def test_failures_of_fit_are_listed_and_x_without_a_series_is_refused():
+    assert [failure.index for failure in small(on_error="nan").fit(GAPPY).errors_] == [
+        0,
+        2,
+        4,
+        6,
+        7,
+    ]
+    with pytest.raises(
+        ValueError, match=r"no row of X is a usable sequence; X\[0\]: it is missing"
+    ):
+        small(on_error="nan").fit([None, []])
+
+
+@pytest.mark.parametrize(
+    "fitted_on", [RAGGED, TABLE, ["one", "two"]], ids=["series", "table", "text"]
+)
+def test_x_of_missing_rows_alone_is_all_nan(fitted_on):
+    features = small(on_error="nan", pooling="mean", output_dim=3).fit(fitted_on)
+    with pytest.warns(UserWarning, match="2 of 2 rows"):
+        found = features.transform([None, np.nan])
+    assert found.shape == (2, 3)
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("missing", ["interpolate", "error"])
+def test_rows_of_a_table_fail_one_by_one(missing):
+    X = TABLE.copy()
+    X[1, 3], X[4, 5] = np.inf, np.nan
+    features = small(on_error="nan", missing=missing).fit(TABLE)
+    with pytest.warns(UserWarning, match="rows of NaN"):
+        found = features.transform(X)
+    failed = [1] if missing == "interpolate" else [1, 4]
+    assert np.flatnonzero(np.isnan(found).all(axis=1)).tolist() == failed
+    good = np.setdiff1d(np.arange(6), failed)
+    assert_allclose(found[good], features.transform(X[good]), atol=1e-6)
 
 
 def test_tokens_and_texts_have_features_of_their_own():
@@ -509,6 +578,7 @@ def test_max_length_reads_the_beginning_only():
         ({"missing": "drop"}, ValueError, "missing must be one of .*'interpolate'.*'drop'"),
         ({"max_length": 0}, ValueError, "max_length == 0"),
         ({"output_dim": -1}, ValueError, "output_dim == -1"),
+        ({"on_error": "skip"}, ValueError, "on_error must be one of"),
         ({"pretraining": "magic"}, ValueError, "pretraining must be None, one of .*'magic'"),
         ({"strategy": "full"}, ValueError, "strategy must be 'frozen'"),
         ({"cache": 3}, ValueError, "cache must be None"),

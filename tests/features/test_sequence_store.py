@@ -175,3 +175,24 @@ def test_a_store_that_cannot_be_written_costs_one_warning_for_all_views(tmp_path
     assert len(some) == 1
     assert features.n_forward_ == 30
     assert_allclose(found, cached(None).fit_transform(X), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.* rows of X are no usable sequences")
+def test_rows_without_a_series_are_neither_stored_nor_mistaken_for_one(store):
+    gappy = [None, X[0], [], X[1]]
+    first = cached(store, on_error="nan")
+    found = first.fit_transform(gappy)
+    assert first.n_forward_ == 2
+    assert np.isnan(found[[0, 2]]).all()
+    again = cached(store, on_error="nan").fit(gappy)
+    assert_array_equal(again.transform([X[1], None, X[0]]), found[[3, 0, 1]])
+    assert again.n_forward_ == 0
+
+
+def test_final_states_of_both_directions_are_found_again_as_they_are(store):
+    parameters = {"bidirectional": True, "pooling": "last", "append_stats": False}
+    expected = cached(None, **parameters).fit_transform(X)
+    assert_allclose(cached(store, **parameters).fit_transform(X), expected, atol=1e-6)
+    again = cached(store, **parameters)
+    assert_allclose(again.fit_transform(X), expected, atol=1e-6)
+    assert again.n_forward_ == 0

@@ -123,6 +123,25 @@ def test_only_the_last_layer_moves_if_one_is_asked_for():
     assert tuned.trained_parameters_ == tuple(moved)
 
 
+@pytest.mark.filterwarnings("ignore:.* rows of X are no usable sequences")
+@pytest.mark.parametrize("strategy", ["frozen", FineTune(1, epochs=2)])
+def test_rows_without_a_series_are_left_out_of_learning_and_predicted_as_nan(strategy):
+    X, y = waves(24)
+    gappy, labels = list(X), list(y)
+    for row, label in ((0, 1), (7, 0)):
+        gappy.insert(row, None)
+        labels.insert(row, label)
+    how = {"weights": "random", "hidden_size": 4, "views": "z", "random_state": 0}
+    expected = FineTunedClassifier(RNNSequenceFeatures(**how), strategy=strategy, random_state=0)
+    expected.fit(X, y)
+    tolerant = RNNSequenceFeatures(**how, on_error="nan")
+    found = FineTunedClassifier(tolerant, strategy=strategy, random_state=0).fit(gappy, labels)
+    probabilities = found.predict_proba(gappy)
+    assert np.isnan(probabilities[[0, 7]]).all()
+    good = np.setdiff1d(np.arange(26), [0, 7])
+    assert_allclose(probabilities[good], expected.predict_proba(X), atol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_seed_decides_and_padding_does_not():
     X, y = waves(30)

@@ -84,7 +84,9 @@ def test_series_and_channels_of_nan_alone_become_zeros():
 def test_missing_error_names_the_place_and_the_way_out():
     X = np.ones((2, 4))
     X[1, 2] = np.nan
-    with pytest.raises(ValueError, match=r"X\[1\], time step 2, channel 0.*missing='interpolate'"):
+    with pytest.raises(
+        ValueError, match=r"X\[1\] contains NaN at time step 2, channel 0.*missing='interpolate'"
+    ):
         read(X, missing="error")
     X[1, 2:] = np.nan  # padding is no gap
     np.testing.assert_array_equal(read(X, missing="error").lengths, [4, 2])
@@ -107,12 +109,12 @@ def test_nothing_of_the_callers_is_written_to():
         (np.empty((0, 5)), "0 sample"),
         ([np.ones(3), np.ones(0)], r"X\[1\] is empty"),
         (np.empty((2, 0)), r"X\[0\] is empty"),
-        ([np.ones((3, 2)), np.ones((3, 4))], r"X\[1\] has 4 channels and X\[0\] has 2"),
+        ([np.ones((3, 2)), np.ones((3, 4))], r"X\[1\] has 4 channels and others have 2"),
         (np.ones(5), r"shape \(5,\).*reshape\(1, -1\)"),
         (np.ones((2, 3, 4, 5)), r"shape \(2, 3, 4, 5\)"),
         ([np.ones((2, 3, 4))], r"X\[0\] has shape \(2, 3, 4\)"),
-        (np.array([[1, np.inf]]), r"infinity: X\[0\], time step 1, channel 0.*NaN"),
-        ([np.ones(2), np.array([0, -np.inf])], r"infinity: X\[1\], time step 1"),
+        (np.array([[1, np.inf]]), r"X\[0\] contains infinity at time step 1, channel 0.*NaN"),
+        ([np.ones(2), np.array([0, -np.inf])], r"X\[1\] contains infinity at time step 1"),
         (np.array([[1e200, 1]]), "1e.200, which float32 cannot hold"),
         (np.ones((2, 3), dtype=complex), "complex128"),
         ([np.array(["a", "b"])], r"X\[0\] must hold real numbers"),

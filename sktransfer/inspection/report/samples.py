@@ -119,8 +119,6 @@ def readable_rows(samples: Samples) -> ReadableRows:
     for row, (content, message) in enumerate(_contents(samples)):
         contents.append(content)
         if content is None:
-            # A reader of sequences was given a single row, and counts from there.
-            message = message.replace("X[0]", f"X[{row}]")
             failed.append(FailedImage(row, samples.name(row), message))
     if samples.kind == "series" and (odd := _odd_channels(contents)):
         for row, message in odd.items():
@@ -197,13 +195,17 @@ def _sequences(X: Any, features: RNNSequenceFeatures) -> Samples:
 
     def read(item: Any) -> np.ndarray:
         if size is not None:
-            return token_source([np.asarray(item)], size, features.max_length).read([0]).values
-        source = series_source(
-            [item],
-            channels=features.channels,
-            missing=features.missing,
-            max_length=features.max_length,
-        )
+            source = token_source([item], size, features.max_length, "nan")
+        else:
+            source = series_source(
+                [item],
+                channels=features.channels,
+                missing=features.missing,
+                max_length=features.max_length,
+                on_error="nan",
+            )
+        if source.failed:
+            raise ValueError(source.failed[0].message)
         return source.read([0]).values
 
     return Samples(X, "series" if size is None else "tokens", _Each(_listed(X)), read)

@@ -29,7 +29,7 @@ def test_series_are_drawn_and_unreadable_ones_left_out():
     )
     failed = {each["row"]: each["error"] for each in made.summary()["failed"]}
     assert failed.keys() == {3, 5}
-    assert "X[3], time step 4, channel 1" in failed[3]
+    assert "at time step 4, channel 1" in failed[3]
     assert failed[5] == "it has 1 channels, and most rows have 2"
     assert "<polyline" in made.to_html()
     assert "drawn at random" in made.to_html()
