@@ -410,6 +410,8 @@ def _restored(cls: Any, state: dict[str, Any]) -> Any:
     """An object with a state; its `__init__`, which may have side effects, is not called."""
     is_estimator = issubclass(cls, BaseEstimator)
     expected = cls._get_param_names() if is_estimator else _field_names(cls)
+    # A file of an older version lacks what has been added since.
+    state = {name: v for name, v in _defaults_of(cls).items() if name in expected} | state
     missing = sorted({*expected} - state.keys())
     unknown = [] if is_estimator else sorted(state.keys() - {*expected})
     if missing or unknown:
@@ -425,6 +427,16 @@ def _restored(cls: Any, state: dict[str, Any]) -> Any:
         for name in expected:
             object.__setattr__(restored, name, state[name])  # works for frozen dataclasses, too
     return restored
+
+
+def _defaults_of(cls: Any) -> dict[str, Any]:
+    """Values of the fields or parameters that have one."""
+    parameters = inspect.signature(cls).parameters.items()
+    defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        if field.default_factory is not dataclasses.MISSING:  # which makes a new one each time
+            defaults[field.name] = field.default_factory()
+    return defaults
 
 
 # --- files ----------------------------------------------------------------------------------

@@ -427,6 +427,23 @@ def test_a_newer_format_is_refused_with_the_version_to_update_to(saved):
         load(saved)
 
 
+def test_what_a_file_of_an_older_version_lacks_has_its_default(tmp_path):
+    features = small(on_error="nan", output_dim=3).fit(SERIES)
+    save(features, tmp_path / "features")
+
+    def make_older(structure):
+        state = structure["estimator"]["state"]
+        for name in ("on_error", "n_thresholds"):
+            del state[name]
+        for name in ("backward", "history"):
+            del state["fitted_"]["state"][name]
+
+    edit(tmp_path / "features", make_older)
+    again = load(tmp_path / "features")
+    assert (again.on_error, again.n_thresholds, again.history_) == ("raise", 4, [])
+    np.testing.assert_array_equal(again.transform(SERIES), features.transform(SERIES))
+
+
 def test_versions_are_noted(saved):
     structure = json.loads((saved / "estimator.json").read_text())
     assert structure["format"] == 1
