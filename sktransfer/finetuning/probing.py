@@ -1,8 +1,10 @@
 """Linear models on the features of the untuned network, as initial or final heads."""
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import qr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
@@ -29,6 +31,36 @@ _LEAST_SCALE = 0.1
 _FOLDS = 3
 _ROWS_OF_ONE_FOLD = 1000
 """With this many rows, holding out one of the folds is accurate enough."""
+
+
+class RowSpace(NamedTuple):
+    """Rows of a wide table in an orthonormal basis of the space that they span.
+
+    The squared norm of the coefficients is the same in either basis, and the best coefficients lie
+    in that space, as anything outside it costs a penalty and changes no score. A linear model with
+    an L2 penalty may therefore be fitted to the few coordinates, and its coefficients mapped back.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_coordinates)
+    basis : ndarray of shape (n_features, n_coordinates) or None
+        None if the rows are not changed.
+    """
+
+    rows: np.ndarray
+    basis: np.ndarray | None
+
+    @classmethod
+    def of(cls, table: np.ndarray) -> "RowSpace":
+        """The row space of a table, where that is much smaller than all columns."""
+        if 2 * table.shape[0] > table.shape[1]:
+            return cls(table, None)
+        basis, triangle = qr(table.T, mode="economic")
+        return cls(np.ascontiguousarray(triangle.T), basis)
+
+    def of_columns(self, coef: np.ndarray) -> np.ndarray:
+        """Coefficients of the columns, (n_outputs, n_features), from those of the coordinates."""
+        return coef if self.basis is None else coef @ self.basis.T
 
 
 def fit_head(
@@ -75,15 +107,14 @@ def fit_head(
             warnings.simplefilter("ignore", ConvergenceWarning)  # an initial head may be rough
         # One problem with several classes, or a binary problem for each label.
         problems = [values.argmax(1)] if task == "classification" else list(values.T > 0.5)
+        tables = [RowSpace.of(centred / scale) for scale in scales]
         choices = [
-            [_choose_penalty(centred / scale, codes, weights) for codes in problems]
-            for scale in scales
+            [_choose_penalty(table.rows, codes, weights) for codes in problems] for table in tables
         ]
         best = min(range(len(scales)), key=lambda number: sum(loss for loss, _ in choices[number]))
-        scale = scales[best]
         n_classes = n_outputs if task == "classification" else 2
         models = [
-            _logistic(centred / scale, codes, weights, C, final, n_classes)
+            _logistic(tables[best].rows, codes, weights, C, final, n_classes)
             for codes, (_, C) in zip(problems, choices[best], strict=True)
         ]
     if task == "classification":
@@ -91,7 +122,7 @@ def fit_head(
     else:
         coef = np.stack([c[1] - c[0] for c, _ in models])
         intercept = np.array([b[1] - b[0] for _, b in models])
-    return LinearHead(mean, scale, coef, intercept)
+    return LinearHead(mean, scales[best], tables[best].of_columns(coef), intercept)
 
 
 def _logistic(

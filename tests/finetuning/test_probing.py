@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer.finetuning.probing import fit_head
+from sktransfer.finetuning.probing import RowSpace, fit_head
 
 RNG = np.random.RandomState(0)
 N = 90
@@ -54,8 +54,8 @@ def all_fits(features, codes, weights):
             yield model.predict_proba(table), loss
 
 
-def assert_is_the_best_fit(found, codes, weights):
-    fits = list(all_fits(FEATURES, codes, weights))
+def assert_is_the_best_fit(found, codes, weights, features=FEATURES):
+    fits = list(all_fits(features, codes, weights))
     least = min(loss for _, loss in fits)
     of_found = [loss for expected, loss in fits if np.abs(expected - found).max() < 1e-3]
     assert of_found
@@ -71,6 +71,42 @@ def test_a_final_head_is_the_logistic_regression_that_is_best_on_rows_left_out(w
     scaler = StandardScaler().fit(FEATURES, sample_weight=weights)
     assert_allclose(head.mean, scaler.mean_, rtol=1e-4, atol=1e-5)
     assert_is_the_best_fit(softmax(scores_of(head, FEATURES), axis=1), codes, weights)
+
+
+WIDE = RNG.normal(size=(30, 200)) * RNG.lognormal(size=200)
+
+
+@pytest.mark.parametrize("rank", ["full", "deficient"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_coefficients_fitted_in_the_row_space_are_those_of_scikit_learn(n_classes, rank):
+    table = WIDE.copy()
+    if rank == "deficient":
+        table[5:9] = table[:4]
+        table[:, ::7] = 0
+    codes, weights = np.arange(30) % n_classes, RNG.uniform(0.2, 3, 30)
+    space = RowSpace.of(table)
+    assert space.rows.shape == (30, 30)
+    for C in (1e-3, 1.0):
+        how = {"C": C, "solver": "newton-cholesky", "tol": 1e-10}
+        expected = LogisticRegression(**how).fit(table, codes, sample_weight=weights)
+        found = LogisticRegression(**how).fit(space.rows, codes, sample_weight=weights)
+        assert_allclose(space.of_columns(found.coef_), expected.coef_, rtol=0, atol=1e-8)
+        assert_allclose(found.intercept_, expected.intercept_, rtol=0, atol=1e-8)
+
+
+def test_a_table_that_is_not_wide_is_left_as_it_is():
+    space = RowSpace.of(FEATURES)
+    assert space.rows is FEATURES
+    assert space.of_columns(FEATURES) is FEATURES
+
+
+def test_the_head_of_few_rows_and_many_features_is_the_best_logistic_regression():
+    codes = np.arange(30) % 3
+    table = (WIDE + 3 * np.eye(3)[codes] @ RNG.normal(size=(3, 200))).astype("float32")
+    weights = WEIGHTS[:30]
+    head = fit_head(table, one_hot(codes, 3), weights, task="classification", final=True)
+    assert head.weight.shape == (3, 200)
+    assert_is_the_best_fit(softmax(scores_of(head, table), axis=1), codes, weights, table)
 
 
 @pytest.mark.slow
