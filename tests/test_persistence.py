@@ -21,6 +21,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.random_projection import GaussianRandomProjection
 from torch import nn
 
 from sktransfer import FeatureStore, PretrainedCNNFeatures, Pretraining, RNNSequenceFeatures
@@ -456,7 +457,14 @@ def test_another_version_of_scikit_learn_is_warned_of_where_it_matters(saved, tm
         warnings.simplefilter("error")
         load(saved)
     projected = tmp_path / "projected"
-    save(small(output_dim=3).fit(SERIES), projected)
+    features = small(output_dim=3).fit(SERIES)
+    expected = features.transform(SERIES)
+    seed = features.fitted_.projection.seed
+    older = GaussianRandomProjection(3, random_state=seed)  # which such files held
+    older.fit(np.zeros((1, features.fitted_.projection.n_features_in), dtype=np.float32))
+    features.fitted_ = features.fitted_.replace(projection=older)
+    save(features, projected)
+    np.testing.assert_array_equal(load(projected).transform(SERIES), expected)
     edit(
         projected,
         lambda structure: structure["estimator"]["state"]["fitted_"]["state"]["projection"][

@@ -44,6 +44,7 @@ from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import Encoder, backward_units, check_module, recurrent_part
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.sequences.pretraining.training import pretrain
+from sktransfer.sequences.projection import RandomProjection
 from sktransfer.sequences.reading import (
     Sequences,
     Source,
@@ -98,7 +99,8 @@ class FittedSequences(Fitted):
     backward : tuple of ndarray of shape (units,), bool, one per layer
         Units that read from the end; empty if none do.
     with_statistics : bool
-    projection : GaussianRandomProjection or None
+    projection : RandomProjection or None
+        In files of older versions a GaussianRandomProjection.
     pretraining_loss : list of float
     """
 
@@ -109,7 +111,7 @@ class FittedSequences(Fitted):
     layers: tuple[int | str, ...]
     thresholds: list[np.ndarray]
     with_statistics: bool
-    projection: GaussianRandomProjection | None
+    projection: RandomProjection | GaussianRandomProjection | None
     pretraining_loss: list[float]
     backward: tuple[np.ndarray, ...] = ()
 
@@ -465,9 +467,9 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         """Draw the random projection, if there is to be one."""
         if self.output_dim is None:
             return fitted
-        projection = GaussianRandomProjection(
-            self.output_dim, random_state=check_random_state(self.random_state).randint(2**31)
-        ).fit(np.zeros((1, len(self._unprojected_names(fitted))), dtype=np.float32))
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        n_features = len(self._unprojected_names(fitted))
+        projection = RandomProjection.drawn(self.output_dim, n_features, seed)
         return fitted.replace(projection=projection)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -814,7 +816,7 @@ def _scales_of(sequences: Sequences, views: tuple[View, ...]) -> dict[int, Scale
 
 
 def _projected(
-    features: np.ndarray, read: np.ndarray, projection: GaussianRandomProjection
+    features: np.ndarray, read: np.ndarray, projection: RandomProjection | GaussianRandomProjection
 ) -> np.ndarray:
     """Features of the rows that could be read, projected; the others stay rows of NaN."""
     if read.all():

@@ -94,3 +94,16 @@ def test_a_foreign_networks_weights_give_its_states(tmp_path):
     for row, series in zip(found, X, strict=True):
         states = model["rnn"](torch.from_numpy(series).float()[:, None])[0]
         assert_allclose(row, states[:, 0].mean(0).detach(), atol=1e-5)
+
+
+def test_a_pickle_of_projected_features_does_not_grow_with_the_channels():
+    sizes = []
+    for n_channels in (1, 40):
+        series = RNG.normal(size=(3, 50, n_channels))
+        features = RNNSequenceFeatures(
+            weights="random", hidden_size=4, pooling="mean", output_dim=20, random_state=0
+        ).fit(series)
+        sizes.append(len(pickle.dumps(features)))
+    # Scales and thresholds of each channel, but not the columns of the projection, of 16 features
+    # per channel in float32.
+    assert sizes[1] - sizes[0] < 30_000 < 20 * 39 * 16 * 4
