@@ -245,7 +245,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     pretraining_loss_ : list of float
         Mean loss of each epoch of `pretraining`; empty without.
     errors_ : list of FailedSequence
-        (index, message) of the rows that the last `fit` or `transform` could not use.
+        (index, message) of the rows that this thread's last `fit` or `transform` could not use.
     device_ : str
         Device in use.
     n_forward_ : int
@@ -363,6 +363,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     pooling_ = FittedAttribute("poolings")
     layer_ = FittedAttribute("layers")
     n_channels_ = FittedAttribute("n_channels")
+    errors_ = FittedAttribute("errors")
     pretraining_loss_ = FittedAttribute("pretraining_loss")
 
     def fit(
@@ -460,7 +461,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             pretraining_loss=losses,
             **noted,
         )
-        self.errors_ = source.failed
+        fitted.forwarded.note(errors=source.failed)
         return fitted if every_layer else self._with_projection(fitted), len(source.usable)
 
     def _with_projection(self, fitted: FittedSequences) -> FittedSequences:
@@ -522,7 +523,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
-        read = self._note_failures(source)
+        read = self._note_failures(source, fitted)
         if source.failed:
             rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
             features[read] = rows
@@ -646,10 +647,10 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             )
         return source
 
-    def _note_failures(self, source: Source) -> np.ndarray:
+    def _note_failures(self, source: Source, fitted: FittedSequences) -> np.ndarray:
         """Say which rows are not usable; which are comes back."""
         usable, failed = source.usable, source.failed
-        self.errors_ = failed
+        fitted.forwarded.note(errors=failed)
         if failed:
             warnings.warn(
                 f"{len(failed)} of {len(usable)} rows of X are no usable sequences and are rows of "
@@ -753,7 +754,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
         source = self._source(X, fitted)
-        readable = self._note_failures(source)
+        readable = self._note_failures(source, fitted)
 
         def statistics_of(sequences: Sequences) -> np.ndarray:
             if not fitted.with_statistics:
