@@ -109,14 +109,24 @@ def infer_preprocessing(module: nn.Module) -> Preprocessing:
     return found
 
 
+_TIMM_MODES = {"center": "crop", "squash": "squash", "border": "border"}
+
+
 def from_timm_config(config: dict[str, Any]) -> Preprocessing:
-    """Preprocessing from timm's `pretrained_cfg`."""
-    channels, height, width = config["input_size"]
+    """Preprocessing from timm's `pretrained_cfg`, with timm's defaults for what it leaves out."""
+    from timm.data import resolve_data_config
+
+    found = resolve_data_config({}, pretrained_cfg=config)
+    channels, height, width = found["input_size"]
+    resize = _TIMM_MODES.get(found["crop_mode"], "crop")
+    if resize == "squash" and found["crop_pct"] != 1:
+        resize = "squash+crop"
     return Preprocessing(
         size=(height, width),
-        crop_pct=config.get("crop_pct") or 1.0,
-        interpolation=config.get("interpolation") or "bicubic",
-        mean=tuple(config.get("mean") or (0.0,)),
-        std=tuple(config.get("std") or (1.0,)),
+        crop_pct=found["crop_pct"],
+        interpolation=found["interpolation"],
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
         in_channels=channels,
+        resize=resize,
     )

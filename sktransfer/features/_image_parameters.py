@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_scalar
 
-from sktransfer._validation import check_flag, check_options, pooling_names
+from sktransfer._validation import check_flag, check_option, check_options, pooling_names
 from sktransfer.images.pooling import POOLINGS
-from sktransfer.images.preprocessing import Preprocessing
+from sktransfer.images.preprocessing import RESIZES, Preprocessing
 from sktransfer.images.tracing import ImageTrace
 from sktransfer.networks.engines import ENGINES
 
 _OPTIONS = {
-    "resize": ("crop", "squash"),
     "channels": ("last", "first"),
     "engine": ENGINES,
     "precision": ("float32", "bfloat16"),
@@ -26,6 +25,8 @@ _OPTIONS = {
 def check_parameters(estimator: Any) -> None:
     """Refuse, by name, a parameter that no network could make sense of."""
     check_options(estimator, _OPTIONS)
+    if estimator.resize is not None:  # the backbone's own
+        check_option("resize", estimator.resize, RESIZES)
     resolve_poolings(estimator.pooling)
     check_flag(estimator, "fast_decode")
     check_scalar(estimator.max_pixels, "max_pixels", numbers.Integral, min_val=1)
@@ -67,15 +68,15 @@ def resolve_preprocessing(estimator: Any, published: Preprocessing) -> Preproces
         if height < 1 or width < 1:
             raise ValueError(f"image_size must be positive, got {estimator.image_size!r}")
         size = (int(height), int(width))
-    statistics: dict[str, Any] = {}
+    changed: dict[str, Any] = {} if estimator.resize is None else {"resize": estimator.resize}
     for name in ("mean", "std"):
         value = getattr(estimator, name)
         if value is not None:
             value = (value,) if isinstance(value, numbers.Real) else value
-            statistics[name] = _numbers(name, value, (1, published.in_channels))
-    if any(value <= 0 for value in statistics.get("std", ())):
+            changed[name] = _numbers(name, value, (1, published.in_channels))
+    if any(value <= 0 for value in changed.get("std", ())):
         raise ValueError(f"std must be positive, got {estimator.std!r}")
-    return dataclasses.replace(published, size=size, resize=estimator.resize, **statistics)
+    return dataclasses.replace(published, size=size, **changed)
 
 
 def resolve_layers(wanted: Any, poolings: tuple[str, ...], trace: ImageTrace) -> tuple[str, ...]:

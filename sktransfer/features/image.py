@@ -149,9 +149,11 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         Height and width in pixels of what the network receives. None takes the backbone's
         own size (224 for most), or for a network that states none the size of the first
         image in `fit`. Small images need small sizes: 32 for digits of 8 x 8.
-    resize : {"crop", "squash"}, default="crop"
-        "crop" resizes the shorter side and cuts the centre, as in the evaluation of nearly
-        all published networks; "squash" fits the whole image, whatever its aspect ratio.
+    resize : {"crop", "squash", "squash+crop", "border"} or None, default=None
+        None takes the backbone's own. "crop" resizes the shorter side and cuts the centre, as
+        in the evaluation of nearly all published networks; "squash" fits the whole image,
+        whatever its aspect ratio, and "squash+crop" then cuts the centre; "border" fits the
+        whole image with its aspect ratio, and fills the rest with the mean colour.
     mean, std : float, sequence of float or None, default=None
         Per-channel normalisation of values in [0, 1]; None takes the backbone's own, which
         for your own network is none.
@@ -289,7 +291,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         layer: str | int | tuple[str | int, ...] = "penultimate",
         pooling: str | tuple[str, ...] = "mean",
         image_size: int | tuple[int, int] | None = None,
-        resize: str = "crop",
+        resize: str | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         image_shape: tuple[int, ...] | None = None,
@@ -532,6 +534,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
             _FORMAT,
             fitted.network.fingerprint,
             fitted.preprocessing,
+            *fitted.preprocessing.revisions,
             self.channels,
             self.value_range,
             self.max_pixels,
@@ -609,6 +612,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
             channels=self.channels,
             value_range=self.value_range,
             max_pixels=self.max_pixels,
+            in_channels=preprocessing.in_channels,
             enough=enough,
         )
 

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from sktransfer.images.reading import LOADING, ORIENTATION, tensor_to_array
+from sktransfer.images.decoding import LOADING, is_read_anew, raw_orientation
+from sktransfer.images.encoded import encoded_in, unwrapped
+from sktransfer.images.faults import ends_the_run
+from sktransfer.images.reading import item_to_array
 
 # A file changed twice within its time stamp's resolution would look unchanged.
 _SETTLED_SECONDS = 2.0
@@ -21,10 +24,11 @@ FileState = tuple[int, int, int, int]
 
 
 class Sample(NamedTuple):
-    """An item's key, and for a file its state before it was hashed."""
+    """An item's key, and for a file its state before it was hashed, and its path."""
 
     key: bytes
-    state: FileState | None
+    state: FileState | None = None
+    path: str | None = None
 
 
 def sample_of(item: Any, max_pixels: int) -> Sample | None:
@@ -34,19 +38,24 @@ def sample_of(item: Any, max_pixels: int) -> Sample | None:
     orientation, of an array its dtype, shape and values. Larger Pillow images are not decoded.
     """
     try:
-        if isinstance(item, str | os.PathLike):
-            return _file(Path(item))
+        encoded = encoded_in(item)
+        if isinstance(encoded, Path):
+            return _file(encoded)
+        if encoded is not None:
+            return Sample(_file_key(encoded, hashlib.sha256(encoded).digest()))
+        item = unwrapped(item)
         if isinstance(item, Image.Image):
             if item.width * item.height > max_pixels:
                 return None
-            return Sample(_image_key(item), None)
-        array = tensor_to_array(item) if hasattr(item, "detach") else np.asarray(item)
-    except Exception:  # reading it will tell what is wrong
+            return Sample(_image_key(item))
+        array = item_to_array(item)
+    except Exception as error:  # reading it will tell what is wrong
+        if ends_the_run(error):
+            raise
         return None
     if array.dtype.kind not in "buif" or array.ndim == 0:
         return None
-    key = _sha256(("array", array.dtype.str, array.shape), np.ascontiguousarray(array))
-    return Sample(key, None)
+    return Sample(_sha256(("array", array.dtype.str, array.shape), np.ascontiguousarray(array)))
 
 
 def file_state(path: str | os.PathLike[str]) -> FileState | None:
@@ -77,12 +86,18 @@ def _file(path: Path) -> Sample | None:
         return known
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    sample = Sample(hashlib.sha256(b"file" + digest.digest()).digest(), state)
+    sample = Sample(_file_key(path, digest.digest()), state, name)
     if time.time() - state[3] / 1e9 > _SETTLED_SECONDS and file_state(path) == state:
         _FILES[name] = sample
         if len(_FILES) > _N_REMEMBERED_FILES:
             _FILES.popitem(last=False)
     return sample
+
+
+def _file_key(source: Path | bytes, digest: bytes) -> bytes:
+    """Key of a file by the hash of its content, the same for a path and for its bytes."""
+    kind = b"file read anew" if is_read_anew(source) else b"file"
+    return hashlib.sha256(kind + digest).digest()
 
 
 def _image_key(image: Image.Image) -> bytes:
@@ -94,10 +109,11 @@ def _image_key(image: Image.Image) -> bytes:
         "image",
         image.mode,
         image.size,
-        image.getexif().get(ORIENTATION),
+        raw_orientation(image),
         image.info.get("transparency"),
         image.palette.mode if image.palette is not None else None,
         hashlib.sha256(palette).hexdigest(),
+        *(("read anew",) if is_read_anew(image) else ()),
     )
     return _sha256(kind, pixels)
 
@@ -119,7 +135,7 @@ def samples_of_rows(array: np.ndarray) -> list[Sample]:
             if len(known) * n_bytes > _MAX_ROW_BYTES:
                 known.clear()
             kind = ("array", array.dtype.str, array.shape[1:])
-            sample = known[value] = Sample(_sha256(kind, values[i]), None)
+            sample = known[value] = Sample(_sha256(kind, values[i]))
         samples.append(sample)
     return samples
 

@@ -22,6 +22,8 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+RESIZES = ("crop", "squash", "squash+crop", "border")
+
 # ITU-R 601-2, the luma transform of Pillow's mode "L".
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -43,9 +45,11 @@ class Preprocessing:
         Per-channel normalisation of values in [0, 1].
     in_channels : int, default=3
         Number of channels the first layer takes.
-    resize : {"crop", "squash"}, default="crop"
+    resize : {"crop", "squash", "squash+crop", "border"}, default="crop"
         "crop" keeps the aspect ratio and cuts the centre, as in the evaluation
-        of the published networks; "squash" shrinks the whole image.
+        of most published networks; "squash" shrinks the whole image, and "squash+crop"
+        makes each side larger by `crop_pct` and cuts the centre; "border" keeps the aspect ratio
+        and the whole image, or its centre, and fills what is left with the mean colour.
     """
 
     size: tuple[int, int] | None = None
@@ -55,6 +59,14 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
     in_channels: int = 3
     resize: str = "crop"
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """Rules that have changed for such sizes since features were first stored."""
+        if self.size is None or self.resize != "crop":
+            return ()
+        rounded = ("sides rounded to nearest",) if self.size[0] != self.size[1] else ()
+        return rounded + (("black borders",) if self.crop_pct > 1 else ())
 
 
 def prepare(
@@ -108,6 +120,8 @@ def fit_to_size(
             image = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     elif image.mode == "RGB" and preprocessing.in_channels == 1:
         image = image.convert("L")
+    if isinstance(image, Image.Image):
+        _check_channels(len(image.getbands()), preprocessing.in_channels)
 
     height, width = _size_of(image)
     new_size = resized_size((height, width), preprocessing)
@@ -116,29 +130,62 @@ def fit_to_size(
             f"its {height} x {width} pixels would be resized to {new_size[0]} x {new_size[1]}, "
             f"more than max_pixels={max_pixels}; use resize='squash' for such a shape"
         )
-    resized = _resample(image, new_size, _FILTERS[preprocessing.interpolation])
-    height, width = preprocessing.size
-    top, left = (
-        round((have - keep) / 2) for have, keep in zip(new_size, preprocessing.size, strict=True)
-    )
-    pixels = resized[top : top + height, left : left + width]
+    pixels = _resample(image, new_size, _FILTERS[preprocessing.interpolation])
     if pixels.shape[2] == 1 and preprocessing.in_channels > 1:
         pixels = np.repeat(pixels, preprocessing.in_channels, axis=2)
-    return pixels
+    pixels = _bordered(pixels, preprocessing)
+    height, width = preprocessing.size
+    top, left = (
+        round((have - keep) / 2)
+        for have, keep in zip(pixels.shape[:2], preprocessing.size, strict=True)
+    )
+    return pixels[top : top + height, left : left + width]
 
 
 def resized_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Height and width after resizing, before the crop (torchvision's rounding)."""
+    """Height and width after resizing, before the crop.
+
+    Rounded as torchvision does for square networks, and as timm does for others.
+    """
     assert preprocessing.size is not None
     if preprocessing.resize == "squash":
         return preprocessing.size
     # The tiny term undoes 224 / (224 / 232) = 231.99999999999997.
     target = [int(side / preprocessing.crop_pct + 1e-6) for side in preprocessing.size]
+    if preprocessing.resize == "squash+crop":
+        return target[0], target[1]
     scales = [wanted / have for wanted, have in zip(target, size, strict=True)]
+    if preprocessing.resize == "border":
+        ratio = max(have / wanted for wanted, have in zip(target, size, strict=True))
+        return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
     leading = int(np.argmax(scales))  # the side that must just fit; the other overshoots
-    new = [int(target[leading] * have / size[leading]) for have in size]
+    if target[0] == target[1]:
+        new = [int(target[leading] * have / size[leading]) for have in size]
+    else:
+        ratio = min(have / wanted for wanted, have in zip(target, size, strict=True))
+        new = [round(have / ratio) for have in size]
     new[leading] = target[leading]
-    return max(new[0], preprocessing.size[0]), max(new[1], preprocessing.size[1])
+    return new[0], new[1]
+
+
+def _bordered(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Fill up an image that is smaller than the network's size, all around.
+
+    With the mean colour, if it is to have a border; with black, as torchvision does, where the
+    publisher of a network crops more than there is.
+    """
+    assert preprocessing.size is not None
+    missing = [max(0, n - have) for n, have in zip(preprocessing.size, pixels.shape, strict=False)]
+    if not any(missing):
+        return pixels
+    (above, left), (height, width) = (n // 2 for n in missing), pixels.shape[:2]
+    shape = (height + missing[0], width + missing[1], pixels.shape[2])
+    mean = preprocessing.mean if preprocessing.resize == "border" else (0.0,)
+    levels = np.clip(np.rint(np.multiply(mean, 255)), 0, 255)  # as 8 bits hold them
+    colour = levels if pixels.dtype == np.uint8 else levels / 255
+    whole = np.broadcast_to(colour, shape).astype(pixels.dtype)
+    whole[above : above + height, left : left + width] = pixels
+    return whole
 
 
 def _size_of(image: Image.Image | np.ndarray) -> tuple[int, int]:
@@ -156,16 +203,20 @@ def _match_channels(image: np.ndarray, in_channels: int) -> np.ndarray:
         image = _over_white(image)
         channels = 3
     if channels == 3 and in_channels == 1:
-        grey = image.astype(np.float32) @ _LUMA
-        if image.dtype == np.uint8:
-            grey = np.rint(grey).astype(np.uint8)
-        return grey[:, :, None]
-    if channels == in_channels:
-        return image
-    raise ImageReadError(
-        f"it has {channels} channels and the backbone takes {in_channels}; pass channels='first' "
-        "if the channels are the first axis, or a backbone for this number of channels"
-    )
+        if image.dtype == np.uint8:  # by Pillow, whose rounding files have
+            return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+        return (image @ _LUMA)[:, :, None]
+    _check_channels(channels, in_channels)
+    return image
+
+
+def _check_channels(channels: int, in_channels: int) -> None:
+    if channels not in (1, in_channels):
+        raise ImageReadError(
+            f"it has {channels} channels and the backbone takes {in_channels}; pass "
+            "channels='first' if the channels of an array are the first axis, or a backbone for "
+            "this number of channels"
+        )
 
 
 def _over_white(image: np.ndarray) -> np.ndarray:

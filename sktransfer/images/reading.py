@@ -1,36 +1,19 @@
 """One item, whatever it is, to plain pixels; anything wrong is an `ImageReadError`.
 
 Files and Pillow images become "L" or "RGB" in 8 bits where that loses nothing.
-Deeper images and arrays become arrays of shape (height, width, channels), uint8
-or float32 within [0, 1].
+Deeper images, those with the opacity or the bands that a network asks for, and arrays become
+arrays of shape (height, width, channels), uint8 or float32 within [0, 1].
 """
 
-import os
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from sktransfer.exceptions import ImageReadError
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-"""Formats that are tried; every decoder that is left out is one less to attack."""
-
-ORIENTATION = 0x0112  # the EXIF tag
-
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-
-Range = tuple[float, float] | None
-
-# Pillow decodes an opened image when it is first needed, which threads must not do at once to
-# one image that stands in X twice.
-LOADING = threading.Lock()
-
-# Resampled or converted floats may overshoot their range by a rounding error.
-_TOLERANCE = 1e-6
+from sktransfer.images.decoding import How, Range, check_pixels, read_encoded, read_opened, to_unit
+from sktransfer.images.encoded import encoded_in, unwrapped
 
 
 def read_image(
@@ -39,22 +22,25 @@ def read_image(
     channels: str,
     value_range: Range,
     max_pixels: int,
+    in_channels: int = 3,
     enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
 ) -> Image.Image | np.ndarray:
     """Decode one item of X.
 
     Parameters
     ----------
-    item : str, os.PathLike, PIL.Image.Image or array-like
-        A path, a Pillow image, or an array of shape (height, width),
-        (height, width, channels) or, with ``channels="first"``,
-        (channels, height, width).
+    item : str, os.PathLike, bytes, file, dict, PIL.Image.Image or array-like
+        A path, address or encoded image, as `sktransfer.images.encoded` describes, a Pillow
+        image, or an array of shape (height, width), (height, width, channels) or, with
+        ``channels="first"``, (channels, height, width).
     channels : {"last", "first"}
         Position of the channel axis of an array.
     value_range : tuple of float or None
         Values of black and white in arrays and in files deeper than 8 bits.
     max_pixels : int
         Largest accepted height times width.
+    in_channels : int, default=3
+        Channels of the network: opacity and further bands of a file are kept if it takes them.
     enough : callable or None, default=None
         Tells for the height and width of a file which would do. A JPEG is then decoded at
         a half, a quarter or an eighth of its size if that is no less.
@@ -68,22 +54,26 @@ def read_image(
     ImageReadError
         The message says what is wrong with the item and what to do.
     """
-    if isinstance(item, str | os.PathLike):
-        if not os.fspath(item):
-            raise ImageReadError("its path is empty")
-        return _read_file(Path(item), value_range=value_range, max_pixels=max_pixels, enough=enough)
+    how = How(value_range, max_pixels, in_channels, enough)
+    encoded = encoded_in(item)
+    if encoded is not None:
+        return read_encoded(encoded, how)
+    item = unwrapped(item)
     if isinstance(item, Image.Image):
-        _check_pixels(item.size, max_pixels)
-        with LOADING:
-            item.load()
-        return _plain(ImageOps.exif_transpose(item), value_range)
+        return read_opened(item, how)
     if item is None or (isinstance(item, float | np.floating) and np.isnan(item)) or _is_na(item):
         raise ImageReadError(f"it is missing ({item!r}); drop the row or give a path")
-    if hasattr(item, "detach"):
-        item = tensor_to_array(item)
-    return _read_array(
-        np.asarray(item), channels=channels, value_range=value_range, max_pixels=max_pixels
-    )
+    return _read_array(item_to_array(item), channels, how)
+
+
+def item_to_array(item: Any) -> np.ndarray:
+    """A tensor, masked array or anything else that is no file, as an array."""
+    if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+        raise ImageReadError(
+            f"{np.ma.count_masked(item)} of its values are masked; fill them, as with "
+            "filled(0), or drop the row"
+        )
+    return tensor_to_array(item) if hasattr(item, "detach") else np.asarray(item)
 
 
 def tensor_to_array(tensor: Any) -> np.ndarray:
@@ -96,93 +86,11 @@ def _is_na(item: Any) -> bool:
     return type(item).__name__ in ("NAType", "NaTType")  # pandas, which need not be there
 
 
-def _read_file(
-    path: Path,
-    *,
-    value_range: Range,
-    max_pixels: int,
-    enough: Callable[[tuple[int, int]], tuple[int, int]] | None,
-) -> Image.Image | np.ndarray:
-    if path.is_dir():
-        raise ImageReadError(
-            "it is a directory; pass its files, for example from sktransfer.datasets.list_images"
-        )
-    try:
-        if path.stat().st_size == 0:
-            raise ImageReadError("the file is empty (0 bytes)")
-        with Image.open(path, formats=FORMATS) as image:
-            # Opening reads the header only: the size is checked before a pixel is decoded.
-            _check_pixels(image.size, max_pixels)
-            if enough is not None:
-                _draft(image, enough)
-            try:
-                image.load()
-            except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-                raise ImageReadError(
-                    f"the {image.format} file is truncated or corrupt ({error})"
-                ) from error
-            ImageOps.exif_transpose(image, in_place=True)
-            return _plain(image, value_range)
-    except FileNotFoundError as error:
-        raise ImageReadError("there is no such file") from error
-    except UnidentifiedImageError as error:
-        raise ImageReadError(f"it is not a readable {', '.join(FORMATS)} file") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageReadError(
-            f"it has more pixels than Pillow decodes ({error}); shrink the file, or raise both "
-            f"max_pixels={max_pixels} and PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        ) from error
-    except OSError as error:
-        raise ImageReadError(f"it cannot be read ({error})") from error
-
-
-def _draft(image: Image.Image, enough: Callable[[tuple[int, int]], tuple[int, int]]) -> None:
-    """Have a JPEG's own transform shrink it, to no less than enough; other formats stay."""
-    turned = image.getexif().get(ORIENTATION, 1) >= 5
-    height, width = enough(image.size if turned else image.size[::-1])
-    image.draft(None, (height, width) if turned else (width, height))
-
-
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageReadError(
-            f"it has {height} x {width} pixels, more than max_pixels={max_pixels}; "
-            "raise max_pixels if you trust it"
-        )
-
-
-def _plain(image: Image.Image, value_range: Range) -> Image.Image | np.ndarray:
-    """Any Pillow mode to "L", "RGB" or a float32 array."""
-    if image.mode in ("I", "F", *_SIXTEEN_BIT):
-        # Pillow would clip these to 255 and so turn nearly all of them white.
-        return _deep(image, value_range)
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _deep(image: Image.Image, value_range: Range) -> np.ndarray:
-    values = np.asarray(image)[:, :, None]
-    if value_range is None and image.mode in _SIXTEEN_BIT:
-        value_range = (0, 65535)
-    if value_range is None and image.mode == "I":
-        raise ImageReadError(
-            f"its pixels are 32-bit integers from {values.min()} to {values.max()}, whose range is "
-            "not defined; pass value_range=(black, white)"
-        )
-    return _to_unit(values, value_range)
-
-
-def _read_array(
-    values: np.ndarray, *, channels: str, value_range: Range, max_pixels: int
-) -> np.ndarray:
+def _read_array(values: np.ndarray, channels: str, how: How) -> np.ndarray:
     if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
         raise ImageReadError(
-            "an image is a path, a PIL image, or a numeric array of 2 or 3 dimensions; "
-            f"got an array of shape {values.shape} and dtype {values.dtype}"
+            "an image is a path, bytes of an image file, a PIL image, or a numeric array of 2 or 3 "
+            f"dimensions; got an array of shape {values.shape} and dtype {values.dtype}"
         )
     if values.ndim == 2:
         values = values[:, :, None]
@@ -191,28 +99,7 @@ def _read_array(
     height, width = values.shape[:2]
     if values.size == 0:
         raise ImageReadError(f"it has no pixels: shape {values.shape}")
-    _check_pixels((width, height), max_pixels)
-    if values.dtype == np.uint8 and value_range is None:
+    check_pixels((width, height), how.max_pixels)
+    if values.dtype == np.uint8 and how.value_range is None:
         return np.ascontiguousarray(values)
-    return _to_unit(values, value_range)
-
-
-def _to_unit(values: np.ndarray, value_range: Range) -> np.ndarray:
-    """Map `value_range` to [0, 1] in float32, refusing what lies outside."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ImageReadError("it contains NaN or infinity")
-    if value_range is None and values.dtype.kind in "ui":
-        raise ImageReadError(
-            f"its dtype is {values.dtype}, whose range is not defined; cast to uint8 or pass "
-            "value_range=(black, white)"
-        )
-    low, high = (0.0, 1.0) if value_range is None else value_range
-    smallest, largest = values.min(), values.max()
-    slack = _TOLERANCE * (high - low)
-    if smallest < low - slack or largest > high + slack:
-        raise ImageReadError(
-            f"its values run from {smallest:.7g} to {largest:.7g}, outside value_range=({low:g}, "
-            f"{high:g}); pass the value_range=(black, white) that X really has"
-        )
-    unit = (values.astype(np.float64) - low) / (high - low)
-    return np.clip(unit, 0, 1).astype(np.float32)
+    return to_unit(values, how.value_range)

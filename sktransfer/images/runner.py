@@ -16,6 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sktransfer.exceptions import ImageReadError
+from sktransfer.images.faults import ends_the_run
 from sktransfer.images.sources import name_of, take
 from sktransfer.networks.engines import Engine
 
@@ -228,7 +229,7 @@ def warn_of_failures(failed: Sequence[FailedImage], n: int) -> None:
 
 def read_item(items: Sequence[Any], index: int, read: Callable[[Any], T]) -> T | ImageReadError:
     """Read one item, returning rather than raising what is wrong with it."""
-    return _guarded(read, fetch(items, index))
+    return guarded(read, fetch(items, index))
 
 
 def _consecutive(n: int, batch_size: int) -> Iterator[range]:
@@ -243,7 +244,7 @@ def _read_ahead(
     queue: deque[tuple[Sequence[int], list[Future[list[np.ndarray | ImageReadError]]]]] = deque()
 
     def read_share(share: list[Any]) -> list[np.ndarray | ImageReadError]:
-        return [_guarded(read, item) for item in share]
+        return [guarded(read, item) for item in share]
 
     def first_in_queue() -> Batch:
         indices, tasks = queue.popleft()
@@ -283,7 +284,8 @@ def fetch(items: Sequence[Any], index: int) -> Any:
         return _as_read_error(error)
 
 
-def _guarded(read: Callable[[Any], T], item: Any) -> T | ImageReadError:
+def guarded(read: Callable[[Any], T], item: Any) -> T | ImageReadError:
+    """Read one item; an error that is the item's fault is returned."""
     if isinstance(item, ImageReadError):
         return item
     try:
@@ -295,6 +297,8 @@ def _guarded(read: Callable[[Any], T], item: Any) -> T | ImageReadError:
 def _as_read_error(error: Exception) -> ImageReadError:
     if isinstance(error, ImageReadError):
         return error
+    if ends_the_run(error):
+        raise error
     wrapped = ImageReadError(f"reading it failed with {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped

@@ -4,12 +4,13 @@ Nothing is decoded here: paths stay paths until their batch is due.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from sktransfer.images.encoded import name_in
 from sktransfer.images.reading import tensor_to_array
 
 _KINDS = (
@@ -37,13 +38,18 @@ def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
     ValueError
         X is empty, or its shape is not one of images.
     """
-    if isinstance(X, str | bytes | os.PathLike):
+    if isinstance(X, str | os.PathLike):
         raise TypeError(
             f"X must be a sequence of images, got the single path {X!r}; pass [path], or all files "
             "of a folder from sktransfer.datasets.list_images"
         )
     if isinstance(X, Image.Image):
         raise TypeError("X must be a sequence of images, got a single PIL image; pass [image]")
+    if isinstance(X, bytes | bytearray | Mapping) or callable(getattr(X, "read", None)):
+        raise TypeError(
+            f"X must be a sequence of images, got a single {type(X).__name__}; pass a list of "
+            "these, one for each image"
+        )
     items: Sequence[Any] = _indexable(X)
     dtype = getattr(items, "dtype", None)
     if dtype is not None and np.dtype(dtype).kind not in "OUT":
@@ -76,11 +82,10 @@ def take(items: Sequence[Any], index: int) -> Any:
 
 
 def name_of(items: Sequence[Any], index: int) -> str | None:
-    """Path of an item, if it has one."""
+    """Path or address of an item, if it has one."""
     if not isinstance(items, list | np.ndarray):  # a dataset may work hard for an item
         return None
-    item = take(items, index)
-    return os.fspath(item) if isinstance(item, str | os.PathLike) else None
+    return name_in(take(items, index))
 
 
 def _indexable(X: Any) -> Any:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
+from sktransfer.images.encoded import encoded_in, is_fetched
 from sktransfer.images.keys import Sample, file_state, sample_of, samples_of_rows
 from sktransfer.images.runner import (
     FailedImage,
     blank_rows,
     fetch,
+    guarded,
     image_error,
     progress_bar,
     stream,
@@ -32,8 +34,11 @@ _WINDOW = 4096
 """Images looked up at once: files are hashed shortly before they are decoded, while the
 operating system still holds them."""
 
-_DATASET_WINDOW = 256
-"""The same for datasets, whose items are fetched once and held meanwhile."""
+_HELD_WINDOW = 256
+"""The same for datasets and addresses, whose items are fetched once and held meanwhile."""
+
+_DOWNLOADS = 8
+"""Files fetched at once."""
 
 _LARGE = 16_384
 """Bytes from which hashing an array costs more than handing it to a thread."""
@@ -79,7 +84,7 @@ def extract_cached(
     features = blank_rows(len(items), sum(trace.width(read) for read in reads), out)
     failed: list[FailedImage] = []
     n_forward = 0
-    size = _WINDOW if isinstance(items, list | np.ndarray) else _DATASET_WINDOW
+    size = _HELD_WINDOW if _is_to_be_held(items) else _WINDOW
     with progress_bar(len(items), progress) as bar:
         for start in range(0, len(items), size):
             rows = range(start, min(start + size, len(items)))
@@ -110,10 +115,10 @@ class _Images(Computation):
 
     def __post_init__(self) -> None:
         self.items: Any
-        if isinstance(self.all_items, list | np.ndarray):
+        if _is_to_be_held(self.all_items):
+            self.items = _held(self.all_items, self.rows)
+        else:
             self.items = self.all_items[self.rows.start : self.rows.stop]
-        else:  # a dataset may give another answer the second time, and work hard for each
-            self.items = [fetch(self.all_items, row) for row in self.rows]
         self.samples = _samples_of(self.items, self.max_pixels)
         wanted = dict(_block_of(read, self.trace) for read in self.reads)
         usual = dict(_block_of(read, self.trace) for read in self.trace.usual_reads())
@@ -153,9 +158,9 @@ class _Images(Computation):
     def is_unchanged(self, index: int) -> bool:
         """Whether a file is as it was when it was hashed."""
         sample = self.samples[index]
-        if sample is None or sample.state is None:
+        if sample is None or sample.path is None:
             return True
-        return sample.state == file_state(fetch(self.items, index))
+        return sample.state == file_state(sample.path)
 
     def fail(self, rows: list[int], error: Exception) -> None:
         """Raise for the first image, or note them all."""
@@ -166,6 +171,24 @@ class _Images(Computation):
         if self.on_error == "raise":
             raise image_error(failed[0]) from error
         self.failed += failed
+
+
+def _is_to_be_held(items: Sequence[Any]) -> bool:
+    """Whether items may be others when they are asked for again, after their keys were taken."""
+    if isinstance(items, np.ndarray):
+        return items.dtype == object and any(map(is_fetched, items))
+    return not isinstance(items, list) or any(map(is_fetched, items))
+
+
+def _held(items: Sequence[Any], rows: range) -> list[Any]:
+    """The items at some rows, with the content of those behind addresses."""
+    found = [fetch(items, row) for row in rows]  # datasets need not be thread-safe
+
+    def content(item: Any) -> Any:
+        return guarded(encoded_in, item) if is_fetched(item) else item
+
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        return list(pool.map(content, found))
 
 
 def _block_of(read: Read, trace: ImageTrace) -> tuple[Block, tuple[Read, ...]]:
@@ -179,7 +202,8 @@ def _block_of(read: Read, trace: ImageTrace) -> tuple[Block, tuple[Read, ...]]:
 
 def _samples_of(items: Any, max_pixels: int) -> list[Sample | None]:
     """Hash items: in threads if they are large."""
-    if isinstance(items, np.ndarray) and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
+    is_plain = isinstance(items, np.ndarray) and not np.ma.is_masked(items)
+    if is_plain and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
         return list(samples_of_rows(items))
 
     def sample(index: int) -> Sample | None:

@@ -242,14 +242,14 @@ def test_what_is_no_image_file_is_refused_by_its_kind(tmp_path):
     (tmp_path / "garbage.jpg").write_bytes(bytes(range(256)) * 9)
     (tmp_path / "text.png").write_text("not an image\n")
     (tmp_path / "page.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    (tmp_path / "portable.ppm").write_bytes(b"P6 1 1 255 abc")  # a format that is left out
+    (tmp_path / "drawing.pcx").write_bytes(b"\x0a\x05\x01\x08" + bytes(124))  # is left out
     (tmp_path / "folder.jpg").mkdir()
     expected = {
         "empty.jpg": "empty",
-        "garbage.jpg": "not a readable JPEG, PNG, WEBP, TIFF, BMP, GIF file",
+        "garbage.jpg": "not a readable JPEG, PNG, WEBP, TIFF, BMP, GIF, PPM.* file",
         "text.png": "not a readable",
         "page.png": "not a readable",
-        "portable.ppm": "not a readable",
+        "drawing.pcx": "not a readable",
         "folder.jpg": "is a directory",
         "absent.jpg": "no such file",
     }
@@ -265,6 +265,26 @@ def test_lazily_opened_pictures_are_refused_before_they_are_decoded(tmp_path):
         pytest.raises(ImageReadError, match="max_pixels"),  # decoded, it would be truncated
     ):
         read(opened)
+
+
+def test_a_closed_image_and_one_without_pixels_say_so(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as closed:
+        pass
+    with pytest.raises(ImageReadError, match="closed before its pixels were read; pass the path"):
+        read(closed)
+    for empty in (Image.new("RGB", (0, 9)), Image.new("L", (9, 0)), np.zeros((0, 9, 3))):
+        with pytest.raises(ImageReadError, match="no pixels"):
+            read(empty)
+
+
+def test_masked_values_are_refused_and_a_mask_of_nothing_is_none(picture):
+    assert np.array_equal(read(np.ma.array(picture)), picture)
+    assert np.array_equal(read(np.ma.array(picture, mask=False)), picture)
+    masked = np.ma.array(picture)
+    masked[0, 0] = np.ma.masked
+    with pytest.raises(ImageReadError, match=r"3 of its values are masked; fill them"):
+        read(masked)
 
 
 def test_missing_values_of_every_library_are_missing():

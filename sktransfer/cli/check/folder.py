@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from sktransfer.cli.check.findings import Finding, counted
 from sktransfer.exceptions import ImageReadError
-from sktransfer.images.reading import FORMATS, read_image
+from sktransfer.images.decoding import formats
+from sktransfer.images.reading import read_image
 from sktransfer.images.runner import read_item
 
 # A picture whose pixels deviate less from their mean, on a scale of 0 to 1, shows nothing.
@@ -63,7 +64,7 @@ def _facts(paths: list[str], index: int, label: str, max_pixels: int) -> ImageFa
     def read(item: Any) -> np.ndarray:
         nonlocal size, mode
         image = read_image(item, channels="last", value_range=None, max_pixels=max_pixels)
-        with Image.open(item, formats=FORMATS) as header:  # as the file has them
+        with Image.open(item, formats=formats()) as header:  # as the file has them
             size, mode = header.size, header.mode
         return np.asarray(image)
 
