@@ -6,11 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sktransfer.backbones.weights import fit_weights, read_weights
 from sktransfer.images.preprocessing import Preprocessing
+from sktransfer.networks.hooks import Tap, hooked
+
+# Height and width of a blank image for a network that states none.
+_PROBE_SIZE = (224, 224)
 
 CustomBackbone = nn.Module | Callable[[], nn.Module]
 
@@ -98,15 +103,63 @@ def infer_preprocessing(module: nn.Module) -> Preprocessing:
     config: Any = getattr(module, "pretrained_cfg", None)
     known = isinstance(config, dict) and "input_size" in config
     found = from_timm_config(config) if known else Preprocessing()
-    convolution = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = convolution.in_channels if convolution else found.in_channels
-    if channels != found.in_channels:  # timm does not update its configuration for in_chans=
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    if isinstance(size, tuple):  # timm does not update its configuration for img_size=
+        found = dataclasses.replace(found, size=size)
+    channels = _image_channels(module, found)
+    if channels != found.in_channels:  # nor for in_chans=
         mean, std = (sum(values) / len(values) for values in (found.mean, found.std))
         found = dataclasses.replace(found, in_channels=channels, mean=(mean,), std=(std,))
-    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
-    if isinstance(size, tuple):  # nor for img_size=
-        found = dataclasses.replace(found, size=size)
     return found
+
+
+class _FirstConvolution(Exception):
+    """Ends a pass where the first convolution is called."""
+
+    def __init__(self, fits: bool) -> None:
+        self.fits = fits
+
+
+def _image_channels(module: nn.Module, stated: Preprocessing) -> int:
+    """Channels of the images that a network takes: those of the first convolution that it calls.
+
+    That may be another one than the first it declares. So blank images run as far as there, until
+    one has the channels which that convolution takes.
+    """
+    declared = [m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
+    candidates = list(dict.fromkeys([*declared[:1], stated.in_channels, 3, 1, *declared]))
+    if len(set(declared)) < 2:
+        return candidates[0]
+    size = stated.size or _PROBE_SIZE
+    for channels in candidates:
+        if _reaches_convolution(module, channels, size):
+            return channels
+    return candidates[0]
+
+
+def _reaches_convolution(module: nn.Module, channels: int, size: tuple[int, int]) -> bool:
+    # What a pass may change is copied: a network may count its calls. Its weights are not.
+    copied = copy.deepcopy(module, {id(each): each for each in module.parameters()})
+    copied.eval()
+    convolutions = {n: m for n, m in copied.named_modules() if isinstance(m, nn.Conv2d)}
+
+    def end(tap: Tap, value: Any) -> None:
+        is_image = isinstance(value, torch.Tensor) and value.ndim in (3, 4)
+        raise _FirstConvolution(
+            is_image and value.shape[-3] == convolutions[tap.module].in_channels
+        )
+
+    taps = {Tap(name, "input") for name in convolutions}
+    parameter = next(iter(module.parameters()))
+    image = torch.zeros((2, channels, *size), dtype=parameter.dtype, device=parameter.device)
+    try:
+        with torch.no_grad(), hooked(copied, taps, end):
+            copied(image)
+    except _FirstConvolution as reached:
+        return reached.fits
+    except Exception:  # a foreign network may raise anything, such as for too many channels
+        return False
+    return False  # there is no telling
 
 
 _TIMM_MODES = {"center": "crop", "squash": "squash", "border": "border"}
