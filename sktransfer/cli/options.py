@@ -1,6 +1,7 @@
 """Options and help that commands share, and the feature extractor that options describe."""
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,30 @@ def add_extraction(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fast-decode", action="store_true", help="decode large JPEG files at reduced size"
     )
+    add_value_range(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_value_range(command: argparse.ArgumentParser) -> None:
+    """Add the option that tells black and white of deep files."""
+    command.add_argument(
+        "--value-range",
+        nargs=2,
+        type=float,
+        metavar=("BLACK", "WHITE"),
+        help="values of black and white in files deeper than 8 bits (default: 0 to 1 for floats, "
+        "the full scale for 16 bits; needed for other whole numbers)",
+    )
+
+
+def value_range_of(options: argparse.Namespace) -> tuple[float, float] | None:
+    """What the option of `add_value_range` says."""
+    if options.value_range is None:
+        return None
+    low, high = options.value_range
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"--value-range must be two numbers, black below white, got {low} {high}")
+    return low, high
 
 
 def extractor_of(options: argparse.Namespace, **parameters: Any) -> "PretrainedCNNFeatures":
@@ -129,5 +153,6 @@ def extractor_of(options: argparse.Namespace, **parameters: Any) -> "PretrainedC
         precision=options.precision,
         cache=options.cache,
         fast_decode=options.fast_decode,
+        value_range=value_range_of(options),
         **parameters,
     )

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 from sktransfer.cli.check.findings import Finding, counted
-from sktransfer.cli.options import MIN_IMAGES, at_least
-from sktransfer.cli.printing import one_line, printable
+from sktransfer.cli.options import MIN_IMAGES, add_value_range, at_least, value_range_of
+from sktransfer.cli.printing import one_line, printable, some
 
 _SHOWN = 5
 
@@ -16,8 +16,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Read every image below a folder as `extract` would, and list what is broken or odd: "
         "files that cannot be read or have too many pixels, pictures that occur twice (also "
-        "under two classes), blank ones, classes with few images or with a colour mode of "
-        "their own. Then, and without a folder alone: versions of packages against what "
+        "under two classes), blank ones, classes with few images, with none, or with a colour "
+        "mode of their own; files without the suffix of an image are counted and named. "
+        "Then, and without a folder alone: versions of packages against what "
         "sktransfer needs, devices, whether the engines agree, and whether the weights on "
         "this machine have the SHA-256 they should have."
     )
@@ -36,6 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="larger images are a finding, as everywhere in sktransfer (default: %(default)s)",
     )
+    add_value_range(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -44,17 +46,24 @@ def main(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
     report: dict[str, Any] = {}
     if options.directory is not None:
-        from sktransfer.datasets import list_images
+        from sktransfer.datasets.folder import scan_folder
 
-        paths, labels = (found.tolist() for found in list_images(options.directory))
+        scan = scan_folder(options.directory)
         # Only now that there is something to read, for it brings torch.
         from sktransfer.cli.check.folder import folder_summary, image_findings, inspect_folder
 
         facts = inspect_folder(
-            paths, labels, max_pixels=options.max_pixels, verbose=not options.quiet
+            scan.paths,
+            scan.labels,
+            max_pixels=options.max_pixels,
+            value_range=value_range_of(options),
+            verbose=not options.quiet,
         )
         findings += image_findings(facts, min_images=options.min_images)
-        report["folder"] = folder_summary(options.directory, facts)
+        if scan.empty:
+            text = f"no image in {counted(scan.empty, 'subfolder')}"
+            findings.append(Finding("empty-class", text, scan.empty))
+        report["folder"] = folder_summary(options.directory, facts, scan.passed_over)
     from sktransfer.cli.check.installation import inspect_installation
 
     report["installation"], more = inspect_installation()
@@ -75,6 +84,13 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
             f"{printable(folder['directory'])}: {folder['files']} files, "
             f"{folder['unreadable']} unreadable, {len(folder['classes'])} classes"
         )
+        others = folder["passed_over"]
+        if others["files"]:
+            kinds = ", ".join(f"{n} {printable(kind)}" for kind, n in others["suffixes"].items())
+            print(
+                f"  passed over: {counted(others['files'], 'file')} without the suffix of an image "
+                f"({kinds}): {some(others['files'])}"
+            )
         if width:
             sizes = (f"{width[q]} x {height[q]} {q}" for q in ("min", "median", "max"))
             print(f"  width x height: {', '.join(sizes)}")

@@ -1,6 +1,7 @@
 """Findings in a folder of images: files that are broken or odd."""
 
 import hashlib
+import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -9,12 +10,12 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from sktransfer.cli.check.findings import Finding, counted
 from sktransfer.exceptions import ImageReadError
-from sktransfer.images.decoding import formats
+from sktransfer.images.decoding import How, Range, formats
 from sktransfer.images.reading import read_image
 from sktransfer.images.runner import read_item
 
@@ -38,12 +39,17 @@ class ImageFacts(NamedTuple):
 
 
 def inspect_folder(
-    paths: list[str], labels: list[str], *, max_pixels: int, verbose: bool
+    paths: list[str],
+    labels: list[str],
+    *,
+    max_pixels: int,
+    value_range: Range = None,
+    verbose: bool,
 ) -> list[ImageFacts]:
     """Read every image of a folder, in threads, and return its properties."""
 
     def facts_of(index: int) -> ImageFacts:
-        return _facts(paths, index, labels[index], max_pixels)
+        return _facts(paths, index, labels[index], How(value_range, max_pixels))
 
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
@@ -58,14 +64,20 @@ def inspect_folder(
         pool.shutdown(cancel_futures=True)  # an interrupt need not wait for all of them
 
 
-def _facts(paths: list[str], index: int, label: str, max_pixels: int) -> ImageFacts:
+def _facts(paths: list[str], index: int, label: str, how: How) -> ImageFacts:
     size, mode = (0, 0), ""
 
     def read(item: Any) -> np.ndarray:
         nonlocal size, mode
-        image = read_image(item, channels="last", value_range=None, max_pixels=max_pixels)
-        with Image.open(item, formats=formats()) as header:  # as the file has them
-            size, mode = header.size, header.mode
+        image = read_image(
+            item, channels="last", value_range=how.value_range, max_pixels=how.max_pixels
+        )
+        try:
+            with Image.open(item, formats=formats()) as header:  # as the file has them
+                size, mode = header.size, header.mode
+        except UnidentifiedImageError:  # a TIFF file that Pillow has no mode for
+            size = np.shape(image)[1::-1]
+            mode = f"{np.shape(image)[2]} bands"
         return np.asarray(image)
 
     pixels = read_item(paths, index, read)
@@ -99,11 +111,15 @@ def image_findings(facts: list[ImageFacts], *, min_images: int) -> list[Finding]
         elif len(paths) > 1:
             text = f"one picture {len(paths)} times; training and test rows may share it"
             findings.append(Finding("duplicate", text, paths))
-    return findings + _class_findings(sound, min_images)
+    return findings + _class_findings(sound, {f.label for f in facts}, min_images)
 
 
-def _class_findings(sound: list[ImageFacts], min_images: int) -> list[Finding]:
-    by_class = _grouped((f.label, f.path) for f in sound)
+def _class_findings(sound: list[ImageFacts], labels: set[str], min_images: int) -> list[Finding]:
+    by_class: dict[str, list[str]] = {
+        label: [] for label in sorted(labels)
+    }  # a class may have no readable image at all
+    for f in sound:
+        by_class[f.label].append(f.path)
     findings = []
     if "" in by_class and len(by_class) > 1:
         unlabelled = by_class.pop("")
@@ -115,7 +131,9 @@ def _class_findings(sound: list[ImageFacts], min_images: int) -> list[Finding]:
     if few:
         text = f"fewer than {min_images} readable images in {counted(few, 'class', 'classes')}"
         findings.append(Finding("few-images", text, few))
-    modes = {label: {f.mode for f in sound if f.label == label} for label in by_class}
+    modes = {
+        label: {f.mode for f in sound if f.label == label} for label in by_class if by_class[label]
+    }
     apart = [a for a in modes if any(modes[a].isdisjoint(modes[b]) for b in modes)]
     if apart:
         text = (
@@ -127,7 +145,9 @@ def _class_findings(sound: list[ImageFacts], min_images: int) -> list[Finding]:
     return findings
 
 
-def folder_summary(directory: str, facts: list[ImageFacts]) -> dict[str, Any]:
+def folder_summary(
+    directory: str, facts: list[ImageFacts], passed_over: list[str]
+) -> dict[str, Any]:
     """Counts and sizes, ready for JSON."""
     sound = [f for f in facts if not f.error]
     widths, heights = (
@@ -139,6 +159,10 @@ def folder_summary(directory: str, facts: list[ImageFacts]) -> dict[str, Any]:
     return {
         "directory": directory,
         "files": len(facts),
+        "passed_over": {
+            "files": passed_over,
+            "suffixes": dict(Counter(os.path.splitext(path)[1].lower() for path in passed_over)),
+        },
         "unreadable": len(facts) - len(sound),
         "classes": dict(Counter(f.label for f in sound)),
         "modes": dict(Counter(f.mode for f in sound)),

@@ -53,6 +53,7 @@ def test_a_folder_without_fault_has_status_zero(folder, capsys):
     assert report["folder"] == {
         "directory": str(folder),
         "files": 10,
+        "passed_over": {"files": [], "suffixes": {}},
         "unreadable": 0,
         "classes": {"0": 5, "1": 5},
         "modes": {"L": 10},
@@ -136,3 +137,30 @@ def test_names_of_files_stay_on_their_line(folder, capsys):
     lines = capsys.readouterr().out.split("\n")
     assert rf"    {folder}/0/a\n\x1b[31mblank: \u202egnp.png" in lines
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.usefixtures("quick")
+def test_classes_without_a_readable_image_and_other_files_are_named(folder, capsys):
+    for name in ("phone/b.heic", "raw/a.cr2", "0/notes.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"0" * 99)
+    status, report = check(capsys, folder)
+    assert status == 1
+    assert found(report) == {
+        "unreadable": ["b.heic"],
+        "few-images": ["phone"],
+        "empty-class": ["raw"],
+    }
+    others = report["folder"]["passed_over"]
+    assert others["suffixes"] == {".txt": 1, ".cr2": 1}
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_range_of_deep_files_can_be_given(folder, capsys):
+    values = np.random.default_rng(0).integers(0, 5000, (9, 9), dtype=np.int32)
+    Image.fromarray(values).save(folder / "0" / "deep.tiff")
+    assert found(check(capsys, folder)[1])["unreadable"] == ["deep.tiff"]
+    report = check(capsys, folder, "--value-range", "0", "5000")[1]
+    assert report["findings"] == []
+    assert main(["check", str(folder), "--value-range", "9", "0", "--quiet"]) == 2
+    assert "--value-range must be two numbers, black below white" in capsys.readouterr().err
