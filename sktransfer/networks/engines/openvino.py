@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sktransfer.exceptions import ConversionError
 from sktransfer.networks.early_exit import ArrayReader
+from sktransfer.networks.engines.decisions import NumbersTaken
 from sktransfer.networks.engines.torch_eager import Engine, Network
 from sktransfer.networks.layers import Read
 from sktransfer.networks.modules import copied
@@ -35,7 +36,7 @@ _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
 
 
 class _Model(NamedTuple):
-    """An OpenVINO model, and whether tracing it met a decision on values.
+    """An OpenVINO model, and whether tracing it met a decision on sizes, weights or the like.
 
     A compiled model also has the modules that it was compared with.
     """
@@ -146,10 +147,17 @@ def _convert(network: Network, outputs: tuple[Read, ...]) -> _Model:
     reader = ArrayReader(copied(network.module), network.trace, outputs)
     # On fewer samples than it is compared on: a trace may depend on their number.
     example = tuple(tensor[:-1] for tensor in network.trace.examples()[0])
+    numbers = NumbersTaken()
     with _without_logging(), warnings.catch_warnings(record=True) as caught, torch.inference_mode():
         warnings.simplefilter("always")
         trace: Any = torch.jit.trace
-        traced = trace(reader, example, check_trace=False, strict=False)
+        with numbers:
+            traced = trace(reader, example, check_trace=False, strict=False)
+        if numbers.found:
+            raise ConversionError(
+                "its code takes numbers out of tensors that depend on the samples, as to choose a "
+                "branch, and a converted network would take the same for all samples"
+            )
         model = openvino.convert_model(traced, example_input=example)
     if network.trace.static_shape is not None:
         model.reshape(list(network.trace.static_shape))
