@@ -4,7 +4,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from sktransfer.features.image import PretrainedCNNFeatures
 from sktransfer.images.pooling import pool
 from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.hooks import Tap, hooked
-from sktransfer.networks.layers import Read
+from sktransfer.networks.layers import Read, first_tensor
 from sktransfer.networks.modules import copied, evaluate
 
 if TYPE_CHECKING:
@@ -67,13 +67,15 @@ class PixelsToFeatures(nn.Module):
         network, reads, trace = self.networks[number], self.reads[number], self.traces[number]
         found: dict[Read, Tensor] = {}
 
-        def record(tap: Tap, value: Tensor) -> None:
+        def record(tap: Tap, value: Any) -> None:
+            tensor = first_tensor(value)
+            assert tensor is not None  # as it was when the network was traced
             for read in reads:
                 if trace.taps[read.layer] == tap:
-                    found[read] = pool(value, trace.activations[read.layer], read.pooling)
+                    found[read] = pool(tensor, trace.activations[read.layer], read.pooling)
 
         with hooked(network, {trace.taps[read.layer] for read in reads}, record):
-            network(self.normalised(images, number))
+            trace.run(network, self.normalised(images, number))
         return [found[read] for read in reads]
 
     def features(self, batch: np.ndarray) -> np.ndarray:

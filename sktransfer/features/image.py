@@ -413,7 +413,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         assert preprocessing.size is not None
         trace = backbone.trace(preprocessing.size)
         poolings = resolve_poolings(self.pooling)
-        asked = tuple(dict.fromkeys((*trace.stages, "penultimate"))) if every_layer else self.layer
+        asked = trace.candidates() if every_layer else self.layer
         layers = resolve_layers(asked, poolings, trace)
         fitted = FittedImages(
             network=backbone,
@@ -531,7 +531,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     def _store_key(self, fitted: FittedImages) -> tuple[tuple[Any, ...], str]:
         assert fitted.network is not None
         decided_by = (
-            _FORMAT,
+            max(_FORMAT, fitted.trace.format),
             fitted.network.fingerprint,
             fitted.preprocessing,
             *fitted.preprocessing.revisions,

@@ -24,10 +24,13 @@ class Stages:
     of : dict of str to int
         Number of the stage of each parameter. Parameters before the first stage belong to it, and
         those after the last to that.
+    known : bool, default=True
+        False for a network without stages, where the layer that is read stands for all of it.
     """
 
     names: tuple[str, ...]
     of: Mapping[str, int]
+    known: bool = True
 
 
 def stages_of(module: nn.Module, trace: Trace, reads: Sequence[Read]) -> Stages:
@@ -67,6 +70,7 @@ def stages_of(module: nn.Module, trace: Trace, reads: Sequence[Read]) -> Stages:
     return Stages(
         tuple(names[stage] for stage in used),
         {name: used.index(stage) for name, stage in of.items()},
+        known=bool(trace.stages),
     )
 
 
@@ -88,6 +92,12 @@ def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
     if isinstance(unfreeze, str) and unfreeze == "all":
         return _some_of(stages.of, unfreeze, stages)
     if type(unfreeze) is not bool and isinstance(unfreeze, numbers.Real):
+        if not stages.known:
+            raise ValueError(
+                f"unfreeze={unfreeze!r} counts stages, and this backbone has none that can be "
+                f"read; set it to 'head', 'all', or names of modules or weights, such as "
+                f"{_abbreviated(stages.of)}"
+            )
         first = n_stages - _count(unfreeze, stages)
         names = [name for name, stage in stages.of.items() if stage >= first]
         return _some_of(names, unfreeze, stages)

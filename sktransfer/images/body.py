@@ -18,7 +18,7 @@ from sktransfer.images.pooling import Activation
 from sktransfer.images.preprocessing import Preprocessing, normalised
 from sktransfer.images.tracing import ImageTrace
 from sktransfer.networks.early_exit import LayerReader
-from sktransfer.networks.layers import Read
+from sktransfer.networks.layers import Read, first_tensor
 from sktransfer.networks.resuming import Resumption
 from sktransfer.networks.seeding import seeded
 
@@ -59,11 +59,14 @@ class ImageBody(Body):
         layer = self.stages.names[-1]
         seen: list[Tensor] = []
 
-        def keep(module: nn.Module, inputs: Any, value: Tensor) -> Tensor:
+        def keep(module: nn.Module, inputs: Any, value: Any) -> Any:
+            maps = first_tensor(value)
+            assert maps is not None  # as it was when the network was traced
             if leaf:
-                value = value.detach().requires_grad_()
-            seen.append(value)
-            return value.clone()  # what follows may work in place
+                maps = maps.detach().requires_grad_()
+            seen.append(maps)
+            goes_on = maps.clone()  # what follows may work in place
+            return (goes_on, *value[1:]) if isinstance(value, tuple) else goes_on
 
         handle = self.module.get_submodule(self.trace.taps[layer].module).register_forward_hook(
             keep

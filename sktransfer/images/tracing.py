@@ -1,24 +1,22 @@
 """Layers, shapes, head and stages of an image network, found by running it once."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sktransfer.images.calling import argument_of, call, noise_for
+from sktransfer.images.heads import find_head, is_usual_head
 from sktransfer.images.pooling import Activation, Layout, pool
+from sktransfer.images.stages import find_stages
 from sktransfer.networks.hooks import Tap
-from sktransfer.networks.layers import Execution, Output, Read, watch_execution
+from sktransfer.networks.layers import Execution, Output, Read, first_tensor, watch_execution
 
 PENULTIMATE = "penultimate"
 OUTPUT = "output"
-
-# A child is the trunk if it holds this share of its level's weight matrices: stems and necks
-# beside it (NFNet's stem has four convolutions) hold a few, while the largest of ResNet-152's
-# four stages holds 0.7.
-_TRUNK_SHARE = 0.9
 
 # Blank images in a tracing pass. A layer whose first axis is not the batch (attention windows,
 # tokens first, positional embeddings) has another length there, and is not offered.
@@ -43,7 +41,7 @@ class ImageTrace:
     ----------
     activations : dict of str to Activation
         Layers that can be read, in order of execution: the names of ``named_modules()`` that
-        return one tensor, "penultimate" and "output".
+        return one tensor, stages that return it first in a tuple, "penultimate" and "output".
     taps : dict of str to Tap
         The input or output of a module that each of them is.
     stages : tuple of str
@@ -52,6 +50,13 @@ class ImageTrace:
     size : tuple of int
         Height and width of the images, in pixels.
     in_channels : int
+    argument : str or None, default=None
+        Name by which the network takes its images; None if their position will do.
+    doubt : str, default=""
+        Why there is no layer "penultimate".
+    format : int, default=1
+        Raised with the version of this package in which a layer of this network came to stand for
+        other numbers.
     """
 
     activations: Mapping[str, Activation]
@@ -60,6 +65,9 @@ class ImageTrace:
     execution: Execution
     size: tuple[int, int]
     in_channels: int
+    argument: str | None = None
+    doubt: str = ""
+    format: int = 1
 
     def resolve(self, layer: str | int) -> str:
         """Name of a layer given by its name or by its stage number.
@@ -72,12 +80,11 @@ class ImageTrace:
         if isinstance(layer, str):
             if layer in self.activations:
                 return layer
-            near = difflib.get_close_matches(layer, self.activations, n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            raise ValueError(self._no_such_layer(layer))
+        if not self.stages:
             raise ValueError(
-                f"layer={layer!r} is not a layer of this backbone that puts out one tensor; {hint}"
-                f"its stages are {list(self.stages)}, and `layers_` of an estimator fitted with "
-                "layer='penultimate' lists all"
+                f"layer={layer!r} is the number of a stage, and this backbone has no stages that "
+                f"can be read; name a layer, such as {self._last_layers()}"
             )
         if not -len(self.stages) <= layer < len(self.stages):
             raise ValueError(
@@ -85,6 +92,40 @@ class ImageTrace:
                 f"stages, {list(self.stages)}"
             )
         return self.stages[layer]
+
+    def candidates(self) -> tuple[str, ...]:
+        """What ``layer="auto"`` chooses among: the stages, and "penultimate" where it is known.
+
+        Raises
+        ------
+        ValueError
+            The network has no stages.
+        """
+        if not self.stages:
+            raise ValueError(
+                "layer='auto' chooses among the stages of a network, and this backbone has none "
+                f"that can be read; name a layer, such as {self._last_layers()}"
+            )
+        return (*self.stages, *([PENULTIMATE] if PENULTIMATE in self.activations else []))
+
+    def _no_such_layer(self, layer: str) -> str:
+        stages = f"its stages are {list(self.stages)}" if self.stages else "it has no stages"
+        if layer == PENULTIMATE:
+            why = self.doubt or "the last layer of this network is no classifier"
+            return (
+                f"layer={layer!r} is not known for this backbone: {why}; name the layer to read, "
+                f"such as {self._last_layers()}; {stages}"
+            )
+        near = difflib.get_close_matches(layer, self.activations, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        example = [*self.activations][-1]
+        return (
+            f"layer={layer!r} is not a layer of this backbone that puts out one tensor; {hint}"
+            f"{stages}, and `layers_` of an estimator fitted with layer={example!r} lists all"
+        )
+
+    def _last_layers(self) -> str:
+        return " or ".join(map(repr, [*self.activations][-3:]))
 
     # --- as `sktransfer.networks.layers.Trace` asks for it --------------------------------
 
@@ -95,7 +136,7 @@ class ImageTrace:
 
     def run(self, module: nn.Module, *inputs: Tensor) -> Any:
         """Call a network on images of shape (n, channels, height, width)."""
-        return module(*inputs)
+        return call(module, self.argument, *inputs)
 
     def from_arrays(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """View images with their channels last as torch has them.
@@ -130,6 +171,7 @@ class ImageTrace:
             The output has another shape than when the network was traced.
         """
         activation = self.activations[read.layer]
+        value = first_tensor(value)
         # While a compiler traces, shapes are no numbers; it has seen real ones before.
         if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             expected = (len(inputs[0]), *activation.shape)
@@ -177,44 +219,74 @@ def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) ->
     ValueError
         The network cannot take images of this size or number of channels.
     """
-    outputs, inputs, execution = _shapes(module, size, in_channels)
-    head = _head(module, [tap.module for tap in outputs])
+    argument = argument_of(module)
+    outputs, inputs, execution = _shapes(module, argument, size, in_channels)
+    shapes = {tap.module: shape for tap, (shape, _) in outputs.items()}
+    into = {tap.module: shape for tap, (shape, _) in inputs.items()}
+    in_tuples = {tap.module for tap, (_, in_tuple) in outputs.items() if in_tuple}
+    single = {name: shape for name, shape in shapes.items() if name not in in_tuples}
+    ran = sorted(execution.times, key=lambda name: execution.times[name][-1])
+    noise = noise_for(module, (2, in_channels, *size))
+    head = find_head(module, ran, into, single, lambda: call(module, argument, noise))
+
     taps = {tap.module: tap for tap in outputs}
-    shapes = {tap.module: shape for tap, shape in outputs.items()}
-    entering = next((tap for tap in inputs if tap.module == head), None)
+    entering = next((tap for tap in inputs if tap.module == head.name), None)
     if entering is not None:
-        taps[PENULTIMATE], shapes[PENULTIMATE] = entering, inputs[entering]
-    elif "" in shapes:
+        taps[PENULTIMATE], shapes[PENULTIMATE] = entering, into[entering.module]
+    elif "" in single and not head.doubt:
         taps[PENULTIMATE], shapes[PENULTIMATE] = taps[""], shapes[""]
-    if "" in shapes:  # the output of the network as a whole
-        taps[OUTPUT], shapes[OUTPUT] = taps.pop(""), shapes.pop("")
-    if not shapes:
-        raise ValueError("the backbone has no layer that puts out one tensor")
-    activations = _layouts(module, shapes, size, in_channels)
+    if "" in single:  # the output of the network as a whole
+        taps[OUTPUT], shapes[OUTPUT] = taps[""], shapes[""]
+    taps.pop("", None)
+    shapes.pop("", None)
+    activations = _layouts(module, argument, shapes, size, in_channels)
     activations = _mark_prefix_tokens(module, activations)
-    stages = find_stages(module, activations)
-    return ImageTrace(activations, taps, stages, execution, size, in_channels)
+    take_vectors = {name for name, shape in into.items() if len(shape) == 1}
+    stages = find_stages(module, activations, execution.times, take_vectors)
+    # What begins a tuple need not be what goes on to the next layer, unless it is a main block's.
+    for name in in_tuples - {"", *stages}:
+        del taps[name], activations[name]
+    if not activations:
+        raise ValueError("the backbone has no layer that puts out one tensor")
+    usual = head.name is None or is_usual_head(head.name, module.get_submodule(head.name))
+    return ImageTrace(
+        activations,
+        taps,
+        stages,
+        execution,
+        size,
+        in_channels,
+        argument=argument,
+        doubt=head.doubt,
+        format=1 if usual else 2,
+    )
 
 
-_Shapes = dict[Tap, tuple[int, ...]]
+_Shapes = dict[Tap, tuple[tuple[int, ...], bool]]
+"""Shape for one image, and whether the tensor is the first of a tuple."""
 
 
 def _shapes(
-    module: nn.Module, size: tuple[int, int], in_channels: int
+    module: nn.Module, argument: str | None, size: tuple[int, int], in_channels: int
 ) -> tuple[_Shapes, _Shapes, Execution]:
     """Shapes of outputs and inputs at the last call of each module, in order of completion."""
-    last: dict[tuple[str, str], tuple[Tap, tuple[int, ...] | None]] = {}
+    last: dict[tuple[str, str], tuple[Tap, tuple[tuple[int, ...], bool] | None]] = {}
 
     def record(tap: Tap, value: Any) -> None:
-        usable = isinstance(value, Tensor) and 2 <= value.ndim <= 4 and value.is_floating_point()
-        shape = tuple(value.shape[1:]) if usable and len(value) == _PROBES else None
+        tensor = first_tensor(value)
+        usable = tensor is not None and 2 <= tensor.ndim <= 4 and tensor.is_floating_point()
+        found = None
+        if tensor is not None and usable and len(tensor) == _PROBES:
+            found = tuple(tensor.shape[1:]), isinstance(value, tuple)
         last.pop((tap.module, tap.side), None)
-        last[tap.module, tap.side] = tap, shape
+        last[tap.module, tap.side] = tap, found
 
     parameter = next(iter(module.parameters()), torch.zeros(()))
     image = torch.zeros(_PROBES, in_channels, *size, dtype=torch.float32, device=parameter.device)
     try:
-        execution, _ = watch_execution(module, lambda: module(image), _PROBES, record)
+        execution, _ = watch_execution(
+            module, lambda: call(module, argument, image), _PROBES, record
+        )
     except Exception as error:  # a foreign network may raise anything
         raise ValueError(
             f"the backbone cannot process images of {size[0]} x {size[1]} pixels with "
@@ -222,7 +294,7 @@ def _shapes(
             "takes. The channels are those of its first Conv2d, or 3"
         ) from error
     outputs, inputs = (
-        {tap: shape for tap, shape in last.values() if tap.side == side and shape is not None}
+        {tap: found for tap, found in last.values() if tap.side == side and found is not None}
         for side in ("output", "input")
     )
     return outputs, inputs, execution
@@ -230,6 +302,7 @@ def _shapes(
 
 def _layouts(
     module: nn.Module,
+    argument: str | None,
     shapes: Mapping[str, tuple[int, ...]],
     size: tuple[int, int],
     in_channels: int,
@@ -242,8 +315,8 @@ def _layouts(
     grown: Mapping[str, tuple[int, ...]] = {}
     if doubtful:
         try:  # only a larger image shows whether the first axis is a side or the channels
-            larger, _, _ = _shapes(module, (2 * size[0], 2 * size[1]), in_channels)
-            grown = {tap.module: shape for tap, shape in larger.items()}
+            larger, _, _ = _shapes(module, argument, (2 * size[0], 2 * size[1]), in_channels)
+            grown = {tap.module: shape for tap, (shape, _) in larger.items()}
         except ValueError:  # a network of one fixed size
             grown = {}
 
@@ -294,81 +367,3 @@ def _mark_prefix_tokens(
         else a
         for name, a in activations.items()
     }
-
-
-def _head(module: nn.Module, ran: Collection[str]) -> str | None:
-    """Name of the classifier: the last layer with parameters, if it maps features to outputs."""
-    names = {layer: name for name, layer in module.named_modules()}
-    # timm; a distilled network has two classifiers, that of the labels first.
-    get_classifier: Any = getattr(module, "get_classifier", None)
-    if get_classifier is not None:
-        classifier = get_classifier()
-        classifier = classifier[0] if isinstance(classifier, tuple) else classifier
-        if isinstance(classifier, nn.Linear) and names.get(classifier) in ran:
-            return names[classifier]
-    last = None
-    for name in ran:
-        layer = module.get_submodule(name)
-        if not any(layer.children()) and any(True for _ in layer.parameters(recurse=False)):
-            last = name
-    if last is None:
-        return None
-    layer = module.get_submodule(last)
-    if isinstance(layer, nn.Linear):
-        return last
-    # SqueezeNet classifies by a 1 x 1 convolution; elsewhere such a layer is a feature.
-    in_classifier = last.partition(".")[0] in ("classifier", "head", "fc")
-    if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and in_classifier:
-        return last
-    return None
-
-
-def find_stages(module: nn.Module, activations: Mapping[str, Activation]) -> tuple[str, ...]:
-    """Names of a network's main blocks, shallow to deep.
-
-    Going down from the root, a child that holds nearly all weight matrices of its
-    level leads further down; at the first level without such a child, its blocks are
-    the stages. A level of plain layers, as in VGG, is cut where the resolution
-    changes.
-    """
-    order = {name: position for position, name in enumerate(activations)}
-    level: nn.Module = module
-    prefix = ""
-    while True:
-        children = [
-            (name, child)
-            for name, child in _executed_children(level, prefix, activations)
-            if activations[name].is_spatial
-        ]
-        children.sort(key=lambda item: order[item[0]])
-        deep = [item for item in children if _n_matrices(item[1]) >= 2 and any(item[1].children())]
-        if not deep:
-            break
-        name, child = max(deep, key=lambda item: _n_matrices(item[1]))
-        if _n_matrices(child) < _TRUNK_SHARE * sum(_n_matrices(c) for _, c in children):
-            break
-        prefix, level = name + ".", child
-    if deep:
-        return tuple(n for n, c in children if any(c.children()) and _n_matrices(c) >= 1)
-    names = [name for name, _ in children]
-    return tuple(
-        name
-        for name, after in zip(names, [*names[1:], None], strict=False)
-        if after is None or activations[after].resolution != activations[name].resolution
-    )
-
-
-def _executed_children(
-    level: nn.Module, prefix: str, activations: Mapping[str, Activation]
-) -> Iterator[tuple[str, nn.Module]]:
-    """Children that ran; the members of a list that never runs itself count as children."""
-    for name, child in level.named_children():
-        full = prefix + name
-        if full in activations:
-            yield full, child
-        elif isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from _executed_children(child, full + ".", activations)
-
-
-def _n_matrices(module: nn.Module) -> int:
-    return sum(parameter.ndim >= 2 for parameter in module.parameters())

@@ -22,6 +22,7 @@ from sktransfer.inspection._maps import (
 )
 from sktransfer.inspection._plotting import SEQUENTIAL, axes_grid, import_pyplot, show_literally
 from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.networks.layers import first_tensor
 from sktransfer.networks.torch_settings import usual_settings
 
 if TYPE_CHECKING:
@@ -217,9 +218,11 @@ def _run(
     """The output of a layer for images of channels last; of its last run if it runs repeatedly."""
     output: list[torch.Tensor] = []
 
-    def record(tap: Tap, value: torch.Tensor) -> None:
-        output[:] = [value.clone()]  # the next layer may overwrite it
+    def record(tap: Tap, value: Any) -> None:
+        tensor = first_tensor(value)
+        assert tensor is not None  # as it was when the network was traced
+        output[:] = [tensor.clone()]  # the next layer may overwrite it
 
     with torch.inference_mode(), hooked(module, {trace.taps[layer]}, record):
-        module(batch.permute(0, 3, 1, 2))
+        trace.run(module, batch.permute(0, 3, 1, 2))
     return output[0]

@@ -29,6 +29,7 @@ from sktransfer.inspection._maps import (
 from sktransfer.inspection._plotting import axes_grid, import_pyplot, short_names, show_literally
 from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.hooks import Tap, hooked
+from sktransfer.networks.layers import first_tensor
 from sktransfer.networks.torch_settings import usual_settings
 
 if TYPE_CHECKING:
@@ -350,10 +351,11 @@ def _forward(
     names = {trace.taps[name]: name for name in layers}
     recorded: dict[str, tuple[Tensor, GradientEdge]] = {}
 
-    def record(tap: Tap, value: Tensor) -> None:
-        if value.requires_grad:
-            edge = torch.autograd.graph.get_gradient_edge(value)
-            recorded[names[tap]] = value.detach().clone(), edge
+    def record(tap: Tap, value: Any) -> None:
+        tensor = first_tensor(value)
+        if tensor is not None and tensor.requires_grad:
+            edge = torch.autograd.graph.get_gradient_edge(tensor)
+            recorded[names[tap]] = tensor.detach().clone(), edge
 
     batch = torch.from_numpy(normalised(pixels, transformer.fitted_.preprocessing)).permute(
         0, 3, 1, 2

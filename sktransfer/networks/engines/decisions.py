@@ -1,9 +1,9 @@
 """Numbers that a network takes out of its tensors while it is traced.
 
 A trace holds operations on tensors. What Python code does with a number, such as to choose a
-branch, happens once, while tracing. For numbers that follow from shapes or weights this is right, as
-they are the same for all samples. Others make the trace wrong for some samples, and no comparison on
-examples can find out for which.
+branch, happens once, while tracing. For numbers that follow from shapes or weights this is right,
+as they are the same for all samples. Others make the trace wrong for some samples, and no
+comparison on examples can find out for which.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,8 @@ def _depends_on_samples(tensor: Tensor) -> bool:
     """Whether the values of a tensor in the graph that is being traced follow from its inputs."""
     if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
-    pending = [(torch._C._get_value_trace(tensor), False)]
+    value_of: Any = torch._C._get_value_trace  # type: ignore[attr-defined]
+    pending = [(value_of(tensor), False)]
     seen = set()
     while pending:
         value, only_shape = pending.pop()
