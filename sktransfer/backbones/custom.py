@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sktransfer.backbones.weights import fit_weights, read_weights
+from sktransfer.backbones.weights import fit_weights, read_weights, under_prefix
 from sktransfer.images.preprocessing import Preprocessing
 from sktransfer.networks.hooks import Tap, hooked
 
@@ -50,11 +51,11 @@ def load_custom(
     backbone: CustomBackbone,
     weights: str | Path,
     weights_sha256: str | None = None,
-    prefix: str = "",
+    prefix: str | None = None,
 ) -> tuple[nn.Module, str | None]:
     """A custom network with its own, random or a file's weights, and the file's SHA-256.
 
-    Only tensors whose names begin with `prefix` are taken from a file.
+    With a `prefix`, only tensors whose names begin with it are taken from a file.
 
     Raises
     ------
@@ -71,24 +72,49 @@ def load_custom(
         return module, None
     state, sha256 = read_weights(weights, weights_sha256)
     if prefix:
-        state = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        state = under_prefix(state, prefix, weights)
     fit_weights(module, state, custom_name(backbone))
     return module, sha256
 
 
 def _copy(module: nn.Module) -> nn.Module:
+    module = _not_compiled(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            "backbone is TorchScript, whose layers cannot be read; pass the nn.Module that it was "
+            "made from, or a function that builds it and loads the weights of "
+            "torch.jit.load(file).state_dict()"
+        )
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise ValueError(
+            f"{type(module).__name__} is on torch's meta device, and its weights have no values; "
+            "build it on the CPU and load them"
+        )
     if any(is_lazy(parameter) for parameter in module.parameters()):
         raise ValueError(
             f"{type(module).__name__} has lazy layers that are not initialised yet; run it once on "
             "a batch of images, or give its layers their sizes"
         )
     try:
-        return copy.deepcopy(module)
+        copied = copy.deepcopy(module)
+        for part in list(copied.modules()):
+            for name, child in part.named_children():
+                if (plain := _not_compiled(child)) is not child:
+                    part.register_module(name, plain)
+        return copied
     except RuntimeError as error:  # torch cannot copy tensors with a gradient history
         raise ValueError(
             f"{type(module).__name__} cannot be copied ({error}); pass a class or a function that "
             "builds it"
         ) from error
+
+
+def _not_compiled(module: nn.Module) -> nn.Module:
+    """The network in a wrapper of torch.compile, whose layers cannot be read as they run."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # slow to import
+    while compiler is not None and isinstance(module, compiler.OptimizedModule):
+        module = module._orig_mod
+    return module
 
 
 def custom_name(backbone: CustomBackbone) -> str:

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from torch import Tensor, nn
 
+from sktransfer.backbones.weights import named_as
 from sktransfer.exceptions import WeightsNotFoundError
 from sktransfer.images.preprocessing import Preprocessing
 
@@ -61,6 +62,7 @@ def raise_missing_weights(name: str, file: str, put: str, reason: object) -> NoR
 def with_matching_head(build: Callable[..., nn.Module], state: State) -> nn.Module:
     """Build a network with as many classes as a (possibly fine-tuned) state dict has."""
     module = build()
+    state = named_as(module.state_dict(), state)
     # The classifier is the last linear or 1 x 1 convolutional layer in all supported families.
     heads = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     weight = state.get(f"{heads[-1]}.weight")

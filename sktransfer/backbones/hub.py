@@ -14,7 +14,7 @@ from sktransfer.backbones.entry import (
     raise_missing_weights,
     with_matching_head,
 )
-from sktransfer.backbones.weights import check_types
+from sktransfer.backbones.weights import check_types, named_as
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
 
 
@@ -97,7 +97,8 @@ def _build_timm(
 
     if state is None:
         return create()
-    classes = with_matching_head(create, state).num_classes
+    matching: Any = with_matching_head(create, state)
+    classes, state = matching.num_classes, named_as(matching.state_dict(), state)
     overlay = {
         **config,
         "state_dict": dict(state),

@@ -10,7 +10,14 @@ from pathlib import Path
 import safetensors
 from torch import Tensor, nn
 
-from sktransfer.backbones.weights import check_weights, fit_weights, module_to_bytes, read_weights
+from sktransfer.backbones.weights import (
+    WRAPPERS,
+    check_weights,
+    fit_weights,
+    module_to_bytes,
+    read_weights,
+    without_wrappers,
+)
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, Shape
@@ -71,6 +78,8 @@ def load_recurrent(
         It holds no recurrent network under the prefix, or one of unknown kind.
     """
     state, sha256 = read_weights(path)
+    if not (prefix or "").startswith(WRAPPERS):
+        state = without_wrappers(state)
     shape = _saved_shape(path) if prefix is None else None
     if shape is None:
         start = _find_prefix(state, prefix, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from sklearn.utils import check_random_state
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sktransfer.backbones.custom import (
     CustomBackbone,
@@ -31,6 +32,8 @@ from sktransfer.backbones.weights import (
     check_sha256,
     check_weights,
     read_weights,
+    under_prefix,
+    without_wrappers,
 )
 from sktransfer.images.tracing import ImageTrace, trace_network
 from sktransfer.networks.fingerprint import network_fingerprint
@@ -132,6 +135,7 @@ def load_backbone(
     weights: str | Path = "default",
     *,
     weights_sha256: str | None = None,
+    weights_prefix: str | None = None,
     random_state: object = None,
 ) -> Backbone:
     """Load a network with its weights and what is known of it.
@@ -151,6 +155,9 @@ def load_backbone(
     weights_sha256 : str or None, default=None
         SHA-256 the weights must have: of their file, or for weights that come without
         one, of the state dict written as safetensors. Its first 8 digits will do.
+    weights_prefix : str or None, default=None
+        Beginning of the names of the network's tensors in a file that holds others, too, such as
+        "encoder.". A prefix that all tensors of a file have is found without it.
     random_state : int, RandomState instance or None, default=None
         Seeds ``weights="random"`` and your own networks; torch's global generator is
         left alone.
@@ -182,7 +189,7 @@ def load_backbone(
     generator = check_random_state(random_state)
     drawn = weights == "random" or not isinstance(name, str | nn.Module)
     with seeded(int(generator.randint(2**31 - 1)) if drawn else 0), torch.no_grad():
-        module, info, sha256 = _load(name, weights, weights_sha256)
+        module, info, sha256 = _load(name, weights, weights_sha256, weights_prefix)
     return _finish(module, info, sha256, weights_sha256)
 
 
@@ -211,7 +218,9 @@ def _finish(
     check_weights(module, info.name)
     # In this memory format convolutions on a CPU run up to five times faster.
     module.to(memory_format=torch.channels_last)
-    if any(getattr(m, "track_running_stats", True) is False for m in module.modules()):
+    # Instance norm takes its statistics from one image.
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    if any(norm.running_mean is None for norm in norms):
         warnings.warn(
             f"{info.name} has batch norm without running statistics: the features of an image "
             "depend on the others in its batch. Build it with track_running_stats=True",
@@ -237,11 +246,14 @@ def _find_entry(name: str) -> BackboneEntry:
 
 
 def _load(
-    name: str | CustomBackbone, weights: str | Path, weights_sha256: str | None
+    name: str | CustomBackbone,
+    weights: str | Path,
+    weights_sha256: str | None,
+    weights_prefix: str | None,
 ) -> tuple[nn.Module, BackboneInfo, str | None]:
     """Network, description and, if its weights came from a file, the file's SHA-256."""
     if not isinstance(name, str):
-        module, sha256 = load_custom(name, weights, weights_sha256)
+        module, sha256 = load_custom(name, weights, weights_sha256, weights_prefix)
         info = BackboneInfo(custom_name(name), infer_preprocessing(module), "your own", "your own")
         return module, info, sha256
     entry = _find_entry(name)
@@ -252,7 +264,9 @@ def _load(
         state, sha256 = read_weights(path, pinned, weights_sha256)
     else:
         state, sha256 = read_weights(weights, weights_sha256)
-    return entry.build(state), entry.info, sha256
+        if weights_prefix:
+            state = under_prefix(state, weights_prefix, weights)
+    return entry.build(without_wrappers(state)), entry.info, sha256
 
 
 def shared_backbone(name: str, weights_sha256: str | None, device: torch.device) -> Backbone:

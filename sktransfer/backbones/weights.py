@@ -8,8 +8,9 @@ import hashlib
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,9 @@ from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
 
 _NESTED = ("state_dict", "model", "model_state_dict")
 _SHOWN = 5
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes of the tensors of networks that were wrapped for training."""
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -58,8 +62,8 @@ def read_weights(
     """Tensors by name from a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, and its SHA-256.
 
     A state dict wrapped in a training checkpoint (under "state_dict", "model" or
-    "model_state_dict") is unwrapped, and the "module." of data-parallel training
-    is dropped. The expected SHA-256 values, or their beginnings, are checked before it is read.
+    "model_state_dict") is unwrapped. The expected SHA-256 values, or their beginnings, are checked
+    before it is read.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"weights must be 'default', 'random' or the path of a file, got {path!r}")
@@ -82,6 +86,12 @@ def _tensors_in(path: Path) -> Mapping[str, Tensor]:
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file may raise anything
+        if _holds_program(path):
+            raise WeightsMismatchError(
+                f"{path} is a compiled program (TorchScript or torch.export), not a file of plain "
+                "tensors; where you made it, save the tensors of the network instead: "
+                "torch.save(network.state_dict(), 'weights.pth')"
+            ) from error
         # torch's own message for pickles recommends the unsafe way to load them.
         reason = (
             "it holds Python objects, and nothing but tensors is ever unpickled"
@@ -102,13 +112,95 @@ def _tensors_in(path: Path) -> Mapping[str, Tensor]:
             f"{path} holds {type(content).__name__}, not a dict of tensors; save the network's "
             "state_dict()"
         )
-    if any(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return content  # unchanged, as torch keeps the versions of its modules in an attribute
 
 
+def _holds_program(path: Path) -> bool:
+    """Whether a file is an archive that holds code beside tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return any("/code/" in f"/{name}" or "/models/" in f"/{name}" for name in names)
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors without the "module." of DataParallel and the "_orig_mod." of torch.compile.
+
+    For networks that have no part of such a name.
+    """
+    wrapped = re.compile(rf"^(?:{'|'.join(map(re.escape, WRAPPERS))})+")
+    if not any(map(wrapped.match, state)):
+        return state
+    return {wrapped.sub("", name): tensor for name, tensor in state.items()}
+
+
+def named_as(names: Collection[str], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors under the names of a network, if a prefix is all that tells them from these.
+
+    A file of a wrapped network has a prefix too many, and one of a network that is wrapped here has
+    one too few. Where not all tensors then fit, the names are left as they are.
+    """
+    names = set(names)
+    if state.keys() <= names:
+        return state
+    compiled = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+    if compiled.keys() <= names:  # where a part is compiled the prefix is inside
+        return compiled
+    for prefix in _prefixes(state):
+        renamed = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        if renamed.keys() <= names:
+            return renamed
+    for prefix in _prefixes(names):
+        renamed = {prefix + name: tensor for name, tensor in state.items()}
+        if renamed.keys() <= names:
+            return renamed
+    return state
+
+
+def under_prefix(
+    state: Mapping[str, Tensor], prefix: str, path: str | os.PathLike[str]
+) -> Mapping[str, Tensor]:
+    """Tensors whose names begin with a prefix, without it.
+
+    Raises
+    ------
+    WeightsMismatchError
+        There are none.
+    """
+    for names in (state, without_wrappers(state)):
+        found = {n.removeprefix(prefix): t for n, t in names.items() if n.startswith(prefix)}
+        if found:
+            return found
+    raise WeightsMismatchError(
+        f"no tensor in {path} has a name that begins with weights_prefix={prefix!r}; the first "
+        f"names are {', '.join(list(state)[:_SHOWN])}"
+    )
+
+
+def _prefixes(names: Collection[str]) -> list[str]:
+    """What all names begin with, up to a dot, the shortest first."""
+    first, *others = names
+    candidates = [first[: at + 1] for at, character in enumerate(first) if character == "."]
+    return [each for each in candidates if all(name.startswith(each) for name in others)]
+
+
+def _fitting_prefix(names: Collection[str], state: Mapping[str, Tensor]) -> str | None:
+    """Prefix of those tensors of a file that have all the names of a network."""
+    needed = {name for name in names if not name.endswith(".num_batches_tracked")}
+    some = min(needed, default="")
+    for name in state:
+        if name != some and name.endswith(f".{some}"):
+            prefix = name.removesuffix(some)
+            under = {n.removeprefix(prefix) for n in state if n.startswith(prefix)}
+            if needed <= under <= set(names):
+                return prefix
+    return None
+
+
 def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load a state dict into a network, which must match completely.
+    """Load a state dict into a network, which must match completely, but for a common prefix.
 
     torch updates state dicts of older versions, such as those of batch norm without counters.
 
@@ -118,9 +210,10 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         Names, shapes or kinds of numbers differ; the message lists them.
     """
     current = module.state_dict()
+    as_given, state = state, named_as(current, state)
     check_types(current, state, what)
     loadable = OrderedDict(state)
-    versions = getattr(state, "_metadata", None)
+    versions = getattr(state, "_metadata", None) if state is as_given else None
     if versions is None:
         # Some networks refuse state dicts without versions, which safetensors does not store.
         # Batch norm is left out, as it accepts missing counters only without a version.
@@ -145,8 +238,10 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
             for kind, names in differences.items()
             if names
         )
+        prefix = _fitting_prefix(current, state)
+        advice = f". Those under {prefix!r} fit: set weights_prefix={prefix!r}" if prefix else ""
         raise WeightsMismatchError(
-            f"the weights do not fit {what}: {listed or str(error)}"
+            f"the weights do not fit {what}: {listed or str(error)}{advice}"
         ) from error
 
 

@@ -29,6 +29,9 @@ def check_parameters(estimator: Any) -> None:
         check_option("resize", estimator.resize, RESIZES)
     resolve_poolings(estimator.pooling)
     check_flag(estimator, "fast_decode")
+    prefix = estimator.weights_prefix
+    if prefix is not None and not isinstance(prefix, str):
+        raise ValueError(f"weights_prefix must be None or a str, got {prefix!r}")
     check_scalar(estimator.max_pixels, "max_pixels", numbers.Integral, min_val=1)
     if estimator.value_range is not None:
         low, high = _numbers("value_range", estimator.value_range, (2,))

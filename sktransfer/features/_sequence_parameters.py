@@ -181,9 +181,10 @@ def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
     """The network that the parameters ask for, in evaluation mode on the CPU."""
     seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
     if not isinstance(estimator.backbone, str):
-        prefix = estimator.weights_prefix or ""
         with seeded(seed), torch.no_grad():
-            module, sha256 = load_custom(estimator.backbone, estimator.weights, prefix=prefix)
+            module, sha256 = load_custom(
+                estimator.backbone, estimator.weights, prefix=estimator.weights_prefix
+            )
         check_weights(module, custom_name(estimator.backbone))
     else:
         module, sha256 = _named(estimator, vocabulary_size, seed)

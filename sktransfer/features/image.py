@@ -131,6 +131,9 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         "random" for fresh ones, or the path of a ``.safetensors`` or ``.pth`` file.
     weights_sha256 : str or None, default=None
         SHA-256, or its first digits, that the weights must have; see `weights_sha256_`.
+    weights_prefix : str or None, default=None
+        Beginning of the names of the network's tensors in a weights file that holds others, too,
+        such as "encoder.". A prefix that all tensors of a file have is found without it.
     layer : str, int or tuple of these, default="penultimate"
         Where features are read: "penultimate" (what the classifier sees), "output" (what
         the network returns), any name of ``module_.named_modules()`` that puts out one
@@ -288,6 +291,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         *,
         weights: str | Path = "default",
         weights_sha256: str | None = None,
+        weights_prefix: str | None = None,
         layer: str | int | tuple[str | int, ...] = "penultimate",
         pooling: str | tuple[str, ...] = "mean",
         image_size: int | tuple[int, int] | None = None,
@@ -312,6 +316,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         self.backbone = backbone
         self.weights = weights
         self.weights_sha256 = weights_sha256
+        self.weights_prefix = weights_prefix
         self.layer = layer
         self.pooling = pooling
         self.image_size = image_size
@@ -444,6 +449,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
             self.backbone,
             self.weights,
             weights_sha256=self.weights_sha256,
+            weights_prefix=self.weights_prefix,
             random_state=self.random_state,
         )
         backbone.module.to(device)

@@ -38,9 +38,84 @@ def test_every_kind_of_file_gives_the_same_tensors(suffix, tmp_path):
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
 def test_a_training_checkpoint_is_unwrapped(key, tmp_path):
     state = SmallCNN().state_dict()
-    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
-    torch.save({key: parallel, "epoch": 3}, tmp_path / "checkpoint.pth")
+    torch.save({key: state, "epoch": 3}, tmp_path / "checkpoint.pth")
     assert same(read_weights(tmp_path / "checkpoint.pth")[0], dict(state))
+
+
+class Module(nn.Module):
+    """Has a part that goes by the name which DataParallel gives to a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = SmallCNN()
+
+    def forward(self, x):
+        return self.module(x)
+
+
+class Holder(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.model = net
+
+
+COMPILED = "_orig_mod."
+
+
+@pytest.mark.parametrize(
+    ("target", "prefix"),
+    [
+        *(
+            (SmallCNN, p)
+            for p in ("", "module.", COMPILED, "model.", "model.net.", "module.model.")
+        ),
+        *((Module, p) for p in ("", "module.", COMPILED, "model.")),
+    ],
+)
+def test_a_prefix_of_all_tensors_is_dropped_where_all_then_fit(target, prefix):
+    source, network = target(), target()
+    fit_weights(network, {prefix + n: t for n, t in source.state_dict().items()}, "the net")
+    assert same(network.state_dict(), source.state_dict())
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, Holder])
+def test_a_file_of_the_network_itself_fits_its_wrapper(wrap):
+    source, network = SmallCNN(), wrap(SmallCNN())
+    fit_weights(network, source.state_dict(), "the net")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), source.state_dict().values(), strict=True)
+    )
+
+
+def test_the_prefix_of_a_compiled_part_is_dropped_inside_names():
+    source, network = Module(), Module()
+    state = {n.replace("module.", "module._orig_mod."): t for n, t in source.state_dict().items()}
+    fit_weights(network, state, "the net")
+    assert same(network.state_dict(), source.state_dict())
+
+
+def test_a_prefix_that_only_some_tensors_have_is_named_and_not_dropped():
+    state = {f"student.{n}": t for n, t in SmallCNN().state_dict().items()}
+    state["loss.weight"] = torch.ones(4)
+    with pytest.raises(WeightsMismatchError, match=r"set weights_prefix='student\.'"):
+        fit_weights(SmallCNN(), state, "the net")
+
+
+@pytest.mark.parametrize("name", ["head.conv.weight", "conv.weigth"])
+def test_a_prefix_with_which_not_all_tensors_fit_stays(name):
+    state = {f"module.{n}": t for n, t in SmallCNN().state_dict().items()}
+    state[f"module.{name}"] = state.pop("module.conv.weight")
+    with pytest.raises(WeightsMismatchError, match=r"4 missing.*4 unknown: module\.") as caught:
+        fit_weights(SmallCNN(), state, "the net")
+    assert "weights_prefix" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning", "ignore::DeprecationWarning")
+def test_a_torchscript_file_is_recognised(tmp_path):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "net.pt")
+    with pytest.raises(WeightsMismatchError, match=r"compiled program.*network\.state_dict\(\)"):
+        read_weights(tmp_path / "net.pt")
 
 
 class Attack:
