@@ -134,7 +134,7 @@ def test_the_citation_is_of_the_release_that_the_changelog_names_last():
 
 def test_the_description_on_pypi_is_readme_whose_links_lead_to_the_repository():
     here = {link for link in LINK.findall((ROOT / "README.md").read_text()) if "//" not in link}
-    there = set(LINK.findall(metadata("sktransfer").get_payload()))
+    there = set(LINK.findall(metadata("sktransfer").json["description"]))
     assert here
     assert there >= {f"https://github.com/sktransfer/sktransfer/blob/main/{link}" for link in here}
     assert all("//" in link for link in there)
