@@ -33,6 +33,7 @@ SPANNING = [
 ORDER = [
     "exceptions",
     "_validation",
+    "_columns",
     "_composites",
     "_files",
     "metrics",

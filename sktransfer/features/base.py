@@ -375,6 +375,8 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         if reset:
             estimator = object.__new__(type(self))
             estimator.__dict__.update(self.get_params(deep=False))
+        if not hasattr(X, "__array__") and hasattr(X, "to_pandas"):  # Hugging Face's datasets
+            X = X.to_pandas()
         table = validate_data(estimator, X, reset=reset, **options)
         noted = {
             "n_features_in": getattr(estimator, "n_features_in_", None),

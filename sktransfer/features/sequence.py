@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
+from sktransfer._columns import Names
 from sktransfer.backbones.custom import CustomBackbone, custom_name
 from sktransfer.backbones.loaded import LoadedNetwork, sha256_of
 from sktransfer.backbones.recurrent import save_network
@@ -49,7 +50,8 @@ from sktransfer.sequences.reading import (
     Sequences,
     Source,
     as_array,
-    first_present,
+    check_index,
+    is_all_missing,
     is_table,
     is_text,
     series_source,
@@ -102,6 +104,8 @@ class FittedSequences(Fitted):
     projection : RandomProjection or None
         In files of older versions a GaussianRandomProjection.
     pretraining_loss : list of float
+    channel_names : tuple or None, default=None
+        Names of the channels, if the series were frames or columns of one.
     """
 
     network: SequenceNetwork | None
@@ -114,6 +118,7 @@ class FittedSequences(Fitted):
     projection: RandomProjection | GaussianRandomProjection | None
     pretraining_loss: list[float]
     backward: tuple[np.ndarray, ...] = ()
+    channel_names: Names | None = None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -645,6 +650,12 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                 f"X has {source.n_channels} channels, but this {type(self).__name__} was fitted "
                 f"on {fitted.n_channels}; see channels={self.channels!r}"
             )
+        if len(source) and source.names is None and fitted.channel_names is not None:
+            warnings.warn(
+                f"X has channels without names, but this {type(self).__name__} was fitted on "
+                f"channels named {fitted.channel_names!r:.80}; they are taken in this order",
+                stacklevel=2,
+            )
         return source
 
     def _note_failures(self, source: Source, fitted: FittedSequences) -> np.ndarray:
@@ -676,6 +687,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             source = token_source(X, self.vocabulary_size, self.max_length, self.on_error)
             return source, self.vocabulary_size, {}
         X = as_array(X)
+        check_index(X)
         noted: dict[str, Any] = {}
         tolerant = self.on_error == "nan"
         if is_table(X):
@@ -686,9 +698,12 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             channels=self.channels,
             missing=self.missing,
             max_length=self.max_length,
+            names=None if fitted is None else fitted.channel_names,
             on_error=self.on_error,
             n_channels=fitted.n_channels if fitted is not None and tolerant else None,
         )
+        if fitted is None:
+            noted["channel_names"] = source.names
         if fitted is not None or source.n_channels == 1:
             return source, None, noted
         longest = max(map(len, source.items))
@@ -706,7 +721,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         if fitted is None or fitted.vocabulary_size != _N_BYTES or is_table(X):
             return False
         # Rows that are all missing are of the kind that the network was fitted on.
-        return self.vocabulary_size is None and first_present(X) is None
+        return self.vocabulary_size is None and is_all_missing(X)
 
     def _is_joint(self, module: nn.Module, source: Source, vocabulary_size: int | None) -> bool:
         """Whether the network reads all channels at once."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sktransfer._columns import is_missing
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.decoding import How, Range, check_pixels, read_encoded, read_opened, to_unit
 from sktransfer.images.encoded import encoded_in, unwrapped
@@ -61,7 +62,7 @@ def read_image(
     item = unwrapped(item)
     if isinstance(item, Image.Image):
         return read_opened(item, how)
-    if item is None or (isinstance(item, float | np.floating) and np.isnan(item)) or _is_na(item):
+    if is_missing(item):
         raise ImageReadError(f"it is missing ({item!r}); drop the row or give a path")
     return _read_array(item_to_array(item), channels, how)
 
@@ -80,10 +81,6 @@ def tensor_to_array(tensor: Any) -> np.ndarray:
     """A torch tensor, perhaps on a GPU or in a precision that NumPy lacks, as an array."""
     tensor = tensor.detach().cpu()
     return np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
-
-
-def _is_na(item: Any) -> bool:
-    return type(item).__name__ in ("NAType", "NaTType")  # pandas, which need not be there
 
 
 def _read_array(values: np.ndarray, channels: str, how: How) -> np.ndarray:

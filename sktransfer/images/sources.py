@@ -4,12 +4,13 @@ Nothing is decoded here: paths stay paths until their batch is due.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from sktransfer._columns import cells_of, check_container, is_column, only_column, plain_cell
 from sktransfer.images.encoded import name_in
 from sktransfer.images.reading import tensor_to_array
 
@@ -24,7 +25,7 @@ def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
 
     Parameters
     ----------
-    X : array, sequence of images or paths, Series, one-column DataFrame, tensor or Dataset
+    X : array, sequence or column of images or paths, table of one column, tensor or Dataset
         Everything but 2-D rows of pixels, which `rows_to_images` handles.
     channels : {"last", "first"}
         Position of the channel axis of a 4-D array.
@@ -36,7 +37,7 @@ def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
     TypeError
         X is a single path or image, or cannot be indexed.
     ValueError
-        X is empty, or its shape is not one of images.
+        X is empty, has several columns, or its shape is not one of images.
     """
     if isinstance(X, str | os.PathLike):
         raise TypeError(
@@ -51,8 +52,7 @@ def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
             "these, one for each image"
         )
     items: Sequence[Any] = _indexable(X)
-    dtype = getattr(items, "dtype", None)
-    if dtype is not None and np.dtype(dtype).kind not in "OUT":
+    if getattr(getattr(items, "dtype", None), "kind", "O") not in "OSUT":
         _check_array(items, channels, in_channels)
     if len(items) == 0:
         raise ValueError(
@@ -78,7 +78,7 @@ def take(items: Sequence[Any], index: int) -> Any:
     Called by one thread only, as datasets need not be thread-safe.
     """
     item = items[index]
-    return item[0] if isinstance(item, tuple) and item else item
+    return plain_cell(item[0] if isinstance(item, tuple) and item else item)
 
 
 def name_of(items: Sequence[Any], index: int) -> str | None:
@@ -91,21 +91,21 @@ def name_of(items: Sequence[Any], index: int) -> str | None:
 def _indexable(X: Any) -> Any:
     if hasattr(X, "detach"):
         return tensor_to_array(X)
-    if hasattr(X, "columns") and len(X.shape) == 2:  # pandas or polars DataFrame
-        if X.shape[1] != 1:
-            raise ValueError(
-                f"X is a table of {X.shape[1]} columns; pass the one column that holds the images, "
-                "or image_shape=(height, width) if each row holds the pixels of one image"
-            )
-        X = X[X.columns[0]]
-    if hasattr(X, "to_list"):  # pandas or polars Series
-        return X.to_list()
-    if isinstance(X, np.ndarray):
-        return X.ravel() if X.dtype.kind in "OUT" and X.ndim == 2 and X.shape[1] == 1 else X
-    if isinstance(X, list | tuple):
-        return list(X)
+    check_container(X, "images")
+    try:
+        X = only_column(X, "images")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. If each row holds the pixels of one image, set image_shape=(height, width)"
+        ) from error
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OSUT":
+        return X
+    if isinstance(X, list | tuple) or is_column(X):
+        return cells_of(X)
     if hasattr(X, "__len__") and hasattr(X, "__getitem__"):  # also h5py and zarr, row by row
         return X
+    if isinstance(X, Collection):  # such as the values of a dict
+        return list(X)
     if hasattr(X, "__array__"):
         return np.asarray(X)
     raise TypeError(f"X must be {_KINDS}; got {type(X).__name__}")

@@ -1,9 +1,10 @@
 """Validation of the labels that points are coloured by."""
 
 import numbers
-from typing import Any
 
 import numpy as np
+
+from sktransfer._columns import is_missing
 
 
 def known_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +39,3 @@ def known_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 f"{labels[row]!r} in row {row} after {found[0]!r}; pass them as text"
             ) from error
     return labels, known
-
-
-def is_missing(label: Any) -> bool:
-    """Whether a label is None, NaN or one of the missing values of pandas."""
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):  # pandas.NA, NaT
-        return True
-    return isinstance(label, numbers.Real) and bool(label != label)

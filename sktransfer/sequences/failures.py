@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-import numpy as np
+from sktransfer._columns import is_missing
 
 T = TypeVar("T")
 
@@ -80,10 +80,3 @@ def check_present(item: Any) -> None:
     """
     if is_missing(item):
         raise UnusableError("is missing")
-
-
-def is_missing(item: Any) -> bool:
-    """Whether an item is None, NaN, or pandas' NA or NaT."""
-    if item is None or type(item).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(item, float | np.floating) and bool(np.isnan(item))

@@ -5,7 +5,7 @@ what follows works on all of them at once instead of looping over them.
 """
 
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,13 +13,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktransfer.sequences.failures import (
-    FailedSequence,
-    UnusableError,
-    check_present,
+from sktransfer._columns import (
+    Column,
+    Names,
+    cells_of,
+    check_container,
+    column_names,
+    columns_of,
+    columns_of_cells,
+    first_cell,
+    has_labels,
     is_missing,
-    read_each,
+    matched,
+    numbers_of,
+    only_column,
+    plain_cell,
+    raw_cells,
 )
+from sktransfer.sequences.failures import FailedSequence, UnusableError, check_present, read_each
 
 _LARGEST = 1e37
 """Beyond it float32, in which networks compute, has no numbers."""
@@ -90,6 +101,8 @@ class Source:
         Treatment of NaN in series.
     is_tokens : bool, default=False
         Whether the items hold whole numbers that are not to be computed with.
+    names : tuple or None, default=None
+        Labels of the channels, if the series are frames.
     """
 
     items: Any
@@ -99,6 +112,7 @@ class Source:
     max_length: int | None
     missing: str = "interpolate"
     is_tokens: bool = False
+    names: Names | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -155,37 +169,85 @@ class Source:
         return replace(self, items=items, rows=rows, failed=sorted([*self.failed, *failed]))
 
 
+@dataclass(frozen=True)
+class Channels:
+    """A row of a table of several columns, in each of which it has a series of one channel."""
+
+    row: list[Column]
+
+
+def sequence_items(X: Any) -> Any:
+    """X as an array of numbers, or as a list that has an item for each sequence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        X has no rows in order, or is a table of several columns of texts.
+    """
+    X = as_array(X)
+    check_container(X, "series")
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OSUT":
+        return X
+    columns = columns_of_cells(X)
+    if columns is None:
+        return numbers_of(X) if is_table(X) else _listed(X)
+    if len(columns) == 1:
+        return raw_cells(columns[0].cells)
+    cells = [cells_of(column.cells) for column in columns]
+    if any(isinstance(cell, str) for cell in cells[0][:1]):
+        only_column(X, "texts")
+    names = [column.name for column in columns]
+    return [Channels(list(map(Column, names, row))) for row in zip(*cells, strict=True)]
+
+
 def series_source(
     X: Any,
     *,
     channels: str,
     missing: str,
     max_length: int | None,
+    names: Names | None = None,
     on_error: str = "raise",
     n_channels: int | None = None,
 ) -> Source:
-    """Time series from arrays or a list of arrays.
+    """Time series from arrays, a list of arrays or frames, or columns of series.
 
-    With ``on_error="nan"`` series that are not usable are left out, as those are that have not
-    `n_channels`, if given.
+    Parameters
+    ----------
+    X : Any
+    channels : {"last", "first"}
+        Position of the channel axis.
+    missing : {"interpolate", "error"}
+    max_length : int or None
+    names : tuple or None, default=None
+        Labels of the channels, in the order that columns are to have; None for that of the first
+        frame.
+    on_error : {"raise", "nan"}, default="raise"
+        With "nan", series that are not usable are left out, as those are that have not
+        `n_channels`, if given.
+    n_channels : int or None, default=None
 
     Raises
     ------
     TypeError
         X is of another kind.
     ValueError
-        X is empty; or with ``on_error="raise"`` a series is, or their channels differ.
+        X is empty; or with ``on_error="raise"`` a series is, or their channels or the names of
+        these differ.
     """
-    if isinstance(X, Mapping):
-        raise TypeError(f"X must be {_FORMS}; got a {type(X).__name__}")
-    X = as_array(X)
-    whole = isinstance(X, np.ndarray) and X.dtype != object
-    given = _array(X, channels) if whole else _listed(X)
+    given = sequence_items(X)
+    whole = isinstance(given, np.ndarray)
+    if whole:
+        given, names = _array(given, channels), None
+    elif channels == "last" or any(isinstance(item, Channels) for item in given[:1]):
+        names = _names_of(given, names)
+    else:
+        names = None
     _check_not_empty(given)
 
     def read(item: Any) -> np.ndarray:
         nonlocal n_channels
-        series = item if whole else _series(item, channels)
+        series = item if whole else _series(item, channels, names)
         if len(series) == 0:
             raise UnusableError("is empty (0 time steps)")
         n_channels = n_channels or series.shape[1]
@@ -201,7 +263,7 @@ def series_source(
 
     items, rows, failed = read_each(given, read, on_error)
     usable: Any = given if whole and not failed else items
-    source = Source(usable, rows, failed, n_channels or 1, max_length, missing)
+    source = Source(usable, rows, failed, n_channels or 1, max_length, missing, names=names)
     return source.checked() if on_error == "nan" else source
 
 
@@ -216,12 +278,13 @@ def token_source(
         X is of another kind; or with ``on_error="raise"`` a token is out of range.
     """
     X = as_array(X)
-    if hasattr(X, "iloc") and _column(X) is X and getattr(X, "ndim", 1) == 2:
-        X = X.to_numpy()
+    check_container(X, "sequences of tokens")
+    if column_names(X) is not None:
+        X = numbers_of(X) if is_table(X) else only_column(X, "tokens")
 
     def read(item: Any) -> np.ndarray:
         check_present(item)
-        tokens = np.asarray(item)
+        tokens = np.asarray(plain_cell(item))
         if tokens.ndim != 1 or (tokens.dtype.kind not in "iu" and tokens.size):
             raise UnusableError(
                 f"must be a 1-D array of integer tokens, got shape {tokens.shape} of "
@@ -257,7 +320,7 @@ def text_source(X: Any, max_length: int | None, on_error: str = "raise") -> Sour
         except UnicodeEncodeError as error:
             raise UnusableError(f"cannot be written as UTF-8 ({error.reason})") from error
 
-    return _token_source(_listed(X), read, max_length, on_error)
+    return _token_source(cells_of(only_column(X, "texts")), read, max_length, on_error)
 
 
 def _token_source(
@@ -268,45 +331,68 @@ def _token_source(
 
 
 def is_text(X: Any) -> bool:
-    """Whether X holds texts, by its first item that is not missing.
+    """Whether X holds texts, by its first row that is not missing.
 
     Raises
     ------
     TypeError
-        X is a single text.
+        X is a single text, or has no rows in order.
     """
     if isinstance(X, str | bytes):
-        raise TypeError(f"X must be a sequence of texts, got the single text {X!r}; pass [text]")
-    if is_table(X):
-        return False
-    return isinstance(first_present(_column(X)), str)
+        raise TypeError(
+            f"X must be a sequence of texts, got the single text {X!r:.60}; pass [text]"
+        )
+    check_container(X, "series or texts")
+    X = _one_column(X)
+    is_sequence = hasattr(X, "__iter__") or hasattr(X, "__getitem__")
+    return is_sequence and getattr(X, "ndim", 1) > 0 and isinstance(first_cell(X), str)
 
 
-def first_present(X: Any) -> Any:
-    """The first item of X that is not missing; None if there is none."""
-    try:
-        return next((item for item in X if not is_missing(item)), None)
-    except TypeError:
-        return None
+def is_all_missing(X: Any) -> bool:
+    """Whether no row of a column or of a list holds anything."""
+    return first_cell(_one_column(X)) is None
+
+
+def _one_column(X: Any) -> Any:
+    """The cells of a table of one column, none of a table of several; else X."""
+    columns = columns_of(X)
+    if columns is None:
+        return X
+    return columns[0].cells if len(columns) == 1 else ()
 
 
 def is_table(X: Any) -> bool:
-    """Whether X has rows of numbers, as a 2-D array or a DataFrame."""
+    """Whether X has rows of numbers, as a 2-D array, a frame or an Arrow table."""
     if isinstance(X, list | tuple | torch.Tensor):
         return False
+    if column_names(X) is not None:
+        return columns_of_cells(X) is None
     ndim = getattr(X, "ndim", None)
-    if ndim is None and (hasattr(X, "__array__") or hasattr(X, "__dataframe__")):
+    if ndim is None and hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
         ndim = np.asarray(X).ndim
-    return ndim == 2 and _column(X) is X
+    return ndim == 2 and columns_of_cells(X) is None
 
 
-def _column(X: Any) -> Any:
-    """The column of a DataFrame that has just one, of arrays or texts; anything else as it is."""
-    if getattr(X, "ndim", 1) == 2 and hasattr(X, "iloc") and X.shape[1] == 1:
-        column = X.iloc[:, 0]
-        if isinstance(first_present(column), str | np.ndarray | list | tuple):
-            return column
-    return X
+def check_index(X: Any) -> None:
+    """Refuse a pandas object whose rows may be the steps of fewer series.
+
+    Raises
+    ------
+    ValueError
+        Its index has several levels.
+    """
+    n_levels = getattr(getattr(X, "index", None), "nlevels", 1)
+    if n_levels < 2:
+        return
+    if columns_of_cells(X) or (X.ndim == 1 and hasattr(first_cell(X), "__len__")):
+        return  # each row holds a whole series
+    outer = 0 if n_levels == 2 else list(range(n_levels - 1))
+    raise ValueError(
+        f"X has {len(X)} rows under an index of {n_levels} levels. If they are the time steps of "
+        f"several series, pass [one.droplevel({outer}) for _, one in X.groupby(level={outer}, "
+        "sort=False)], with one label for each; if each row is a series, pass "
+        "X.reset_index(drop=True)"
+    )
 
 
 def _array(X: np.ndarray, channels: str) -> np.ndarray:
@@ -322,10 +408,76 @@ def _array(X: np.ndarray, channels: str) -> np.ndarray:
     return X.transpose(0, 2, 1) if channels == "first" else X
 
 
-def _series(item: Any, channels: str) -> np.ndarray:
-    check_present(item)
+def _names_of(items: list[Any], names: Names | None) -> Names | None:
+    """Labels of the channels: `names`, or those of the first series that has any; None if none has.
+
+    Without names of columns there are none.
+    """
+    found = (_labels_of(item) for item in items)
+    first = next((labels for labels in found if labels is not None), None)
+    return first if names is None or first is None else names
+
+
+def _labels_of(item: Any) -> Names | None:
+    if isinstance(item, np.ndarray):
+        return None
+    is_row = isinstance(item, Channels)
+    labels = tuple(column.name for column in item.row) if is_row else column_names(item)
+    return labels if labels is not None and has_labels(labels) else None
+
+
+def _in_order(item: Any, names: Names) -> Any:
+    """A series whose channels stand in the order of `names`."""
+    labels = _labels_of(item)
+    if labels is None:
+        raise UnusableError(
+            "has columns without names, and others have names",
+            "Give all series the same names, or pass all as arrays, as in frame.to_numpy()",
+        )
     try:
-        series = np.asarray(as_array(item))
+        order = matched(labels, names)
+    except ValueError as error:
+        raise UnusableError(*error.args) from error
+    if order is None:
+        return item
+    if isinstance(item, Channels):
+        return Channels([item.row[number] for number in order])
+    return numbers_of(item)[:, order]
+
+
+def _joined(columns: list[Column]) -> np.ndarray:
+    """The cells of a row side by side, (time, channels)."""
+    series = []
+    for name, cell in columns:
+        values = numbers_of(as_array(cell))
+        if values.ndim != 1 or values.dtype.kind not in "biuf":
+            got = "nothing" if is_missing(cell) else f"{cell!r:.60}"
+            raise UnusableError(
+                f"must hold a series of real numbers in the column {name!r:.30}, as in the other "
+                f"columns, which are its channels; got {got}"
+            )
+        series.append(values)
+    if len({len(values) for values in series}) > 1:
+        steps = ", ".join(
+            f"{len(values)} in {column.name!r:.30}"
+            for column, values in zip(columns[:4], series, strict=False)
+        )
+        raise UnusableError(
+            f"has unequal numbers of time steps in its columns ({steps}), which are the channels "
+            "of one series",
+            "Cut or fill them, or give each column a transformer of its own in a ColumnTransformer",
+        )
+    return np.stack(series, axis=1)
+
+
+def _series(item: Any, channels: str, names: Names | None) -> np.ndarray:
+    check_present(item)
+    if names is not None:
+        item = _in_order(item, names)
+    if isinstance(item, Channels):
+        return _joined(item.row)
+    try:
+        series = numbers_of(as_array(plain_cell(item)))
         if series.dtype == object:
             series = series.astype(np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:
@@ -367,7 +519,7 @@ def _is_nested_table(X: Any) -> bool:
 
 def _listed(X: Any) -> list[Any]:
     try:
-        return list(_column(X))
+        return raw_cells(X)
     except TypeError as error:
         raise TypeError(f"X must be {_FORMS}; got {type(X).__name__}") from error
 

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
+from sktransfer._columns import cells_of, check_container, is_missing, only_column
 
-_KINDS = "a list, array or Series of str, or a table of one column of str"
+_KINDS = "a list, array or column of str, or a table of one column of str"
 
 
 class FailedText(NamedTuple):
@@ -55,10 +55,9 @@ def _remedy(item: Any) -> str:
 
 def _wrong_with(item: Any) -> str:
     if not isinstance(item, str):
-        # pandas' NA has no truth value to compare by.
-        missing = item is None or type(item).__name__ == "NAType" or item != item
         hint = "; decode it" if isinstance(item, bytes) else ""
-        return f"it {'is missing' if missing else f'must be a str, got {item!r:.60}'}{hint}"
+        got = "is missing" if is_missing(item) else f"must be a str, got {item!r:.60}"
+        return f"it {got}{hint}"
     if item.isascii():
         return ""
     try:
@@ -70,24 +69,14 @@ def _wrong_with(item: Any) -> str:
 
 def _items(X: Any) -> list[Any]:
     if isinstance(X, str | bytes):
-        raise TypeError(f"X must be a sequence of texts, got the single text {X!r}; pass [text]")
-    if hasattr(X, "columns") and len(X.shape) == 2:  # pandas or polars DataFrame
-        if X.shape[1] != 1:
-            raise ValueError(
-                f"X is a table of {X.shape[1]} columns; pass the one column that holds the texts, "
-                "or set a ColumnTransformer before"
-            )
-        X = X[X.columns[0]]
-    if isinstance(X, list | tuple):
-        return list(X)
-    for name in ("to_list", "to_pylist"):  # Series of pandas and polars; arrays of Arrow
-        if hasattr(X, name):
-            return list(getattr(X, name)())
-    if not hasattr(X, "__array__"):
+        raise TypeError(
+            f"X must be a sequence of texts, got the single text {X!r:.60}; pass [text]"
+        )
+    check_container(X, "texts")
+    X = only_column(X, "texts")
+    if not hasattr(X, "__iter__") and not hasattr(X, "__getitem__"):
         raise TypeError(f"X must be {_KINDS}; got {type(X).__name__}")
-    array = np.asarray(X)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(f"X must be {_KINDS}; got an array of shape {array.shape}")
-    return list(array.tolist())
+    shape = getattr(X, "shape", (0,))
+    if len(shape) != 1:
+        raise ValueError(f"X must be {_KINDS}; got an array of shape {shape}")
+    return cells_of(X)

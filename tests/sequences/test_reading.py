@@ -1,11 +1,22 @@
 """X in its accepted forms, missing values, and what is refused."""
 
+import re
+
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
-from sktransfer.sequences.reading import is_table, is_text, series_source, text_source, token_source
+from sktransfer.sequences.reading import (
+    check_index,
+    is_table,
+    is_text,
+    series_source,
+    text_source,
+    token_source,
+)
 
 HOW = {"channels": "last", "missing": "interpolate", "max_length": None}
 
@@ -163,3 +174,137 @@ def test_text_is_told_from_tables_and_series():
     assert not is_table(pd.DataFrame({"a": [np.ones(3)]}))
     with pytest.raises(TypeError, match=r"pass \[text\]"):
         is_text("a single text")
+
+
+PANEL = pd.DataFrame(
+    np.arange(18.0).reshape(9, 2),
+    index=pd.MultiIndex.from_product([[*"abc"], range(3)], names=["case", "time"]),
+    columns=["x", "y"],
+)
+CASES = [case.droplevel(0) for _, case in PANEL.groupby(level=0)]
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        lambda case: case[["y", "x"]],
+        lambda case: pl.DataFrame({"y": case["y"].to_list(), "x": case["x"].to_list()}),
+        lambda case: pa.table({"y": case["y"].to_list(), "x": case["x"].to_list()}),
+        lambda case: case[["y", "x"]].astype("Int64"),
+    ],
+    ids=["pandas", "polars", "pyarrow", "pandas.NA"],
+)
+def test_columns_of_frames_are_matched_by_name(turned):
+    expected = PANEL.to_numpy()
+    for X in ([CASES[0], *map(turned, CASES[1:])], pd.Series([CASES[0], *map(turned, CASES[1:])])):
+        source = series_source(X, **HOW)
+        np.testing.assert_array_equal(source.read(range(3)).values, expected)
+        assert source.names == ("x", "y")
+    source = series_source([turned(case) for case in CASES], **HOW, names=("x", "y"))
+    np.testing.assert_array_equal(source.read(range(3)).values, expected)
+
+
+def test_columns_that_have_no_names_are_taken_by_position():
+    cases = [pd.DataFrame(case.to_numpy()) for case in CASES]
+    source = series_source([*cases, np.ones((2, 2))], **HOW)
+    assert source.names is None
+    np.testing.assert_array_equal(source.read(range(3)).values, PANEL.to_numpy())
+    # Columns are time steps here, of which series have their own.
+    turned = [pd.DataFrame([[1.0, 2.0]], columns=["t0", "t1"]), pd.DataFrame({"t5": [3.0]})]
+    assert series_source(turned, **{**HOW, "channels": "first"}).read([0, 1]).lengths.tolist() == [
+        2,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (
+            [CASES[0], CASES[1].rename(columns={"y": "z"})],
+            r"X\[1\] has the columns \('x', 'z'\)",
+        ),
+        ([CASES[0], CASES[1][["x"]]], r"X\[1\] has the columns \('x'\), expected \('x', 'y'\)"),
+        ([CASES[0], CASES[1].to_numpy()], r"X\[1\] has columns without names, and others have"),
+        (
+            [case.set_axis(["x", "x"], axis=1) for case in CASES[:1]]
+            + [pd.DataFrame(np.ones((2, 3)), columns=["x", "x", "y"])],
+            r"X\[1\] has the columns",
+        ),
+    ],
+)
+def test_frames_of_other_columns_are_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        series_source(X, **HOW)
+
+
+def test_cells_of_several_columns_are_channels():
+    nested = pd.DataFrame({name: [case[name] for case in CASES] for name in ("x", "y")})
+    source = series_source(nested, **HOW)
+    np.testing.assert_array_equal(source.read(range(3)).values, PANEL.to_numpy())
+    first = series_source(nested, **{**HOW, "channels": "first"})
+    np.testing.assert_array_equal(first.read(range(3)).values, PANEL.to_numpy())
+    array = series_source(nested.to_numpy(), **HOW)
+    np.testing.assert_array_equal(array.read(range(3)).values, PANEL.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (
+            [np.ones(3), np.ones(4)],
+            r"X\[1\] has unequal numbers .*3 in 'x', 4 in 'y'",
+        ),
+        (
+            [np.ones(3), None],
+            r"X\[1\] must hold a series .* in the column 'y'.*nothing",
+        ),
+        ([1.0, 2.0], r"X\[0\] must hold a series .* in the column 'y'.* got 1.0"),
+        (["a", "b"], r"X\[0\] must hold a series .* in the column 'y'.* got 'a'"),
+    ],
+)
+def test_cells_that_are_no_channels_are_refused_by_row_and_column(y, message):
+    with pytest.raises(ValueError, match=message):
+        series_source(pd.DataFrame({"x": [np.ones(3)] * 2, "y": y}), **HOW)
+
+
+def test_a_panel_is_refused_with_the_line_that_makes_series_of_it():
+    for X in (PANEL, PANEL["x"]):
+        with pytest.raises(ValueError, match="9 rows under an index of 2 levels") as caught:
+            check_index(X)
+        assert "X.reset_index(drop=True)" in str(caught.value)
+        line = re.search(r"pass (\[.*?\.groupby\(.*?\)\])", str(caught.value)).group(1)
+        source = series_source(eval(line, {"X": X}), **HOW)
+        expected = PANEL.to_numpy()[:, : source.n_channels]
+        np.testing.assert_array_equal(source.read(range(3)).values, expected)
+    deep = pd.concat({"left": PANEL, "right": PANEL})
+    with pytest.raises(ValueError, match=r"groupby\(level=\[0, 1\], sort=False\)"):
+        check_index(deep)
+    nested = pd.Series([np.ones(3)] * 9, index=PANEL.index)
+    check_index(nested)
+    check_index(pd.DataFrame({"a": nested}))
+    assert is_text(pd.Series(["a"] * 9, index=PANEL.index))
+
+
+def test_tokens_come_in_columns_too():
+    tokens = [np.array([0, 3, 2]), np.array([1, 1])]
+    for X in (
+        pd.DataFrame({"a": tokens}),
+        pl.DataFrame({"a": [each.tolist() for each in tokens]}),
+        pa.table({"a": [each.tolist() for each in tokens]}),
+        pa.array([each.tolist() for each in tokens]),
+    ):
+        found = token_source(X, 4, None).read([0, 1])
+        assert found.values[:, 0].tolist() == [0, 3, 2, 1, 1]
+    table = pl.DataFrame({"a": [0, 1], "b": [2, 3]})
+    assert token_source(table, 4, None).read([0, 1]).values[:, 0].tolist() == [0, 2, 1, 3]
+    with pytest.raises(ValueError, match="pass the one column that holds the tokens"):
+        token_source(pd.DataFrame({"a": tokens, "b": tokens}), 4, None)
+
+
+def test_arrow_and_columns_of_categories_are_texts():
+    for X in (pa.array(["a"]), pa.table({"t": [None, "a"]}), pd.Categorical(["a"])):
+        assert is_text(X)
+    assert not is_text(pa.array([[1.0]]))
+    with pytest.raises(ValueError, match="the one column that holds the texts"):
+        series_source(pd.DataFrame({"a": ["x"], "b": ["y"]}), **HOW)

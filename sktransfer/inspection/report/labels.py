@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sktransfer._columns import is_missing
 from sktransfer._validation import as_array
-from sktransfer.inspection._labels import is_missing
 from sktransfer.inspection._plotting import short_names
 from sktransfer.inspection.report.blocks import Name
 from sktransfer.inspection.report.text import plain

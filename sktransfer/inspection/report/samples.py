@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import sparse
 from sklearn.utils import _safe_indexing
 
+from sktransfer._columns import cells_of, is_missing, only_column
 from sktransfer.exceptions import ImageReadError
 from sktransfer.features import (
     PretrainedCNNFeatures,
@@ -22,9 +23,13 @@ from sktransfer.features import (
 from sktransfer.images.reading import read_image
 from sktransfer.images.runner import FailedImage
 from sktransfer.images.sources import as_image_items, name_of, rows_to_images, take
-from sktransfer.inspection._labels import is_missing
 from sktransfer.inspection._subset import Subset
-from sktransfer.sequences.reading import is_text, series_source, token_source
+from sktransfer.sequences.reading import (
+    is_text,
+    sequence_items,
+    series_source,
+    token_source,
+)
 
 _AHEAD = 256
 _MAX_THREADS = 8
@@ -98,11 +103,11 @@ def samples_of(X: Any, extractors: Sequence[Any]) -> Samples:
     if isinstance(first, PretrainedCNNFeatures):
         return _images(X, first)
     if isinstance(first, PretrainedTextFeatures):
-        return Samples(X, "texts", _column(X), _text)
+        return Samples(X, "texts", cells_of(only_column(X, "texts")), _text)
     if isinstance(first, RNNSequenceFeatures):
         return _sequences(X, first)
     if is_text(X):
-        return Samples(X, "texts", _column(X), _text)
+        return Samples(X, "texts", cells_of(only_column(X, "texts")), _text)
     items = X.tocsr() if sparse.issparse(X) else np.asarray(X)
     if items.ndim < 2:
         raise ValueError(
@@ -191,7 +196,7 @@ def _images(X: Any, features: PretrainedCNNFeatures) -> Samples:
 def _sequences(X: Any, features: RNNSequenceFeatures) -> Samples:
     size = features.vocabulary_size
     if size is None and is_text(X):
-        return Samples(X, "texts", _column(X), _text_with_content)
+        return Samples(X, "texts", cells_of(only_column(X, "texts")), _text_with_content)
 
     def read(item: Any) -> np.ndarray:
         if size is not None:
@@ -208,7 +213,7 @@ def _sequences(X: Any, features: RNNSequenceFeatures) -> Samples:
             raise ValueError(source.failed[0].message)
         return source.read([0]).values
 
-    return Samples(X, "series" if size is None else "tokens", _Each(_listed(X)), read)
+    return Samples(X, "series" if size is None else "tokens", _Each(sequence_items(X)), read)
 
 
 class _Each(Sequence[Any]):
@@ -223,21 +228,6 @@ class _Each(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         row = self._rows[index]
         return np.asarray(row) if isinstance(row, tuple) else row
-
-
-def _column(X: Any) -> list[Any]:
-    """The items of a list, an array, a Series, or a table of one column."""
-    if hasattr(X, "columns") and X.shape[1] == 1:  # of pandas or polars
-        X = X[X.columns[0]]
-    if isinstance(X, np.ndarray):
-        X = X.ravel()
-    return [*(X.to_list() if hasattr(X, "to_list") else X)]
-
-
-def _listed(X: Any) -> Any:
-    if hasattr(X, "iloc"):
-        return X.to_numpy() if X.ndim == 2 and X.shape[1] > 1 else _column(X)
-    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
 
 
 def _text(item: Any) -> str:
