@@ -193,6 +193,38 @@ def check_options(estimator: BaseEstimator, options_of: Mapping[str, tuple[str, 
         check_option(name, getattr(estimator, name), options)
 
 
+def check_nested(
+    estimator: BaseEstimator, params: Mapping[str, Any], cures: Mapping[str, str]
+) -> None:
+    """Refuse to set a parameter of what is no estimator and has none.
+
+    Parameters
+    ----------
+    estimator : estimator
+    params : dict
+        As for its `set_params`.
+    cures : dict
+        By the name of a parameter, what to set it to first.
+
+    Raises
+    ------
+    ValueError
+        The message tells what to set first.
+    """
+    if not any("__" in name for name in params):
+        return
+    own = estimator.get_params(deep=False)
+    for name in params:
+        outer, nested, inner = name.partition("__")
+        value = params.get(outer, own.get(outer))
+        if nested and outer in own and not hasattr(value, "set_params"):
+            cure = cures.get(outer, "an estimator")
+            raise ValueError(
+                f"{outer}={value!r:.60} has no parameter {inner!r:.60}; set {outer}={cure} before "
+                f"{name:.60}, or in the same call of set_params"
+            )
+
+
 def check_flag(estimator: BaseEstimator, name: str) -> None:
     """Refuse a parameter of an estimator that is neither True nor False."""
     value = getattr(estimator, name)

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.pipeline import Pipeline, make_pipeline
 
+from sktransfer import FineTune, FineTunedClassifier, PretrainedCNNFeatures, RNNSequenceFeatures
 from sktransfer._validation import checked_domain, labelled_mask, source_mask
 
 
@@ -52,3 +54,27 @@ def test_labelled_rows_are_those_of_the_source_and_those_that_are_said_to_be():
     for wrong in ([0, 0, 1], [True, False], ["no", "no", "yes"]):
         with pytest.raises(ValueError, match="target_labeled must hold 3 booleans"):
             labelled_mask(is_source, wrong)
+
+
+@pytest.mark.parametrize("value", ["frozen", None, "x" * 900])
+def test_a_parameter_of_no_estimator_is_refused_with_what_to_set_before(value):
+    features = PretrainedCNNFeatures().set_params(strategy=value)
+    message = (
+        r"strategy=.* has no parameter 'epochs'; set strategy=FineTune\(\) before strategy__ep"
+    )
+    for estimator in (
+        features,
+        make_pipeline(features),
+        FineTunedClassifier("any", strategy=value),
+    ):
+        prefix = "pretrainedcnnfeatures__" if isinstance(estimator, Pipeline) else ""
+        with pytest.raises(ValueError, match=message) as caught:
+            estimator.set_params(**{f"{prefix}strategy__epochs": 3})
+        assert len(str(caught.value)) < 300
+    features.set_params(strategy__epochs=3, strategy=FineTune())
+    assert features.set_params(strategy__unfreeze=2).strategy.get_params()["epochs"] == 3
+    series = RNNSequenceFeatures()
+    with pytest.raises(ValueError, match=r"pretraining=.*set pretraining=Pretraining\(\) before"):
+        series.set_params(pretraining__epochs=3)
+    with pytest.raises(ValueError, match="Invalid parameter 'nothing'"):
+        features.set_params(nothing__epochs=3)

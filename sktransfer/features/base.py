@@ -15,7 +15,7 @@ from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from sktransfer._validation import source_mask, training_weights
+from sktransfer._validation import check_nested, source_mask, training_weights
 from sktransfer.backbones.loaded import LoadedNetwork
 from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
@@ -24,7 +24,7 @@ from sktransfer.features.layer_choice import choose_layer, is_auto
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
-from sktransfer.finetuning.strategy import check_strategy, is_frozen
+from sktransfer.finetuning.strategy import NESTED, check_strategy, is_frozen
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.networks.devices import device_again
 from sktransfer.networks.engines import resolve_engine
@@ -214,6 +214,25 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         """The network that `_pack` has packed."""
 
     # --- scikit-learn's methods -----------------------------------------------------------
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and by names such as ``strategy__epochs`` those of a `FineTune`.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            There is no such parameter.
+        """
+        check_nested(self, params, NESTED)
+        return super().set_params(**params)
 
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None

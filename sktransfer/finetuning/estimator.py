@@ -11,10 +11,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer import persistence
+from sktransfer._validation import check_nested
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.settings import same_setting
-from sktransfer.finetuning.strategy import FineTune, check_strategy, is_frozen
+from sktransfer.finetuning.strategy import NESTED, FineTune, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
 from sktransfer.finetuning.training import (
     Tuned,
@@ -68,6 +69,25 @@ class FineTuned(BaseEstimator):
         self.test_time_augmentation = test_time_augmentation
         self.random_state = random_state
         self.verbose = verbose
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and by names such as ``strategy__epochs`` those of a `FineTune`.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            There is no such parameter.
+        """
+        check_nested(self, params, NESTED)
+        return super().set_params(**params)
 
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None) -> Self:
         """Fine-tune the network and its head.

@@ -167,15 +167,18 @@ def _choose_penalty(
     fold_of[order] = np.arange(len(codes)) % _FOLDS
     n_folds = _FOLDS if len(codes) < _ROWS_OF_ONE_FOLD else 1
     folds = [(fold_of != fold, fold_of == fold) for fold in range(n_folds)]
-    if any(len(np.unique(codes[train])) < 2 for train, _ in folds):  # too few rows to choose by
+    seen = [test & np.isin(codes, codes[train]) for train, test in folds]
+    # Too few rows to choose by: a class has all of them, or every class has a single one.
+    if any(len(np.unique(codes[train])) < 2 for train, _ in folds) or not np.any(seen):
         return np.inf, _CS[-1]
     models = [_coarse_logistic(1.0) for _ in folds]
     least, best = np.inf, _CS[0]
     for C in _CS:
         loss = 0.0
-        for model, (train, test) in zip(models, folds, strict=True):
+        for model, (train, _), known in zip(models, folds, seen, strict=True):
+            if not known.any():  # rows of other classes are wrong for every C
+                continue
             model.set_params(C=C).fit(table[train], codes[train], sample_weight=weights[train])
-            known = test & np.isin(codes, model.classes_)  # others are wrong for every C
             columns = np.searchsorted(model.classes_, codes[known])
             log_probabilities = model.predict_log_proba(table[known])
             loss -= weights[known] @ log_probabilities[np.arange(len(columns)), columns]

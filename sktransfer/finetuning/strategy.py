@@ -235,6 +235,10 @@ def is_frozen(strategy: Any) -> bool:
     return isinstance(strategy, str) and strategy == "frozen"
 
 
+NESTED = {"strategy": "FineTune()", "pretraining": "Pretraining()"}
+"""What parameters must be, by name, to have parameters of their own."""
+
+
 def check_strategy(strategy: Any) -> None:
     """Refuse anything but "frozen" and a `FineTune` with valid parameters.
 

@@ -255,3 +255,17 @@ def test_the_raw_head_gives_what_the_head_on_standardised_features_gives():
     coef = (head.weight / head.scale).detach().numpy()
     intercept = head.bias.detach().numpy() - coef @ head.mean.numpy()
     assert_allclose(FEATURES @ coef.T + intercept, scores_of(head, FEATURES), atol=1e-3)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_one_row_of_each_class_is_enough(n_classes, final, task):
+    features, values = FEATURES[:n_classes], one_hot(np.arange(n_classes), n_classes)
+    head = fit_head(features, values, UNIFORM[:n_classes], task=task, final=final)
+    assert_array_equal(scores_of(head, features).argmax(axis=1), np.arange(n_classes))
+    if task == "classification" and final:
+        table = scaled(features, UNIFORM[:n_classes], 1.0)
+        expected = LogisticRegression(C=1.0, max_iter=1000).fit(table, np.arange(n_classes))
+        found = softmax(scores_of(head, features), axis=1)
+        assert_allclose(found, expected.predict_proba(table), atol=1e-3)
