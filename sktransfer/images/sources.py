@@ -46,7 +46,8 @@ def as_image_items(X: Any, *, channels: str, in_channels: int) -> Sequence[Any]:
         )
     if isinstance(X, Image.Image):
         raise TypeError("X must be a sequence of images, got a single PIL image; pass [image]")
-    if isinstance(X, bytes | bytearray | Mapping) or callable(getattr(X, "read", None)):
+    is_row = isinstance(X, Mapping) and not X.keys().isdisjoint(("bytes", "path"))
+    if is_row or isinstance(X, bytes | bytearray) or callable(getattr(X, "read", None)):
         raise TypeError(
             f"X must be a sequence of images, got a single {type(X).__name__}; pass a list of "
             "these, one for each image"

@@ -188,7 +188,7 @@ def test_input_that_is_not_images_is_refused_with_the_cure(X, message):
         ("photo.png", "single path"),
         (Path("photo.png"), "single path"),
         (Image.new("L", (4, 4)), "single PIL image"),
-        (iter([np.zeros((4, 4))]), "len"),
+        (iter([np.zeros((4, 4))]), r"pass list\(X\)"),
         (None, "NoneType"),
         (7, "int"),
     ],
