@@ -341,3 +341,15 @@ class Constant(nn.Module):
 def test_features_that_are_all_zero_are_no_failure():
     network = network_of(Constant())
     assert not openvino_engine(network, network.trace.usual_reads(), "float32")(pixels(2))[0].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_feature_that_is_no_number_must_be_none_in_torch_either(value):
+    network = network_of(SmallCNN())
+    reads = network.trace.reads(("penultimate",), ("mean",))
+    (found,) = openvino_engine(network, reads, "float32")(pixels(2))
+    example = (torch.from_numpy(pixels(2)),)
+    openvino_module._compare([found], network, reads, example, "float32")
+    found[1, 0] = value
+    with pytest.raises(ConversionError, match="differs from torch in layer 'penultimate'"):
+        openvino_module._compare([found], network, reads, example, "float32")
