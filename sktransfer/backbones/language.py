@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
+from sktransfer.backbones.language_config import (
+    attention_of,
+    class_of,
+    config_of,
+    note_other_entries,
+    read_json,
+    read_json_list,
+)
 from sktransfer.backbones.language_files import (
     DEFAULT as DEFAULT,
 )
-from sktransfer.backbones.language_files import (
-    ModelFiles,
-    find_files,
-    has_vocabulary,
-    weights_sha256_of,
-)
+from sktransfer.backbones.language_files import ModelFiles, find_files, weights_sha256_of
+from sktransfer.backbones.language_tokenizer import empty_token_of, load_tokenizer
 from sktransfer.backbones.loaded import LoadedNetwork
 from sktransfer.backbones.weights import (
     bytes_to_state,
@@ -67,8 +70,14 @@ class Recipe(NamedTuple):
     normalize : bool
     left_out : tuple of str
         Steps of sentence-transformers that are not taken here, such as "Dense".
-    pad_id : int
-        Token that fills up the rows of a batch.
+    pad_id : int or None
+        Token that stands for a text without any; None if the tokenizer has none that is no word.
+    prompt : str
+        What is put before each text.
+    prompt_is_pooled : bool
+        Whether the tokens of the prompt are pooled with those of the text.
+    truncation_side : {"right", "left"}
+        Where tokens are cut off.
     """
 
     max_length: int | None
@@ -76,7 +85,11 @@ class Recipe(NamedTuple):
     poolings: tuple[str, ...]
     normalize: bool
     left_out: tuple[str, ...]
-    pad_id: int
+    pad_id: int | None
+    # With defaults, as what was saved by earlier versions lacks them.
+    prompt: str = ""
+    prompt_is_pooled: bool = True
+    truncation_side: str = "right"
 
 
 @dataclass(frozen=True)
@@ -158,8 +171,12 @@ def load_language(name: str | os.PathLike[str], *, weights_sha256: str | None = 
             check_sha256(sha256, expected, f"the weights of {found.name!r} in {found.folder}")
     with seeded(0), torch.no_grad():
         module = _load_module(found)
-    tokenizer, stated = _load_tokenizer(found, module.config)
-    recipe = _recipe_of(found.folder, module, tokenizer, stated)
+    config: Any = module.config
+    encoder = _encoder_settings(found.folder)
+    tokenizer, stated = load_tokenizer(
+        found, config.vocab_size, bool(encoder.get("do_lower_case", False))
+    )
+    recipe = _recipe_of(found.folder, module, stated, encoder)
     return Language(
         found.name, module, sha256, tokenizer, recipe, found.revision, found.by_reference
     )
@@ -217,20 +234,22 @@ def language_to_dict(language: Language, module: nn.Module) -> dict[str, Any]:
 @usual_settings()
 def language_from_dict(saved: dict[str, Any]) -> Language:
     """The network that `language_to_dict` wrote down, without its files."""
-    transformers = import_transformers()
+    import_transformers()
     from tokenizers import Tokenizer
 
-    settings = json.loads(saved["config"])
+    settings, source = json.loads(saved["config"]), f"backbone={saved['name']!r}"
+    config = config_of(settings, source)
+    kind = class_of(config, source)
     with quiet(), seeded(0), torch.no_grad():
-        kind = transformers.CONFIG_MAPPING[settings["model_type"]]
-        config = kind.from_dict(settings)
-        module = _class_of(config, saved["name"])._from_config(config, dtype=torch.float32)
+        module = kind._from_config(
+            config, dtype=torch.float32, attn_implementation=attention_of(kind)
+        )
     if saved["without_pooler"]:
         module.pooler = None
     fit_weights(module, bytes_to_state(saved["weights"]), saved["name"])
     return Language(
         saved["name"],
-        _frozen(module),
+        _frozen(module, settings),
         saved["weights_sha256"],
         Tokenizer.from_str(saved["tokenizer"]),
         saved["recipe"],
@@ -242,44 +261,22 @@ def language_from_dict(saved: dict[str, Any]) -> Language:
 # --- transformers ---------------------------------------------------------------------------
 
 
-def _class_of(config: Any, name: str) -> Any:
-    """The class of transformers that encodes texts by this configuration."""
-    transformers = import_transformers()
-    for mapping in ("MODEL_FOR_TEXT_ENCODING_MAPPING", "MODEL_MAPPING"):
-        kinds = getattr(transformers, mapping)
-        if type(config) in kinds:
-            found = kinds[type(config)]
-            return found[0] if isinstance(found, tuple) else found
-    raise ValueError(
-        f"backbone={name!r} is of type {config.model_type!r}, which transformers has no network "
-        "for that encodes texts; choose another model"
-    )
-
-
 def _load_module(found: ModelFiles) -> nn.Module:
-    transformers = import_transformers()
-    settings = json.loads((found.folder / "config.json").read_text())
-    kind = settings.get("model_type")
-    if kind not in transformers.CONFIG_MAPPING:
-        needs = " and needs code of its own, which is never run" if "auto_map" in settings else ""
-        raise ValueError(
-            f"backbone={found.name!r} is of type {kind!r}, which transformers "
-            f"{transformers.__version__} does not know{needs}; choose another model"
-        )
+    settings, source = read_json(found.folder / "config.json"), f"backbone={found.name!r}"
+    config = config_of(settings, source)
+    kind = class_of(config, source)
     with quiet():
-        config = transformers.CONFIG_MAPPING[kind].from_pretrained(
-            found.folder, local_files_only=True
-        )
         try:
-            module, notes = _class_of(config, found.name).from_pretrained(
+            module, notes = kind.from_pretrained(
                 found.folder,
                 config=config,
+                attn_implementation=attention_of(kind),
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (RuntimeError, OSError, SafetensorError) as error:
+        except Exception as error:  # of sizes that do not go together, or of damaged weights
             raise WeightsMismatchError(
                 f"the weights in {found.folder} cannot be loaded: {str(error).splitlines()[0]}"
             ) from error
@@ -293,75 +290,48 @@ def _load_module(found: ModelFiles) -> nn.Module:
             f"{missing[:3]}, of another shape {sorted(map(str, notes['mismatched_keys']))[:3]}"
         )
     check_weights(module, f"{found.name!r} in {found.folder}")
-    return _frozen(module)
+    return _frozen(module, settings)
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def _frozen(module: nn.Module, settings: dict[str, Any]) -> nn.Module:
     config: Any = module.config
+    note_other_entries(config, settings)
     config._name_or_path = ""  # a network is the same wherever its files lie
     return frozen(module).float()
 
 
-def _load_tokenizer(found: ModelFiles, config: Any) -> tuple[Any, Any]:
-    """The tokenizer itself, and transformers' notes on it."""
-    transformers = import_transformers()
-    path = found.folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text()) if path.is_file() else {}
-    # One with code of its own is what its tokenizer.json says, or nothing.
-    loader = "PreTrainedTokenizerFast" if "auto_map" in settings else "AutoTokenizer"
-    # Without any of these transformers makes a tokenizer that knows no words.
-    if not has_vocabulary(found.folder):
-        raise ValueError(f"{found.folder} has no tokenizer; its folder must hold tokenizer.json")
-    try:
-        with quiet():
-            stated = getattr(transformers, loader).from_pretrained(
-                found.folder, local_files_only=True
-            )
-        if not stated.is_fast:
-            raise ValueError(f"{type(stated).__name__} is written in Python")
-    except Exception as error:  # a broken file may raise anything
-        raise ValueError(
-            f"{found.folder} has no tokenizer that the tokenizers library runs "
-            f"({str(error).splitlines()[0]}); its folder must hold tokenizer.json"
-        ) from error
-    from tokenizers import Tokenizer
+def _recipe_of(folder: Path, module: nn.Module, stated: Any, encoder: dict[str, Any]) -> Recipe:
+    """The recipe in the files of sentence-transformers, or else mean pooling.
 
-    tokenizer = Tokenizer.from_str(stated.backend_tokenizer.to_str())  # our own, to be set
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    largest = max(tokenizer.get_vocab(True).values(), default=0)
-    if largest >= config.vocab_size:
-        raise ValueError(
-            f"the tokenizer of backbone={found.name!r} has tokens up to {largest}, and the network "
-            f"embeds {config.vocab_size}; they do not belong together"
-        )
-    if any(tokenizer.encode("a").type_ids):
-        raise ValueError(
-            f"backbone={found.name!r} tells segments apart even in single texts, which is not "
-            "supported; choose another model"
-        )
-    return tokenizer, stated
-
-
-def _recipe_of(folder: Path, module: nn.Module, tokenizer: Any, stated: Any) -> Recipe:
-    """The recipe in the files of sentence-transformers, or else mean pooling."""
+    Parameters
+    ----------
+    folder : Path
+    module : nn.Module
+    stated : transformers.PreTrainedTokenizerFast
+    encoder : dict
+        The result of `_encoder_settings`.
+    """
     positions = positions_of(module)
-    limits = [positions, getattr(stated, "model_max_length", None)]
-    limits.append(_json(folder / "sentence_bert_config.json").get("max_seq_length"))
+    limits = (positions, getattr(stated, "model_max_length", None), encoder.get("max_seq_length"))
     known = [int(limit) for limit in limits if limit and 0 < limit < _UNLIMITED]
-    steps = _json(folder / "modules.json") or []
+    path = folder / "modules.json"
+    steps = read_json_list(path) if path.is_file() else []
     kinds = [str(step["type"]).rpartition(".")[2] for step in steps]
-    poolings: tuple[str, ...] = ("mean",)
+    pooling: dict[str, Any] = {}
     for step, kind in zip(steps, kinds, strict=True):
         if kind == "Pooling":
-            poolings = _poolings_of(_json(folder / step["path"] / "config.json"))
+            pooling = _settings_in(folder / step["path"] / "config.json")
+    asked = _settings_in(folder / "config_sentence_transformers.json")
     return Recipe(
         min(known) if known else None,
         positions,
-        poolings,
+        _poolings_of(pooling),
         "Normalize" in kinds,
         tuple(k for k in kinds if k not in ("Transformer", "Pooling", "Normalize")),
-        stated.pad_token_id if stated.pad_token_id is not None else 0,
+        pad_id=empty_token_of(stated),
+        prompt=(asked.get("prompts") or {}).get(asked.get("default_prompt_name")) or "",
+        prompt_is_pooled=bool(pooling.get("include_prompt", True)),
+        truncation_side=stated.truncation_side,
     )
 
 
@@ -376,5 +346,10 @@ def _poolings_of(settings: dict[str, Any]) -> tuple[str, ...]:
     return (*known, *(name.removeprefix("pooling_mode_") for name in others)) or ("mean",)
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else {}
+def _encoder_settings(folder: Path) -> dict[str, Any]:
+    """How sentence-transformers runs the network; the name of the file may hold the network's."""
+    return next(map(_settings_in, sorted(folder.glob("sentence_*_config.json"))), {})
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

@@ -2,12 +2,12 @@
 
 import hashlib
 import importlib
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sktransfer.backbones.language_config import read_json
 from sktransfer.backbones.registry import list_backbones
 from sktransfer.backbones.weights import file_sha256
 from sktransfer.exceptions import WeightsNotFoundError
@@ -26,11 +26,13 @@ _PACKAGED = {
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
 _WANTED = (
     *("config.json", _WEIGHTS, _INDEX, "model-*.safetensors"),
     *("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
     *("spiece.model", "sentencepiece*.model", "spm.model", "chat_template.jinja"),
-    *("modules.json", "sentence_bert_config.json", "*_Pooling/config.json"),
+    *("modules.json", "sentence_*_config.json", "*_Pooling/config.json"),
+    "config_sentence_transformers.json",
 )
 """Patterns of the files of a repository to fetch."""
 
@@ -126,7 +128,17 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _shards(folder: Path) -> list[str]:
-    return sorted(set(json.loads((folder / _INDEX).read_text())["weight_map"].values()))
+    files = read_json(folder / _INDEX).get("weight_map")
+    if not isinstance(files, dict) or not all(_is_shard(file) for file in files.values()):
+        raise ValueError(
+            f"{folder / _INDEX} must name a file of this folder, *.safetensors, for each tensor "
+            "under 'weight_map'; fetch the model's files again"
+        )
+    return sorted(set(files.values()))
+
+
+def _is_shard(file: Any) -> bool:
+    return isinstance(file, str) and re.fullmatch(r"[\w-][\w.-]*\.safetensors", file) is not None
 
 
 def has_vocabulary(folder: Path) -> bool:
@@ -136,6 +148,11 @@ def has_vocabulary(folder: Path) -> bool:
 
 def weights_sha256_of(found: ModelFiles) -> str:
     """Check that a folder is complete, and compute the SHA-256 of its weights."""
+    if (found.folder / _ADAPTER).is_file():
+        raise ValueError(
+            f"backbone={found.name!r} has an {_ADAPTER}, which names another model that it "
+            "belongs to; merge them with peft's merge_and_unload(), and save that"
+        )
     missing = _missing(found.folder)
     if missing:
         others = sorted(found.folder.glob("*.bin"))

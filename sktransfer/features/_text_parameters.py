@@ -50,6 +50,12 @@ def resolve_poolings(pooling: Any, recipe: Recipe, name: str) -> tuple[str, ...]
             f"pooling='auto' of backbone={name!r} is {'+'.join(recipe.poolings)!r}, and there "
             f"is no {unknown[0]!r} here; set pooling to one of {POOLINGS}, or several joined by '+'"
         )
+    if recipe.prompt and not recipe.prompt_is_pooled:
+        raise ValueError(
+            f"pooling='auto' of backbone={name!r} leaves out the tokens of its prompt "
+            f"{recipe.prompt!r:.60}, which is not supported; set pooling to one of {POOLINGS} to "
+            "pool all tokens"
+        )
     if recipe.left_out:
         warnings.warn(
             f"backbone={name!r} goes on behind its pooling with {', '.join(recipe.left_out)}, "

@@ -472,10 +472,21 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
             fitted.engine_in_use,
             torch.device(fitted.device).type,
             self.precision,
+            *self._unusual(fitted),
         )
         length = f"{fitted.max_length} tokens"
         description = f"{fitted.language.name}, {length}, {fitted.engine_in_use}, {self.precision}"
         return decided_by, description
+
+    def _unusual(self, fitted: FittedTexts) -> list[str]:
+        """What decides the features of a few networks: others have the key they always had."""
+        side, prompt = self._truncation_side(fitted), fitted.language.recipe.prompt
+        unusual = {
+            "rows of one length": fitted.trace.sees_padding,
+            "cut off on the left": side == "left",
+            f"prompt {prompt!r}": prompt,
+        }
+        return [name for name, is_so in unusual.items() if is_so]
 
     def _columns_of_layers(self, fitted: FittedTexts) -> dict[str, slice]:
         widths = [(read.layer, fitted.trace.width(read)) for read in fitted.combined_reads]
@@ -537,12 +548,18 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
 
     def _plan(self, fitted: FittedTexts) -> TextPlan:
         return TextPlan(
-            limited(fitted.language.tokenizer, fitted.max_length),
+            limited(fitted.language.tokenizer, fitted.max_length, self._truncation_side(fitted)),
             fitted.language.recipe.pad_id,
             self.long_texts == "split",
             self.batch_size,
             fitted.device == "cpu",
+            fitted.language.recipe.prompt,
+            fitted.trace.sees_padding,
         )
+
+    def _truncation_side(self, fitted: FittedTexts) -> str:
+        # Nothing is cut off a text that is split, and its pieces begin where it does.
+        return "right" if self.long_texts == "split" else fitted.language.recipe.truncation_side
 
     def _tokens(self, texts: list[str], fitted: FittedTexts) -> Tokens:
         return self._plan(fitted).tokens_of(texts)
@@ -565,8 +582,9 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
                 f"{message}. Shorten them, or set long_texts='split' to read them in pieces or "
                 "'cut' to cut them off"
             )
+        lost = "before" if self._truncation_side(fitted) == "left" else "after"
         warnings.warn(
-            f"{message}; what comes after is cut off. Set long_texts='split' to read them in "
+            f"{message}; what comes {lost} is cut off. Set long_texts='split' to read them in "
             "pieces, or 'cut' to cut them off without this warning",
             stacklevel=4,
         )

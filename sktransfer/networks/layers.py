@@ -41,16 +41,20 @@ class Execution:
     ----------
     times : dict of str to tuple of int
         Position in that order of each call of each module.
+    starts : dict of str to tuple of int
+        Position in the same order where each call begins.
     outputs : dict of str to Output or None
         None for a module whose output is no tensor with a row per sample, or has several shapes.
     """
 
     times: Mapping[str, tuple[int, ...]]
+    starts: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, Output | None]
 
     def time(self, tap: Tap) -> int:
-        """When the call that a tap reads has returned."""
-        return self.times[tap.module][-1 if tap.call is None else tap.call]
+        """When what a tap reads is there: a call of its module has begun, or has returned."""
+        times = self.starts if tap.side == "input" else self.times
+        return times[tap.module][-1 if tap.call is None else tap.call]
 
 
 class Trace(Protocol):
@@ -137,6 +141,7 @@ def watch_execution(
         The result of `run`.
     """
     times: dict[str, list[int]] = {}
+    starts: dict[str, list[int]] = {}
     outputs: dict[str, Output | None] = {}
     clock = itertools.count()
 
@@ -144,6 +149,7 @@ def watch_execution(
         name = tap.module
         record(Tap(name, tap.side, len(times.get(name, ()))), value)
         if tap.side == "input":
+            starts.setdefault(name, []).append(next(clock))
             return
         tensor = first_tensor(value)
         output = None
@@ -156,4 +162,5 @@ def watch_execution(
     # Exclusive, as transformers exchanges methods of a module while it collects its states.
     with torch.inference_mode(), hooked(module, taps, note, exclusive=True):
         result = run()
-    return Execution({name: tuple(of) for name, of in times.items()}, outputs), result
+    ended, begun = ({name: tuple(of) for name, of in each.items()} for each in (times, starts))
+    return Execution(ended, begun, outputs), result

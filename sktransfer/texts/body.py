@@ -64,18 +64,34 @@ class TextBody(Body):
         real = mask.any(2)
         counts = real.sum(1)
         inside, mask = inside[real], mask[real]
-        reader = LayerReader(self.module, self.trace, self.reads)
-        if isinstance(self.begin, Resumption):
-            with self.begin(self.module, inside):
-                rows = reader(torch.zeros_like(mask), mask)
-        else:
-            rows = reader(inside, mask)
         n_tokens = mask.sum(1)
+        run = self._by_length if self.trace.sees_padding else self._together
+        rows = run(inside, mask)
         parts = [
             joined(part, read.pooling, counts, n_tokens)
             for part, read in zip(rows, self.reads, strict=True)
         ]
         return assembled(parts, self.reads, self.combine, self.normalize)
+
+    def _together(self, inside: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Vectors of rows, a matrix per read, from one pass."""
+        reader = LayerReader(self.module, self.trace, self.reads)
+        if not isinstance(self.begin, Resumption):
+            return reader(inside, mask)
+        with self.begin(self.module, inside):
+            return reader(torch.zeros_like(mask), mask)
+
+    def _by_length(self, inside: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """The same from a pass for each length, without padding."""
+        n_tokens = mask.sum(1)
+        lengths = torch.unique(n_tokens).tolist()
+        each = [torch.nonzero(n_tokens == length)[:, 0] for length in lengths]
+        found = [
+            self._together(inside[rows, :length], mask[rows, :length])
+            for rows, length in zip(each, lengths, strict=True)
+        ]
+        back = torch.cat(each).argsort()
+        return tuple(torch.cat(parts)[back] for parts in zip(*found, strict=True))
 
 
 class TextInputs:
@@ -156,7 +172,8 @@ class TunableTexts(Tunable):
         module, trace = self.body.module, self.body.trace
         states = allocate((len(tokens.ids), trace.widths[layer]), np.float32)
         with torch.inference_mode():
-            for rows in batches_by_length(tokens.lengths, self._batch_size):
+            batches = batches_by_length(tokens.lengths, self._batch_size, equal=trace.sees_padding)
+            for rows in batches:
                 ids, mask = (torch.from_numpy(a).to(self.device) for a in tokens.padded(rows))
                 activation = read_activation(module, trace, layer, ids, mask)
                 values = activation.float().cpu().numpy()

@@ -55,14 +55,17 @@ def vectors_through(
     """
     order = np.argsort([-len(text) for text in texts], kind="stable")  # the longest first
     found = _Texts(engine_for, trace, reads, plan, [texts[i] for i in order])
-    keys = [key_of(text) for text in found.texts]
+    without_tokens = plan.pad_id if not plan.tokenizer.num_special_tokens_to_add(False) else None
+    keys = [key_of(text, without_tokens) for text in found.texts]
     n_forward = read_through(session, keys, found, batch_size=_BATCH, advance=progress)
     inverse = np.argsort(order)
     return Found([matrix[inverse] for matrix in found.matrices], found.n_tokens[inverse], n_forward)
 
 
-def key_of(text: str) -> bytes:
-    """Hash of a text, under which it is stored."""
+def key_of(text: str, pad_id: int | None = None) -> bytes:
+    """Hash of a text, under which it is stored; of one without tokens, of the one it is read as."""
+    if pad_id is not None and not text.strip():
+        return hashlib.sha256(b"blank" + f"{pad_id} {text}".encode()).digest()
     return hashlib.sha256(b"text" + text.encode()).digest()
 
 

@@ -29,23 +29,31 @@ class TextPlan:
     ----------
     tokenizer : tokenizers.Tokenizer
         A result of `limited`.
-    pad_id : int
+    pad_id : int or None
     split : bool
         Whether long texts are split into several rows, not cut.
     batch_size : int
         Rows of 128 tokens.
     on_cpu : bool
         Then fewer run together.
+    prompt : str, default=""
+        What is put before each text.
+    equal_lengths : bool, default=False
+        Whether only rows of the same length run together.
     """
 
     tokenizer: Any
-    pad_id: int
+    pad_id: int | None
     split: bool
     batch_size: int
     on_cpu: bool
+    prompt: str = ""
+    equal_lengths: bool = False
 
     def tokens_of(self, texts: Sequence[str]) -> Tokens:
         """Tokens of some texts."""
+        if self.prompt:
+            texts = [self.prompt + text for text in texts]
         return tokenise(self.tokenizer, texts, self.split, self.pad_id)
 
 
@@ -98,7 +106,7 @@ def _run(
     size = min(plan.batch_size, _ROWS_ON_CPU) if plan.on_cpu else plan.batch_size
     ends = np.zeros(len(tokens.lengths), dtype=np.int64)
     ends[np.cumsum(tokens.counts) - 1] = 1  # the last row of each text
-    for batch in batches_by_length(tokens.lengths, size):
+    for batch in batches_by_length(tokens.lengths, size, equal=plan.equal_lengths):
         for number, matrix in enumerate(engine(*tokens.padded(batch))):
             if number == len(rows):
                 shape = (len(tokens.lengths), matrix.shape[1])

@@ -137,6 +137,16 @@ def test_weights_that_do_not_fit_are_refused(folder):
         load_language(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value, folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["encoder.layer.1.output.dense.weight"][0, 0] = value
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(WeightsMismatchError, match="in .encoder.layer.1.output.dense.weight"):
+        load_language(folder)
+
+
 def test_code_of_a_repository_is_never_run(folder, tmp_path):
     marker = tmp_path / "ran"
     (folder / "modeling.py").write_text(f"open({str(marker)!r}, 'w')")

@@ -1,5 +1,7 @@
 """PretrainedTextFeatures: what goes in, and numbers compared with transformers by hand."""
 
+import json
+import subprocess
 import sys
 
 import numpy as np
@@ -7,7 +9,9 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+import transformers
 from numpy.testing import assert_allclose, assert_array_equal
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from sktransfer import PretrainedTextFeatures
 from sktransfer.exceptions import ConversionError
@@ -72,6 +76,9 @@ def test_every_layer_and_pooling_is_that_of_transformers_by_hand(engine, pooling
         ("MPNet", {"pad_token_id": 0}),
         ("Electra", {"embedding_size": 8}),
         ("Albert", {"embedding_size": 8, "pad_token_id": 0}),
+        ("OPT", {"ffn_dim": 24, "word_embed_proj_dim": 12, "pad_token_id": 0}),
+        ("BioGpt", {"pad_token_id": 0}),
+        ("GPT2", {"n_head": 2, "n_layer": 3, "n_embd": 12}),
         ("DebertaV2", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
         (
             "ModernBert",
@@ -222,6 +229,23 @@ def test_a_text_has_the_same_features_in_company_as_alone(make):
     assert_allclose(features.transform(TEXTS), alone, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("FNet", {}),
+        ("ConvBert", {"embedding_size": 8}),
+        ("Nystromformer", {"num_landmarks": 8, "segment_means_seq_len": 8}),
+        ("MobileBert", {"embedding_size": 8, "intra_bottleneck_size": 8, "true_hidden_size": 8}),
+    ],
+)
+def test_so_has_it_in_networks_that_look_at_padding(kind, config, tmp_path):
+    where = write_language(tmp_path, kind, **config)
+    expected = np.stack([states_by_hand(where, text)[-1].mean(0) for text in TEXTS])
+    for how in ({}, {"cache": tmp_path / "store"}):
+        features = PretrainedTextFeatures(where, engine="torch", **how).fit(TEXTS)
+        assert_allclose(features.transform(TEXTS), expected, atol=1e-5)
+
+
 def test_rows_keep_their_order(make):
     features = make().fit(TEXTS)
     X = np.array(TEXTS * 3)
@@ -294,6 +318,68 @@ def test_long_texts_can_be_read_in_pieces(folder, make):
     assert_allclose(found[[0, 2]], features.transform(["a", "b"]), atol=1e-6)
     assert features.n_truncated_ == 0
     assert features.n_forward_ == 5
+
+
+def test_an_empty_text_is_no_word_to_a_tokenizer_without_special_tokens(tmp_path):
+    where = write_language(tmp_path, "GPT2", n_head=2, n_layer=2, n_embd=12)
+    words = Tokenizer(models.WordLevel({"!": 0, "a": 1, "<end>": 2}, unk_token="a"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
+    fast.save_pretrained(where)
+    features = PretrainedTextFeatures(where, engine="torch", cache=tmp_path / "store").fit(["a"])
+    found = features.transform(["", "!", "<end>", " "])
+    assert_allclose(found[[0, 3]], found[[2, 2]], atol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("long_texts", ["cut", "split"])
+def test_texts_are_cut_off_where_their_tokenizer_says(long_texts, tmp_path):
+    where = write_language(tmp_path)
+    path = where / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "truncation_side": "left"}))
+    features = PretrainedTextFeatures(where, engine="torch", max_length=10, long_texts=long_texts)
+    text = "the team won the match and lost a goal in the end"
+    expected = states_by_hand(where, text, 10)[-1].mean(0)  # of "and lost a goal in the end"
+    found = features.fit_transform([text])[0]
+    assert np.allclose(found, expected, atol=1e-5) == (long_texts == "cut")
+    with pytest.warns(UserWarning, match="more than 10 tokens: .*; what comes before is cut off"):
+        features.set_params(long_texts="warn").fit_transform([text])
+
+
+# --- the publisher's steps ------------------------------------------------------------------
+
+
+def write_prompt(where, name="query", **pooling):
+    (where / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"query": "the team: ", "none": ""}, "default_prompt_name": name})
+    )
+    path = where / "1_Pooling" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **pooling}))
+
+
+def test_the_publishers_prompt_is_put_before_each_text(tmp_path):
+    where = write_language(tmp_path / "bert", poolings=("mean",))
+    how = {"engine": "torch", "cache": tmp_path / "store", "long_texts": "cut"}
+    plain = PretrainedTextFeatures(where, **how).fit(TEXTS)
+    prompted = [f"the team: {text}" for text in TEXTS]
+    expected = plain.transform(prompted)
+    without = plain.transform(TEXTS)
+    write_prompt(where)
+    features = PretrainedTextFeatures(where, **how).fit(TEXTS)
+    assert_allclose(features.transform(TEXTS), expected, atol=1e-6)
+    for name in ("none", None):
+        write_prompt(where, name)
+        features = PretrainedTextFeatures(where, **how).fit(TEXTS)
+        assert_array_equal(features.transform(TEXTS), without)
+        assert features.n_forward_ == 0  # its vectors were in the store
+
+
+def test_a_prompt_that_is_not_pooled_is_refused(tmp_path):
+    where = write_language(tmp_path, poolings=("mean",))
+    write_prompt(where, include_prompt=False)
+    with pytest.raises(ValueError, match="leaves out the tokens of its prompt 'the team: '"):
+        PretrainedTextFeatures(where, engine="torch").fit(TEXTS)
+    PretrainedTextFeatures(where, engine="torch", pooling="mean").fit(TEXTS)
 
 
 # --- parameters -----------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """PretrainedTextFeatures cloned, pickled, saved and loaded."""
 
+import json
 import pickle
+import re
 import shutil
 
 import joblib
@@ -121,3 +123,16 @@ def test_what_is_tuned_is_never_the_shared_network(folder):
     assert features.module_ is not shared.module_
     assert_array_equal(shared.transform(TEXTS), before)
     assert np.abs(features.transform(TEXTS) - before[:, 768 : 768 + 384]).max() > 1e-6
+
+
+def test_an_estimator_that_an_earlier_version_saved_is_loaded(folder, tmp_path):
+    features = fitted("folder", folder)
+    save(features, tmp_path / "saved")
+    path = tmp_path / "saved" / "estimator.json"
+    structure = json.loads(path.read_text())
+    text = json.dumps(structure)
+    for name in ("prompt", "prompt_is_pooled", "truncation_side"):  # which came later
+        text, n_found = re.subn(f', "{name}": [^,}}]*', "", text)
+        assert n_found == 1
+    path.write_text(text)
+    assert_array_equal(load(tmp_path / "saved").transform(TEXTS), features.transform(TEXTS))

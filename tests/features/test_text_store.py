@@ -188,3 +188,8 @@ def test_a_store_that_cannot_be_written_costs_a_warning_only(tmp_path, cached):
     with pytest.warns(UserWarning, match="cannot be (read|written).*the features are right"):
         found = features.transform(TEXTS)
     assert_allclose(found, cached(None).fit_transform(TEXTS), atol=1e-6)
+
+
+def test_only_a_text_without_tokens_is_known_by_the_token_it_is_read_as():
+    assert stored.key_of("a", 5) == stored.key_of("a")
+    assert len({stored.key_of(text, pad) for text in ("", " ") for pad in (None, 5, 6)}) == 6

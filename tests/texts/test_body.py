@@ -208,6 +208,47 @@ def test_what_texts_cannot_do_is_said(strategy, message, make):
         make(strategy=FineTune(**strategy)).fit(X, Y)
 
 
+@pytest.mark.parametrize("unfreeze", ["all", 1])
+@pytest.mark.parametrize("name", ["mean", "in pieces"])
+def test_a_network_that_sees_padding_is_trained_without_any(name, unfreeze, tmp_path):
+    where = write_language(tmp_path, "FNet")
+    features = PretrainedTextFeatures(where, engine="torch", random_state=0, **HOW[name])
+    fitted = features.fit(TEXTS)
+    tunable = fitted.__tuning_source__().tunable(TEXTS)
+    stages = tunable.body.stages
+    first = len(stages.names) - 1 if unfreeze == 1 else 0
+    trained = tuple(n for n, stage in stages.of.items() if stage >= first)
+    inputs, _ = tunable.inputs(trained, FineTune(unfreeze))
+    with torch.inference_mode():
+        found = tunable.body.eval()(inputs.batch(np.arange(8), training=False)).numpy()
+    assert_allclose(found, fitted.transform(TEXTS), atol=1e-5)
+    assert (tunable.body.begin == "input") == (unfreeze == "all")
+
+
+def test_the_first_stage_of_a_network_that_sums_embeddings_is_their_own(tmp_path):
+    sizes = {"ffn_dim": 24, "word_embed_proj_dim": 12, "pad_token_id": 0}
+    where = write_language(tmp_path, "OPT", **sizes)
+    fitted = PretrainedTextFeatures(where, engine="torch").fit(TEXTS)
+    stages = fitted.__tuning_source__().tunable(TEXTS).body.stages
+    assert stages.names == ("embeddings", "decoder.layers.0", "decoder.layers.1", "last")
+    embedded = {name for name, stage in stages.of.items() if stage == 0}
+    assert embedded == {"decoder.embed_tokens.weight", "decoder.embed_positions.weight"}
+
+
+def test_relative_embeddings_are_trained_with_all_and_by_name(tmp_path):
+    relative = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
+    where = write_language(tmp_path, "DebertaV2", **relative, share_att_key=True)
+    before = PretrainedTextFeatures(where, engine="torch").fit(X).module_.state_dict()
+    for unfreeze in ("all", "encoder.rel_embeddings*"):
+        strategy = FineTune(unfreeze, epochs=1, learning_rate=1e-2)
+        tuned = PretrainedTextFeatures(
+            where, engine="torch", strategy=strategy, random_state=0
+        ).fit(X, Y)
+        moved = [n for n, t in tuned.module_.state_dict().items() if not torch.equal(t, before[n])]
+        assert "encoder.rel_embeddings.weight" in moved
+        assert unfreeze == "all" or moved == ["encoder.rel_embeddings.weight"]
+
+
 def test_a_network_that_shares_its_blocks_runs_as_a_whole(tmp_path):
     where = write_language(tmp_path, "Albert", embedding_size=8, pad_token_id=0)
     features = PretrainedTextFeatures(where, engine="torch", random_state=0)

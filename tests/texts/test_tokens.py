@@ -67,6 +67,20 @@ def test_a_text_without_any_token_is_one_of_padding():
     assert tokens.totals.tolist() == [1, 1]
 
 
+def test_without_padding_a_text_without_any_token_is_refused():
+    plain = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    with pytest.raises(ValueError, match="the text '' has no tokens, and the tokenizer no special"):
+        tokenise(limited(plain, 5), ["a", ""], True, None)
+    assert tokenise(limited(plain, 5), ["a"], True, None).padded(np.array([0]))[0].tolist() == [[0]]
+
+
+@pytest.mark.parametrize(("side", "left"), [("right", [THE, TEAM]), ("left", [THE, MATCH])])
+def test_tokens_are_cut_off_on_either_side(side, left, tokenizer):
+    tokens = tokenise(limited(tokenizer, 4, side), TEXTS[1:2], False, 0)
+    assert rows_of(tokens) == [[CLS, *left, SEP]]
+    assert tokens.totals.tolist() == [7]
+
+
 def test_batches_hold_each_row_once_in_order_of_length(tokenizer):
     texts = ["a " * n for n in np.random.RandomState(0).randint(1, 90, 200)]
     tokens = tokenise(limited(tokenizer, 40), texts, True, 0)
