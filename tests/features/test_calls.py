@@ -173,3 +173,17 @@ def test_transformers_is_as_talkative_as_before_when_threads_have_loaded_network
         logging.set_verbosity_warning()
     assert logging.is_progress_bar_enabled()
     assert len(loaded) == 8
+
+
+def test_predictions_and_looks_at_the_net_do_not_change_the_hash_of_a_tuned_estimator(cases):
+    features, X, y = cases["images"]
+    strategy = FineTune(1, epochs=1)
+    classifier = FineTunedClassifier(features, strategy=strategy, random_state=0).fit(X, y)
+    before = joblib.hash(classifier)
+    classifier.predict(X)
+    assert joblib.hash(classifier) == before
+    again = pickle.loads(pickle.dumps(classifier))
+    assert joblib.hash(again) == before
+    assert again.net_ is again.net_
+    assert joblib.hash(again) == before
+    assert not any(part.training for part in again.features_.module_.modules())
