@@ -12,50 +12,45 @@ from typing import Any
 
 import numpy as np
 from _common import parser, write_result
+from _domains import METHODS, SOURCE, adapted
 from scipy.ndimage import rotate
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from sktransfer import PretrainedCNNFeatures
-from sktransfer.adaptation import (
-    CORAL,
-    KLIEP,
-    AdaptedClassifier,
-    DomainStandardScaler,
-    KernelMeanMatching,
-    LabelPropagationClassifier,
-    NearestNeighborWeights,
-    OptimalTransportMap,
-    PrototypeTransferClassifier,
-    SourceMetric,
-    SubspaceAlignment,
-    TransferComponentAnalysis,
-    stack_domains,
-)
+from sktransfer.adaptation import stack_domains
 
 N_SOURCE, N_SPLITS = 900, 5
 
-METHODS: dict[str, Any] = {
-    "source only": "source-only",
-    "`KernelMeanMatching(bound=5)`": KernelMeanMatching(bound=5),
-    "`KLIEP`": KLIEP(random_state=0),
-    "`NearestNeighborWeights`": NearestNeighborWeights(),
-    "`DomainStandardScaler`": DomainStandardScaler(),
-    "`CORAL`": CORAL(),
-    "`SubspaceAlignment`": SubspaceAlignment(),
-    '`TransferComponentAnalysis(20, kernel="linear")`': TransferComponentAnalysis(
-        20, kernel="linear", random_state=0
+
+def changed(name: str, **parameters: Any) -> Any:
+    """A method of the benchmarks with other parameters than its defaults."""
+    return clone(METHODS[name]).set_params(**parameters)
+
+
+COMPARED: dict[str, Any] = {
+    SOURCE: "source-only",
+    "`KernelMeanMatching(bound=5)`": changed("KMM", bound=5),
+    "`KLIEP`": METHODS["KLIEP"],
+    "`NearestNeighborWeights`": METHODS["nearest neighbour"],
+    "`DomainStandardScaler`": METHODS["domain-wise scaling"],
+    "`CORAL`": METHODS["CORAL"],
+    "`SubspaceAlignment`": METHODS["subspace alignment"],
+    '`TransferComponentAnalysis(20, kernel="linear")`': changed(
+        "TCA", n_components=20, kernel="linear"
     ),
-    '`OptimalTransportMap("linear")`': OptimalTransportMap("linear"),
-    '`OptimalTransportMap("class-regularised", reg=0.02, normalise_cost="max")`': (
-        OptimalTransportMap("class-regularised", reg=0.02, normalise_cost="max")
+    '`OptimalTransportMap("linear")`': METHODS["linear OT"],
+    '`OptimalTransportMap("class-regularised", reg=0.02, normalise_cost="max")`': changed(
+        "class-regularised OT", reg=0.02, normalise_cost="max"
     ),
-    "`SourceMetric`": SourceMetric(),
-    "`LabelPropagationClassifier`": LabelPropagationClassifier(),
-    "`PrototypeTransferClassifier`": PrototypeTransferClassifier(),
+    "`SourceMetric`": METHODS["source metric"],
+    "`LabelPropagationClassifier`": METHODS["label propagation"],
+    "`PrototypeTransferClassifier`": METHODS["prototypes"],
 }
+"""By the call that makes them, as the tables of the documentation show it."""
 
 
 def shifted(images: np.ndarray, y: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -84,10 +79,7 @@ def flat(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def accuracy(method: Any, data: Any, target: np.ndarray, y_target: np.ndarray) -> float:
     X, y, sample_domain = data
-    if hasattr(method, "predict"):
-        estimator = method
-    else:
-        estimator = AdaptedClassifier(LogisticRegression(max_iter=1000), method)
+    estimator = adapted(method, LogisticRegression(max_iter=1000))
     return float(estimator.fit(X, y, sample_domain=sample_domain).score(target, y_target))
 
 
@@ -106,7 +98,7 @@ def main() -> None:
                     X_source, X_target = features_of(images[rows], target)
                     data = stack_domains(X_source, X_target, y[rows])
                     cells = found.setdefault(kind, {}).setdefault(shift, {})
-                    for name, method in METHODS.items():
+                    for name, method in COMPARED.items():
                         value = accuracy(method, data, X_target, y_target)
                         cells.setdefault(name, []).append(value)
                     print(seed, shift, kind, flush=True)
@@ -117,7 +109,7 @@ def main() -> None:
         }
         for kind, shifts in found.items()
     }
-    for name in METHODS:
+    for name in COMPARED:
         cells = [means[kind][shift][name] for kind in means for shift in means[kind]]
         print(f"{name:<80}" + " ".join(f"{cell:.3f}" for cell in cells))
     if not options.quick:

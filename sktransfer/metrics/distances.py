@@ -36,8 +36,8 @@ def mmd(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples_X, n_features)
-    Y : array-like of shape (n_samples_Y, n_features)
+    X, Y : array-like of shape (n_samples, n_features)
+        The samples, each with its own number of rows.
     kernel : {"rbf", "laplacian", "linear"}, default="rbf"
         ``exp(-gamma |x - y|^2)``, ``exp(-gamma |x - y|_1)`` or ``x . y``. With the last the result
         is the squared distance of the means.
@@ -47,7 +47,8 @@ def mmd(
         rows if there are more. "linear" has none.
     estimator : {"unbiased", "biased"}, default="unbiased"
         The unbiased one is 0 on average for samples of one distribution, and so may be negative.
-        The biased one is never negative, but about ``1 / n_samples_X + 1 / n_samples_Y`` then.
+        The biased one is never negative, but then about 1 over the rows of X plus 1 over those of
+        Y.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def mmd_permutation_test(
     Parameters
     ----------
     X, Y, kernel, gamma, estimator :
-        As in `mmd`.
+        As in `mmd`, whose errors are raised here, too.
     n_permutations : int, default=199
         Number of random partitions of the rows. The p-value is at least
         ``1 / (n_permutations + 1)``.
@@ -112,22 +113,13 @@ def mmd_permutation_test(
         A named tuple of `statistic`, which is that of `mmd`; `pvalue`, which is uniform for samples
         of one distribution; and `null_distribution`, of shape (n_permutations,).
 
-    Raises
-    ------
-    ValueError
-        As `mmd` does.
-
     Notes
     -----
-    Section 5 of [1]_; the data themselves count as one of the permutations. Kernels are computed
-    once for all permutations, in blocks: with 199 of them, samples of 2,000 rows take a third of a
-    second, and of 20,000 a quarter of a minute. Rows must be independent: repeated measurements of
-    the same objects make any two samples differ. With very many rows irrelevant differences become
-    significant, so look at the statistic, too.
-
-    References
-    ----------
-    .. [1] A. Gretton et al., "A kernel two-sample test", JMLR 13, 2012.
+    Section 5 of the reference of `mmd`; the data themselves count as one of the permutations.
+    Kernels are computed once for all permutations, in blocks: with 199 of them, samples of 2,000
+    rows take a third of a second, and of 20,000 a quarter of a minute. Rows must be independent:
+    repeated measurements of the same objects make any two samples differ. With very many rows
+    irrelevant differences become significant, so look at the statistic, too.
 
     Examples
     --------
@@ -159,8 +151,8 @@ def energy_distance(X: Any, Y: Any) -> float:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples_X, n_features)
-    Y : array-like of shape (n_samples_Y, n_features)
+    X, Y : array-like of shape (n_samples, n_features)
+        The samples, each with its own number of rows.
 
     Returns
     -------
@@ -203,8 +195,8 @@ def coral_distance(X: Any, Y: Any) -> float:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples_X, n_features)
-    Y : array-like of shape (n_samples_Y, n_features)
+    X, Y : array-like of shape (n_samples, n_features)
+        The samples, each with its own number of rows.
 
     Returns
     -------
@@ -251,8 +243,8 @@ def proxy_a_distance(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples_X, n_features)
-    Y : array-like of shape (n_samples_Y, n_features)
+    X, Y : array-like of shape (n_samples, n_features)
+        The samples, each with its own number of rows.
     estimator : classifier or None, default=None
         It is cloned. None is logistic regression on standardised features, with equal weight for
         both samples. A linear classifier detects a difference of means only; a forest or a kernel
