@@ -77,12 +77,20 @@ _WINDOW_STEPS = 2_000_000
 
 
 class SequenceNetwork(LoadedNetwork):
-    """A network for sequences with its weights, frozen and in evaluation mode."""
+    """A network for sequences with its weights, frozen and in evaluation mode.
+
+    Its `weights_sha256` is that of the state dict, not of a file: files that were saved by others,
+    with other names, hold the same weights.
+    """
+
+    @classmethod
+    def of(cls, name: str, module: nn.Module) -> Self:
+        """A network with the hash of its weights."""
+        return cls(name, module, sha256_of(module))
 
     def fingerprint_with(self, weights_sha256: str) -> str:
-        """Hash of the weights, the structure and the code of the network."""
-        # Not of the file that they came from: other files hold the same weights.
-        return network_fingerprint(self.module, sha256_of(self.module))
+        """Hash of these weights, and of the structure and the code of the network."""
+        return network_fingerprint(self.module, weights_sha256)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -449,7 +457,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         weights_sha256 = sha256_of(module) if losses else loaded.sha256
         name = self.backbone if isinstance(self.backbone, str) else custom_name(self.backbone)
         fitted = FittedSequences(
-            network=SequenceNetwork(name, module, weights_sha256),
+            network=SequenceNetwork.of(name, module),
             by_reference=False,
             device=str(device),
             engine="torch",
@@ -788,12 +796,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
         assert fitted.network is not None
-        weights_sha256 = sha256_of(module)
-        return fitted.replace(
-            network=SequenceNetwork(fitted.network.name, module, weights_sha256),
-            weights_sha256=weights_sha256,
-            is_tuned=True,
-        )
+        network = SequenceNetwork.of(fitted.network.name, module)
+        return fitted.replace(network=network, weights_sha256=network.weights_sha256, is_tuned=True)
 
     # --- pickling -------------------------------------------------------------------------
 
@@ -807,7 +811,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     def _unpack(self, saved: Any, fitted: FittedSequences, device: torch.device) -> SequenceNetwork:
         name, shape, network = saved
         network = unpacked(network) if shape is None else _rebuilt(shape, network)
-        return SequenceNetwork(name, frozen(network), fitted.weights_sha256)
+        return SequenceNetwork.of(name, frozen(network))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

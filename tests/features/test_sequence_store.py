@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV
@@ -196,3 +198,17 @@ def test_final_states_of_both_directions_are_found_again_as_they_are(store):
     again = cached(store, **parameters)
     assert_allclose(again.fit_transform(X), expected, atol=1e-6)
     assert again.n_forward_ == 0
+
+
+def test_the_fingerprint_is_of_the_weights_whatever_file_they_came_from(tmp_path):
+    features = cached(None).fit(X)
+    state = {f"encoder.{name}": t for name, t in features.module_.rnn.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "foreign.safetensors")
+    copied = cached(None, weights=tmp_path / "foreign.safetensors").fit(X)
+    first, second = (each.fitted_.network for each in (features, copied))
+    assert features.weights_sha256_ != copied.weights_sha256_  # of the files
+    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint_with("0") != first.fingerprint_with("1")
+    with torch.no_grad():
+        next(second.module.parameters()).add_(1)
+    assert first.fingerprint != second.fingerprint
