@@ -390,6 +390,8 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         scikit-learn notes names and number of columns on the estimator that it is given: a fit
         gives it a blank one, since it may yet fail.
         """
+        if np.ma.is_masked(X):  # scikit-learn would take what lies under the mask
+            X = np.ma.filled(X.astype(np.float64), np.nan)
         estimator: Any = self
         if reset:
             estimator = object.__new__(type(self))

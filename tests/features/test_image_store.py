@@ -1,5 +1,7 @@
 """PretrainedCNNFeatures with a store: the same features, in one pass."""
 
+import importlib
+import io
 import pickle
 import signal
 import time
@@ -285,3 +287,38 @@ def test_the_number_of_forwarded_images_starts_anew_with_fit(colour):
     estimator.transform(colour[:2])
     assert estimator.n_forward_ == 8
     assert estimator.fit(colour).n_forward_ == 0
+
+
+def test_bytes_open_files_and_addresses_are_found_where_the_file_was_stored(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, each in zip(paths, pixels, strict=True):
+        Image.fromarray(each).save(path)
+    extractor = PretrainedCNNFeatures(
+        image_size=32, layer="blocks.0", engine="torch", cache=tmp_path / "store"
+    )
+    expected = extractor.fit_transform(paths)
+    before = extractor.n_forward_
+    data = [path.read_bytes() for path in paths]
+    for X in (
+        data,
+        [io.BytesIO(each) for each in data],
+        [{"bytes": each, "path": None} for each in data],
+        [path.as_uri() for path in paths],
+        [paths[0], data[1], paths[2].as_uri()],
+    ):
+        assert np.array_equal(extractor.transform(X), expected)
+    assert extractor.n_forward_ == before
+
+
+def test_a_masked_row_of_pixels_is_missing_and_not_what_lies_under_the_mask():
+    rows = np.ma.array(np.random.default_rng(0).random((3, 64)))
+    extractor = PretrainedCNNFeatures(
+        image_size=32, image_shape=(8, 8), layer="blocks.0", engine="torch", on_error="nan"
+    ).fit(rows)
+    rows[1, 5] = np.ma.masked
+    with pytest.warns(UserWarning, match="1 of 3 images could not be read"):
+        features = extractor.transform(rows)
+    assert np.isnan(features).any(axis=1).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="contains NaN"):
+        extractor.set_params(on_error="raise").transform(rows)
