@@ -90,6 +90,12 @@ def _copy(module: nn.Module) -> nn.Module:
             f"{type(module).__name__} is on torch's meta device, and its weights have no values; "
             "build it on the CPU and load them"
         )
+    tensors = (value for value in module.state_dict().values() if isinstance(value, torch.Tensor))
+    if any(tensor.is_quantized for tensor in tensors):
+        raise ValueError(
+            f"{type(module).__name__} holds quantised weights, and its layers put out no floats; "
+            "pass the network as it was before (layers quantised dynamically work)"
+        )
     if any(is_lazy(parameter) for parameter in module.parameters()):
         raise ValueError(
             f"{type(module).__name__} has lazy layers that are not initialised yet; run it once on "

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from sktransfer import describe_backbone, list_backbones, load_backbone
 from sktransfer.backbones.registry import shared_backbone
 from sktransfer.exceptions import WeightsMismatchError, WeightsNotFoundError
+from sktransfer.networks.early_exit import LayerReader
 from tests.helpers.networks import GreyCNN, SmallCNN
 from tests.helpers.torch_states import AMBIENT
 
@@ -116,6 +118,102 @@ def test_batch_norm_without_statistics_is_warned_of():
 
     with pytest.warns(UserWarning, match="depend on the others in its batch"):
         load_backbone(careless)
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_instance_norm_takes_its_statistics_from_one_image_and_is_not_warned_of(tracked):
+    def careful():
+        norm = nn.InstanceNorm2d(4, affine=True, track_running_stats=tracked)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Flatten(), nn.Linear(4 * 14 * 14, 2))
+
+    load_backbone(careful)
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(SmallCNN())
+
+
+def without_values():
+    with torch.device("meta"):
+        return SmallCNN()
+
+
+def quantised():
+    module = SmallCNN()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8)
+    module.register_buffer("table", table)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (scripted, "TorchScript, whose layers cannot be read; pass the nn.Module"),
+        (without_values, "meta device.*build it on the CPU"),
+        (quantised, "holds quantised weights.*as it was before"),
+    ],
+)
+def test_networks_whose_layers_cannot_be_read_are_refused_with_the_cure(make, message):
+    for backbone in (make, make()):
+        with pytest.raises(ValueError, match=message):
+            load_backbone(backbone)
+
+
+@pytest.mark.slow  # importing torch's compiler takes seconds
+@pytest.mark.parametrize("wrap", [torch.compile, lambda net: nn.Sequential(torch.compile(net))])
+def test_the_network_inside_a_compiled_one_is_read(wrap):
+    module = SmallCNN()
+    backbone = load_backbone(wrap(module))
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(backbone.module(x), module(x))
+    assert any(name.endswith("conv") for name in backbone.trace((8, 8)).activations)
+    assert not any("_orig_mod" in name for name, _ in backbone.module.named_modules())
+
+
+class ByName(SmallCNN):
+    def forward(self, *, pixel_values, scale=1.0):
+        return super().forward(pixel_values) * scale
+
+
+class Two(SmallCNN):
+    def forward(self, *, left, right):
+        return super().forward(left + right)
+
+
+def test_images_are_passed_by_name_to_a_network_that_takes_them_so():
+    backbone = load_backbone(ByName, random_state=0)
+    trace, x = backbone.trace((8, 8)), torch.rand(2, 3, 8, 8)
+    (found,) = LayerReader(backbone.module, trace, trace.reads(("output",), ("mean",)))(x)
+    assert torch.equal(found, backbone.module(pixel_values=x))
+    with pytest.raises(ValueError, match="takes left, right, all by name.*wrap it"):
+        load_backbone(Two).trace((8, 8))
+
+
+def test_weights_prefix_takes_some_tensors_of_a_file(tmp_path):
+    source = SmallCNN()
+    state = {f"student.{n}": t for n, t in source.state_dict().items()}
+    torch.save({**state, "teacher.weight": torch.ones(2)}, tmp_path / "both.pth")
+    with pytest.raises(WeightsMismatchError, match=r"weights_prefix='student\.'"):
+        load_backbone(SmallCNN, tmp_path / "both.pth")
+    found = load_backbone(SmallCNN, tmp_path / "both.pth", weights_prefix="student.")
+    assert torch.equal(found.module.conv.weight, source.conv.weight)
+    with pytest.raises(WeightsMismatchError, match="no tensor in .* begins with weights_prefix"):
+        load_backbone(SmallCNN, tmp_path / "both.pth", weights_prefix="other.")
+
+
+def test_a_named_backbone_takes_wrapped_weights_of_another_number_of_classes(tmp_path):
+    from torchvision.models import squeezenet1_1
+
+    source = squeezenet1_1(num_classes=3)
+    for prefix in ("module.", "_orig_mod.", "model."):
+        state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+        torch.save(state, tmp_path / "net.pth")
+        found = load_backbone("squeezenet1_1", tmp_path / "net.pth").module.state_dict()
+        assert all(torch.equal(found[name], each) for name, each in source.state_dict().items())
 
 
 @pytest.mark.slow
