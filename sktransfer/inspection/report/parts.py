@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import sklearn
 from sklearn.base import is_classifier, is_regressor
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from sktransfer._composites import find_all, is_search, model_of
+from sktransfer._composites import components, find_all, is_search, model_of
 from sktransfer.finetuning.estimator import FineTuned
 
 
@@ -50,19 +51,28 @@ def _is_extractor(estimator: Any) -> bool:
 def readers_of(estimator: Any) -> list[Any]:
     """The feature transformers that get X as it is, without a step before them."""
     model = model_of(estimator)
-    while isinstance(model, Pipeline):
-        model = model.steps[0][1]
-    if isinstance(model, FeatureUnion):
-        return [each for _, part in model.transformer_list for each in readers_of(part)]
-    return extractors_of(model) if isinstance(model, FineTuned) or _is_extractor(model) else []
+    if isinstance(model, FineTuned) or _is_extractor(model):
+        return extractors_of(model)
+    if isinstance(model, ColumnTransformer):  # which gives out parts of X
+        return []
+    parts = components(model)[:1] if isinstance(model, Pipeline) else components(model)
+    return [reader for part in parts for reader in readers_of(part)]
 
 
 def features_of(model: Any, X: Any) -> np.ndarray | None:
-    """Features that the networks of a fitted model make of X; None if it has no network."""
+    """Features that the networks of a fitted model make of X; None if it has no network.
+
+    Of an estimator that holds several models, such as CalibratedClassifierCV, those of the first.
+    """
     if isinstance(model, FineTuned):
         return np.asarray(model.features_.transform(X))
-    if not isinstance(model, Pipeline) or not extractors_of(model):
+    if not extractors_of(model):
         return None
+    if not isinstance(model, Pipeline):
+        if hasattr(model, "transform"):  # a transformer, or a union of some
+            return None
+        found = (features_of(part, X) for part in components(model))
+        return next((each for each in found if each is not None), None)
     last = max(i for i, (_, step) in enumerate(model.steps) if extractors_of(step))
     if last < len(model.steps) - 1:
         return np.asarray(model[: last + 1].transform(X))

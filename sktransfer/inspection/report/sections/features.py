@@ -219,7 +219,11 @@ def tuning(evidence: Evidence) -> SectionContent:
 def embedding(evidence: Evidence) -> SectionContent:
     """Features on a plane."""
     if evidence.features is None:
-        raise NotApplicable("there is no network whose features could be shown")
+        raise NotApplicable(
+            f"the network inside {evidence.name} gives out no features of X on its own"
+            if evidence.extractors
+            else "there is no network whose features could be shown"
+        )
     if len(evidence.shown) < _FEWEST:
         raise NotApplicable(f"there are {len(evidence.shown)} rows; {_FEWEST} are needed")
     from sktransfer.inspection import EmbeddingDisplay

@@ -91,7 +91,9 @@ def weights(evidence: Evidence) -> SectionContent:
     networks = evidence.networks
     if not networks:
         raise NotApplicable("there is no pretrained network")
-    return [Facts(_network(network)) for network in networks], {}
+    # The members of an ensemble often hold copies of one network.
+    facts = dict.fromkeys(tuple(_network(network)) for network in networks)
+    return [Facts(list(each)) for each in facts], {}
 
 
 def _network(network: Any) -> list[tuple[str, str]]:
