@@ -3,13 +3,17 @@
 import argparse
 import json
 import re
+import sqlite3
 import sys
 import warnings
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sktransfer.cli.options import add_command
 from sktransfer.cli.printing import one_line, printable
+
+if TYPE_CHECKING:
+    from sktransfer.store import FeatureStore
 
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -27,7 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "verify",
         help="check every vector, remove the damaged ones",
         success="all intact",
-        incomplete="damage found and removed",
+        incomplete="damage found, and removed unless stderr says why not",
     )
     for action in actions.choices.values():
         action.add_argument("directory", help="the folder given as cache=")
@@ -40,24 +44,44 @@ def main(options: argparse.Namespace) -> int:
     store = FeatureStore(options.directory)
     if not store.exists():
         raise ValueError(f"{options.directory} holds no feature store; give the folder of cache=")
-    if options.action == "info":
-        info = store.info()
-        print(json.dumps(info, indent=2) if options.json else _table(info))
-        return 0
-    if options.action == "prune":
-        if options.max_bytes is None and options.older_than is None:
-            raise ValueError("prune needs --max-bytes or --older-than")
-        removed = store.prune(max_bytes=options.max_bytes, older_than=options.older_than)
-        n_bytes = store.info()["bytes"]
-        if options.json:
-            print(json.dumps({"removed": removed, "bytes": n_bytes}))
-        else:
-            print(f"{removed} vectors removed, {_size(n_bytes)} left")
-        return 0
+    try:
+        return _ACTIONS[options.action](store, options)
+    except sqlite3.Error as error:
+        raise OSError(
+            f"{options.directory} cannot be used: {error}; check its permissions, the free space, "
+            "and whether another program holds it"
+        ) from error
+
+
+def _info(store: "FeatureStore", options: argparse.Namespace) -> int:
+    info = store.info()
+    print(json.dumps(info, indent=2) if options.json else _table(info))
+    return 0
+
+
+def _prune(store: "FeatureStore", options: argparse.Namespace) -> int:
+    if options.max_bytes is None and options.older_than is None:
+        raise ValueError("prune needs --max-bytes or --older-than")
+    removed = store.prune(max_bytes=options.max_bytes, older_than=options.older_than)
+    n_bytes = store.info()["bytes"]
+    if options.json:
+        print(json.dumps({"removed": removed, "bytes": n_bytes}))
+    else:
+        print(f"{removed} vectors removed, {_size(n_bytes)} left")
+    return 0
+
+
+def _verify(store: "FeatureStore", options: argparse.Namespace) -> int:
+    from sktransfer.store.database import DamagedError
+
     print(f"verifying {printable(options.directory)} ...", file=sys.stderr)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        checked, removed = store.verify()
+        try:
+            checked, removed = store.verify()
+        except DamagedError as error:  # and it has to stay
+            print(f"sktransfer: error: {one_line(error)}", file=sys.stderr)
+            return 1
     rebuilt = [str(warning.message) for warning in caught]
     if options.json:
         print(json.dumps({"checked": checked, "removed": removed, "rebuilt": rebuilt}))
@@ -70,20 +94,31 @@ def main(options: argparse.Namespace) -> int:
     return 1 if removed or rebuilt else 0
 
 
+_ACTIONS = {"info": _info, "prune": _prune, "verify": _verify}
+
+
 def _table(info: dict[str, Any]) -> str:
     lines = [
         f"{printable(info['path'])}: {_size(info['bytes'])}, {info['samples']} samples, "
         f"{info['vectors']} vectors"
     ]
     for group in info["namespaces"]:
-        last = group["last_stored"]
-        when = "-" if last is None else datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d")
+        when = _date(group["last_stored"])
         lines.append(
-            f"  {group['namespace'][:8]}  {printable(group['description'])}: "
+            f"  {printable(group['namespace'][:8])}  {printable(group['description'])}: "
             f"{group['samples']} samples, {_size(group['vector_bytes'])}, "
             f"{group['n_forward']} forward, last {when}"
         )
     return "\n".join(lines)
+
+
+def _date(seconds: int | None) -> str:
+    if seconds is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):  # of a damaged row
+        return "?"
 
 
 def _size(n_bytes: float) -> str:

@@ -5,6 +5,7 @@ lock on a separate file. The kernel drops that lock when the owner dies, however
 it dies; the next worker that needs the samples finds the lock free and takes them over.
 """
 
+import re
 import sqlite3
 import time
 import uuid
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS claims (
 
 _LEASE_SECONDS = 600.0
 """Age at which a claim lapses even if its owner lives: it may be stopped or hanging."""
+
+_OWNER = re.compile("[0-9a-f]+")  # a claim in a damaged file may name any path
 
 _ORPHAN_SECONDS = 60.0
 """Age at which a lock file without an owner is removed; a new one may not be locked yet."""
@@ -135,7 +138,7 @@ class Claims:
     def _lives(self, owner: str) -> bool:
         """Whether the owner's lock is held; a dead owner's file is removed."""
         path = Path(self._lock_file(owner))
-        if not path.exists():
+        if not _OWNER.fullmatch(owner) or not path.exists():
             return False
         lock = FileLock(path)
         try:

@@ -4,6 +4,9 @@ Rollback-journal mode, a connection per operation: a process may be killed at an
 moment, forked or threaded, and leaves neither a half-written row nor a lock behind.
 A damaged file is never renamed or emptied under processes that have it open; they
 all move on to a file with the next number, and the old one is unlinked.
+
+A file may come from anyone. One whose tables are not exactly ours, or that has views or
+triggers, counts as damaged before anything is asked of it.
 """
 
 import os
@@ -12,6 +15,8 @@ import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import cache
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +26,23 @@ _BUSY_SECONDS = 60.0
 _VERSION = 1  # of a file whose tables are made
 
 _SHORT_READ = sqlite3.SQLITE_IOERR | (2 << 8)
+
+_NOT_THE_CONTENT = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_ABORT, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+    *(sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_SCHEMA),
+    *(sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH),
+    sqlite3.SQLITE_RANGE,
+}
+"""Errors of the machine, of other processes, or of what was asked; the file may be whole."""
+
+_SQL_BYTES = 20_000
+"""Longest statement, of ours or in the schema of a file."""
+
+_STEP = 1_000_000  # instructions of SQLite
+_STEPS = (20, 10 / _STEP)
+"""Largest number of steps of a statement that reads: at least, and for each byte of the file.
+Pages of a crafted file may refer to each other so often that reading all rows never ends."""
 
 
 class DamagedError(sqlite3.DatabaseError):
@@ -47,7 +69,7 @@ class Database:
     @property
     def file(self) -> Path:
         """The file in use, which need not exist yet."""
-        return self.folder / f"{self.stem}-{self._number():04d}.sqlite3"
+        return self._numbered(self._number())
 
     def exists(self) -> bool:
         """Whether anything was ever written."""
@@ -65,28 +87,42 @@ class Database:
         return self._run(work, None)
 
     def _run(self, work: Callable[[sqlite3.Connection], T], default: T | None) -> T:
-        """Do the work, once more if the file is damaged."""
+        """Do the work, which must not fail for reasons of its own; again if the file is damaged."""
         for _ in range(3):  # damaged again at once is no accident
             file = self.file
             try:
                 with self._connection(file, making=default is None) as connection:
                     if default is not None and _version(connection) != _VERSION:
                         return default
+                    self._check_schema(connection)
                     return work(connection)
-            except sqlite3.DatabaseError as error:
-                if not _tells_of_damage(error):
-                    raise
+            except Exception as error:  # damage may raise anything
                 problem = error
+                if file != self.file:  # another process has gone on to the next
+                    continue
+                if not _tells_of_damage(error, file):
+                    raise
             self._abandon(file, problem)
-        raise problem
+        raise DamagedError(_reason(problem)) from problem
 
     @contextmanager
     def _connection(self, file: Path, *, making: bool) -> Iterator[sqlite3.Connection]:
+        if file.exists() and not file.is_file():  # a pipe would block, a device never end
+            raise OSError(f"{file} is not a regular file")
         # Reading makes no file: another process may just have abandoned this one.
         name = f"{file.as_uri()}?mode={'rwc' if making else 'rw'}"
         with closing(
             sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None, uri=True)
         ) as connection:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _SQL_BYTES)
+            for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+                connection.execute(f"PRAGMA {pragma}").close()
+            if not making:
+                least, per_byte = _STEPS
+                n_steps = int(least + per_byte * file.stat().st_size)
+                # Not a function of ours, in which an interruption from the keyboard could get lost.
+                steps = chain(repeat(0, n_steps), repeat(1))
+                connection.set_progress_handler(steps.__next__, _STEP)
             if not self.durable:
                 connection.execute("PRAGMA synchronous = OFF")
             if making and _version(connection) != _VERSION:
@@ -97,25 +133,39 @@ class Database:
                     connection.execute(f"PRAGMA user_version = {_VERSION}")
             yield connection
 
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        expected = _objects_made_by(self.schema)
+        if _objects_in(connection, limit=len(expected) + 1) != expected:
+            raise DamagedError("its tables are not those of a store")
+
     def _number(self) -> int:
         pattern = re.compile(rf"{self.stem}-(\d+)\.sqlite3")
         names = os.listdir(self.folder) if self.folder.is_dir() else []
         matches = filter(None, map(pattern.fullmatch, names))
         return max((int(match[1]) for match in matches), default=1)
 
-    def _abandon(self, file: Path, problem: sqlite3.DatabaseError) -> None:
+    def _numbered(self, number: int) -> Path:
+        return self.folder / f"{self.stem}-{number:04d}.sqlite3"
+
+    def _abandon(self, file: Path, problem: Exception) -> None:
         """Go on with the next file; a process that still has this one open does no harm."""
-        if file != self.file:  # another process was first
+        number = self._number()
+        if file != self._numbered(number):  # another process was first
             return
-        following = file.with_name(f"{self.stem}-{self._number() + 1:04d}.sqlite3")
-        with self._connection(following, making=True):
-            pass
+        following = self._numbered(number + 1)
+        try:
+            with self._connection(following, making=True):
+                pass
+        except (OSError, sqlite3.Error) as error:
+            raise DamagedError(
+                f"{file} is damaged ({_reason(problem)}) and cannot be replaced ({error})"
+            ) from problem
         for name in (file, Path(f"{file}-journal")):
             with suppress(OSError):
                 os.unlink(name)
         warnings.warn(
-            f"{file} is damaged ({problem}) and was replaced by the empty {following.name}; what "
-            "it held is computed again",
+            f"{file} is damaged ({_reason(problem)}) and was replaced by the empty "
+            f"{following.name}; what it held is computed again",
             stacklevel=4,
         )
 
@@ -138,11 +188,33 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _tells_of_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0)
+def _objects_in(connection: sqlite3.Connection, limit: int) -> list[tuple[str, ...]]:
+    """Tables, indices, views and triggers: their kind, name, table and statement, sorted."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return sorted(tuple(" ".join(str(x).split()) for x in row) for row in found.fetchmany(limit))
+
+
+@cache
+def _objects_made_by(schema: str) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(schema)
+        return _objects_in(connection, limit=100)
+
+
+def _tells_of_damage(error: Exception, file: Path) -> bool:
+    """Whether an error comes from what is in the file."""
     if isinstance(error, DamagedError):
         return True
-    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == _SHORT_READ:
+    if isinstance(error, OSError | MemoryError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # not raised by SQLite, or about text that no longer is UTF-8
         return True
-    # A lost table, or text that no longer is UTF-8.
-    return str(error).startswith(("no such table", "no such column", "Could not decode"))
+    if code == sqlite3.SQLITE_READONLY:  # SQLite says so, too, of a header of a later format
+        return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    return code == _SHORT_READ or code & 0xFF not in _NOT_THE_CONTENT
+
+
+def _reason(problem: Exception) -> str:
+    kind = "" if isinstance(problem, sqlite3.Error) else f"{type(problem).__name__}: "
+    return f"{kind}{problem}"[:200]

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,20 +170,26 @@ class FeatureStore:
         ------
         ValueError
             A block does not have one row per key.
+        TypeError
+            A key is not bytes.
         sqlite3.OperationalError
             The store cannot be written: no permission, a full disk, a lock held too long.
         """
+        if wrong := [key for key in keys if not isinstance(key, bytes)]:
+            raise TypeError(f"keys must be bytes, got {wrong[0]!r}")
         for block, vectors in blocks.items():
             if vectors.ndim != 2 or len(vectors) != len(keys):
                 raise ValueError(
                     f"blocks[{block!r}] must have shape ({len(keys)}, width), one row per key, "
                     f"got {vectors.shape}"
                 )
+        # What is wrong with the arguments must show here: an error below would be taken for damage.
+        matrices = {b: np.ascontiguousarray(v, dtype="<f4") for b, v in blocks.items()}
         now = int(time.time())
 
         def work(connection: sqlite3.Connection) -> None:
             with transaction(connection):
-                rows.write(connection, namespace, keys, blocks, now)
+                rows.write(connection, namespace, keys, matrices, now)
                 connection.execute(
                     "UPDATE namespaces SET n_forward = n_forward + ?, "
                     "description = COALESCE(NULLIF(?, ''), description) WHERE digest = ?",
@@ -213,9 +219,13 @@ class FeatureStore:
         )
 
         def work(connection: sqlite3.Connection) -> dict[str, Any]:
+            # No checksum covers these columns: a damaged value is shown, of the right type.
+            connection.text_factory = lambda text: text.decode(errors="replace")
             found = connection.execute(
-                "SELECT n.digest, n.description, n.n_forward, COUNT(DISTINCT v.sample), "
-                "COUNT(v.sample), COALESCE(SUM(LENGTH(v.vector)), 0), MAX(v.stored) "
+                "SELECT CAST(n.digest AS TEXT), CAST(n.description AS TEXT), "
+                "CAST(n.n_forward AS INTEGER), COUNT(DISTINCT v.sample), COUNT(v.sample), "
+                "COALESCE(SUM(LENGTH(v.vector)), 0), "
+                "MAX(CASE WHEN typeof(v.stored) = 'integer' THEN v.stored END) "
                 "FROM namespaces n LEFT JOIN blocks b ON b.namespace = n.id "
                 "LEFT JOIN vectors v ON v.block = b.id GROUP BY n.id ORDER BY n.id"
             ).fetchall()
@@ -238,24 +248,42 @@ class FeatureStore:
         Returns
         -------
         checked, removed : int
+
+        Raises
+        ------
+        sqlite3.DatabaseError
+            There is damage, and it cannot be removed.
         """
         self._memory().clear()
-
-        def check_pages(connection: sqlite3.Connection) -> bool:
-            if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                raise DamagedError("PRAGMA quick_check failed")
-            return True
-
-        self._database.read(check_pages, False)
-        checked, removed = 0, 0
-        last: rows.Row | None = (-1, -1)
+        self._check_pages()
+        checked = removed = self._database.read(rows.count_unnumbered, 0)
+        if removed:
+            self._remove(removed, rows.remove_unnumbered)
+        last: rows.Row | None = (-(2**63), 0)
         while last is not None:  # in parts, so that writers get their turn
             nothing: tuple[int, list[rows.Row], rows.Row | None] = (0, [], None)
             n, damaged, last = self._database.read(partial(rows.check, last), nothing)
             checked += n
             if damaged:
-                removed += self._database.write(partial(rows.remove, damaged))
+                removed += self._remove(len(damaged), partial(rows.remove, damaged))
         return checked, removed
+
+    def _check_pages(self) -> None:
+        def work(connection: sqlite3.Connection) -> bool:
+            if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise DamagedError("PRAGMA quick_check failed")
+            return True
+
+        self._database.read(work, False)
+
+    def _remove(self, n_damaged: int, work: Callable[[sqlite3.Connection], int]) -> int:
+        try:
+            return self._database.write(work)
+        except (OSError, sqlite3.Error) as error:
+            raise DamagedError(
+                f"{n_damaged} or more vectors in {self._database.file} are damaged and cannot be "
+                f"removed ({error})"
+            ) from error
 
     def prune(self, *, max_bytes: int | None = None, older_than: float | None = None) -> int:
         """Remove vectors, the oldest first, and give their space back to the disk.
@@ -281,6 +309,7 @@ class FeatureStore:
         removed = 0
         if not self.exists():
             return removed
+        self._check_pages()  # a crafted file could have more rows than ever end
         if older_than is not None:
             removed += self._delete("stored < ?", time.time() - older_than)
         while max_bytes is not None and (size := self._bytes()) > max_bytes:

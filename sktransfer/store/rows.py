@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer.store.database import transaction
+from sktransfer.store.database import DamagedError, transaction
 
 # Samples are numbered as they come, so that rows are appended to the end of each block and
 # only the small index of keys is written at random.
@@ -42,16 +42,13 @@ def read(
     for chunk in chunks(sorted(names)):  # in the order in which they lie on disk
         marks = ",".join("?" * len(chunk))
         rows = connection.execute(
-            f"SELECT sample, vector, checksum FROM vectors WHERE block = ? AND sample IN ({marks})",
-            [number, *chunk],
+            f"SELECT sample, vector, checksum FROM vectors WHERE block = ? AND sample IN ({marks}) "
+            "AND typeof(vector) = 'blob' AND length(vector) = ?",
+            [number, *chunk, n_bytes],
         )
         for sample, vector, checksum in rows:
             key = names[sample]
-            if (
-                isinstance(vector, bytes)
-                and len(vector) == n_bytes
-                and checksum == _checksum(namespace, block, key, vector)
-            ):
+            if checksum == _checksum(namespace, block, key, vector):
                 yield key, np.frombuffer(vector, dtype="<f4")
 
 
@@ -62,7 +59,10 @@ def write(
     blocks: Mapping[str, np.ndarray],
     now: int,
 ) -> None:
-    """Store one vector per key in each block, as part of a transaction."""
+    """Store one vector per key in each block, as part of a transaction.
+
+    Blocks are matrices of little-endian float32, in C order.
+    """
     connection.execute(
         "INSERT OR IGNORE INTO namespaces (digest, description, n_forward) VALUES (?, '', 0)",
         (namespace,),
@@ -76,7 +76,7 @@ def write(
             (block, namespace),
         )
         number = _block_number(connection, namespace, block)
-        blobs = [vector.tobytes() for vector in np.ascontiguousarray(vectors, dtype="<f4")]
+        blobs = [vector.tobytes() for vector in vectors]
         connection.executemany(
             "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
             [
@@ -91,7 +91,7 @@ def check(last: Row, connection: sqlite3.Connection) -> tuple[int, list[Row], Ro
     connection.text_factory = bytes  # damaged text need not be UTF-8
     rows = connection.execute(
         "SELECT v.block, v.sample, n.digest, b.name, s.key, v.vector, v.checksum "
-        "FROM (SELECT * FROM vectors WHERE (block, sample) > (?, ?) "
+        f"FROM (SELECT * FROM vectors WHERE (block, sample) > (?, ?) AND NOT {_UNNUMBERED} "
         "ORDER BY block, sample LIMIT ?) v LEFT JOIN blocks b ON v.block = b.id "
         "LEFT JOIN namespaces n ON b.namespace = n.id LEFT JOIN samples s ON v.sample = s.id "
         "ORDER BY v.block, v.sample",
@@ -102,7 +102,10 @@ def check(last: Row, connection: sqlite3.Connection) -> tuple[int, list[Row], Ro
         for block, sample, *parts, checksum in rows
         if not all(isinstance(part, bytes) for part in parts) or checksum != _digest(parts)
     ]
-    return len(rows), damaged, (rows[-1][0], rows[-1][1]) if len(rows) == _PART else None
+    end = (rows[-1][0], rows[-1][1]) if len(rows) == _PART else None
+    if end is not None and end <= last:
+        raise DamagedError("its vectors are not in order")
+    return len(rows), damaged, end
 
 
 def remove(damaged: list[Row], connection: sqlite3.Connection) -> int:
@@ -110,6 +113,22 @@ def remove(damaged: list[Row], connection: sqlite3.Connection) -> int:
     with transaction(connection):
         connection.executemany("DELETE FROM vectors WHERE block = ? AND sample = ?", damaged)
     return len(damaged)
+
+
+# Damage, or somebody, can have put anything in the place of a number.
+_UNNUMBERED = "(typeof(block) <> 'integer' OR typeof(sample) <> 'integer')"
+
+
+def count_unnumbered(connection: sqlite3.Connection) -> int:
+    """Vectors whose block or sample is not a number, which nothing finds."""
+    (n,) = connection.execute(f"SELECT COUNT(*) FROM vectors WHERE {_UNNUMBERED}").fetchone()
+    return int(n)
+
+
+def remove_unnumbered(connection: sqlite3.Connection) -> int:
+    """Delete such vectors, and tell how many."""
+    with transaction(connection):
+        return connection.execute(f"DELETE FROM vectors WHERE {_UNNUMBERED}").rowcount
 
 
 def _block_number(connection: sqlite3.Connection, namespace: str, block: str) -> int | None:
@@ -128,6 +147,8 @@ def _sample_numbers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> di
         numbers.update(
             connection.execute(f"SELECT key, id FROM samples WHERE key IN ({marks})", chunk)
         )
+    if len({*numbers.values()}) < len(numbers):  # each would overwrite the other's vectors
+        raise DamagedError("two of its samples have one number")
     return numbers
 
 

@@ -9,12 +9,14 @@ import sys
 import time
 import warnings
 from contextlib import closing, contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from sktransfer import FeatureStore, PretrainedCNNFeatures
+from sktransfer.store import rows
 
 KEYS = [bytes([i]) * 32 for i in range(20)]
 
@@ -161,33 +163,178 @@ def test_a_block_too_large_for_memory_is_kept_in_part(tmp_path):
     assert 0 < len(store._memory()._tables["n", "b"].rows) < 20
 
 
+def damaged(data, random):
+    """A store's file with some of its bytes changed: of its header, schema, pages, or the end."""
+    data = bytearray(data)
+    page = random.randint(len(data) // 65_536) * 65_536
+    kind = random.randint(5)
+    if kind == 0:
+        return data[: random.choice([random.randint(300), page, random.randint(len(data))])]
+    where = {
+        1: [random.randint(112)],  # the file's header
+        2: [65_536 - random.randint(1, 1500)],  # the schema
+        3: [page + random.randint(120)],  # a page's header and the places of its cells
+        4: [*random.randint(len(data), size=30), page + 65_536 - random.randint(1, 900)],
+    }
+    for position in where[kind]:
+        data[position] ^= random.randint(1, 256)
+    return data
+
+
 @pytest.mark.slow
-def test_damage_anywhere_gives_right_vectors_or_none(store):
-    """A byte flipped at random places, in pages of any kind."""
+def test_damage_anywhere_ends_nothing_and_gives_right_vectors_or_none(store):
     file = store._database.file
     original = file.read_bytes()
     random = np.random.RandomState(0)
-    with sqlite(store) as connection:
-        used = int(connection.execute("PRAGMA page_count").fetchone()[0])
-    where = [*range(0, 300), *(p * 65_536 + i for p in range(used) for i in range(0, 120, 5))]
-    outcomes = set()
-    for position in random.choice(where, 150, replace=False):
+    n_replaced = 0
+    for case in range(120):
         for path in store._folder.glob("features-*"):
             path.unlink()
-        data = bytearray(original)
-        data[position] ^= 0xFF
-        file.write_bytes(data)
+        file.write_bytes(damaged(original, random))
         forget(store)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # some damage is found, some lies in unused space
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")  # some damage is found, some lies in unused space
+            if case % 3 == 0:
+                store.info()
             found, here = store.get("n", "b", KEYS, 5)
             assert np.array_equal(found[here], vectors()[here])
+            if case % 3 == 1:
+                store.verify()
             store.put("n", KEYS, {"b": vectors()})
             forget(store)
             found, here = store.get("n", "b", KEYS, 5)
-        assert np.array_equal(found[here], vectors()[here])
-        outcomes.add(bool(here.all()))
-    assert True in outcomes
+            assert here.all()  # it has healed
+            assert np.array_equal(found, vectors())
+        assert len(caught) <= 1
+        assert all("is damaged" in str(warning.message) for warning in caught)
+        n_replaced += len(caught)
+    assert 20 < n_replaced < 120
+
+
+NUMBERS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT"
+CRAFTED = {
+    "a view of endless rows": "DROP TABLE vectors; CREATE VIEW vectors"
+    f"(block, sample, vector, checksum, stored) AS {NUMBERS} 1, x, x, x, x FROM n",
+    "a view of endless samples": f"DROP TABLE samples; "
+    f"CREATE VIEW samples(id, key) AS {NUMBERS} x, x FROM n",
+    "a view of huge vectors": "ALTER TABLE vectors RENAME TO v; CREATE VIEW vectors AS "
+    "SELECT block, sample, zeroblob(999999999) AS vector, checksum, stored FROM v",
+    "an endless trigger": "CREATE TRIGGER t AFTER UPDATE ON namespaces BEGIN "
+    f"DELETE FROM samples WHERE id IN ({NUMBERS} x FROM n WHERE x < 0); END",
+    "ids of text": "DROP TABLE samples; CREATE TABLE samples (id TEXT, key BLOB UNIQUE); "
+    "INSERT INTO samples SELECT 'one', vector FROM vectors",
+    "no ids": "DROP TABLE samples; CREATE TABLE samples (id, key BLOB NOT NULL UNIQUE)",
+    "another table": "CREATE TABLE other (x)",
+    "another column": "ALTER TABLE namespaces ADD COLUMN x AS (zeroblob(999999999))",
+    "an index": "CREATE INDEX i ON vectors (length(vector))",
+    "a column of another name": "ALTER TABLE vectors RENAME COLUMN checksum TO checksam",
+}
+
+
+@pytest.mark.parametrize("statements", CRAFTED.values(), ids=CRAFTED)
+@pytest.mark.parametrize("use", ["get", "put", "info", "verify", "prune"])
+def test_a_crafted_store_is_replaced_before_anything_is_asked_of_it(use, statements, store):
+    with closing(sqlite3.connect(store._database.file)) as connection:
+        connection.executescript(statements)
+    forget(store)
+    arguments = {
+        "get": ("n", "b", KEYS, 5),
+        "put": ("n", KEYS, {"b": vectors()}),
+    }
+    options = {"older_than": 1e6} if use == "prune" else {}
+    with pytest.warns(UserWarning, match="is damaged .its tables are not those of a store"):
+        getattr(store, use)(*arguments.get(use, ()), **options)
+    store.put("n", KEYS, {"b": vectors()})
+    assert store.verify() == (20, 0)
+
+
+def test_rows_that_refer_to_no_number_are_found_by_verify_and_removed(store):
+    with sqlite(store) as connection:
+        for block, sample in (("block", "'x' || sample"), ("x'00'", "sample"), ("1.5", "sample")):
+            connection.execute(
+                f"INSERT INTO vectors SELECT {block}, {sample}, vector, checksum, stored "
+                "FROM vectors WHERE typeof(block) = 'integer' AND typeof(sample) = 'integer'"
+            )
+    forget(store)
+    assert np.array_equal(store.get("n", "b", KEYS, 5)[0], vectors())
+    assert store.verify() == (80, 60)
+    assert store.verify() == (20, 0)
+
+
+def test_columns_without_a_checksum_may_hold_anything(store):
+    with sqlite(store) as connection:
+        connection.execute(
+            "UPDATE namespaces SET description = CAST(x'ff41' AS TEXT), n_forward = 'many'"
+        )
+        connection.execute("UPDATE vectors SET stored = 'long ago'")
+    (group,) = store.info()["namespaces"]
+    assert (group["description"], group["n_forward"]) == ("\ufffdA", 0)
+    assert (group["vectors"], group["last_stored"]) == (20, None)
+    assert store.prune(older_than=0) == 0
+
+
+def test_pages_that_refer_to_each_other_without_end_are_not_followed(store):
+    """Each of seven pages refers five thousand times to the next: 10^25 rows in one megabyte."""
+    file, size = store._database.file, 65_536
+    with sqlite(store) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'vectors'"
+        ).fetchone()
+    data = bytearray(file.read_bytes())
+    n_pages, n_cells = len(data) // size, 5000
+    chain = [root, *range(n_pages + 1, n_pages + 8)]
+    for page, child in pairwise(chain):
+        cell = child.to_bytes(4, "big") + b"\x03\x03\x09\x08"  # of two numbers, 1 and 0
+        start = size - n_cells * len(cell)
+        starts = b"".join((start + i * len(cell)).to_bytes(2, "big") for i in range(n_cells))
+        header = b"\x02\0\0" + n_cells.to_bytes(2, "big") + start.to_bytes(2, "big") + b"\0"
+        content = header + child.to_bytes(4, "big") + starts
+        data[(page - 1) * size : page * size] = content.ljust(start, b"\0") + cell * n_cells
+    leaf = b"\x0a\0\0" + (1).to_bytes(2, "big") + (size - 4).to_bytes(2, "big") + b"\0"
+    leaf += (size - 4).to_bytes(2, "big")
+    data += leaf.ljust(size - 4, b"\0") + b"\x03\x03\x09\x08"
+    data[28:32] = (len(data) // size).to_bytes(4, "big")
+    file.write_bytes(data)
+    forget(store)
+    with pytest.warns(UserWarning, match="is damaged .interrupted"):
+        assert store.info()["vectors"] == 0
+
+
+def test_a_header_of_a_later_format_is_damage_and_not_a_missing_permission(store):
+    file = store._database.file
+    data = bytearray(file.read_bytes())
+    data[18] = 9
+    file.write_bytes(data)
+    with pytest.warns(UserWarning, match="is damaged .attempt to write a readonly"):
+        store.put("n", KEYS, {"b": vectors()})
+    assert store.get("n", "b", KEYS, 5)[1].all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "features-v1-0001.sqlite3")
+    with pytest.raises(OSError, match="is not a regular file"):
+        FeatureStore(tmp_path).get("n", "b", KEYS, 5)
+
+
+def test_a_key_of_another_type_costs_nothing(store):
+    with pytest.raises(TypeError, match="keys must be bytes, got None"):
+        store.put("n", [*KEYS[:19], None], {"b": vectors()})
+    with pytest.raises(ValueError, match="could not convert"):
+        store.put("n", KEYS[:1], {"b": np.array([["x"]])})
+    assert store.verify() == (20, 0)
+
+
+def test_a_full_memory_is_not_taken_for_damage(store, monkeypatch):
+    def fails(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(rows, "read", fails)
+    forget(store)
+    with pytest.raises(MemoryError):
+        store.get("n", "b", KEYS, 5)
+    monkeypatch.undo()
+    assert store.get("n", "b", KEYS, 5)[1].all()
 
 
 def test_prune_by_age_removes_the_old_only(store):
