@@ -12,8 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.random_projection import GaussianRandomProjection
 
 from sktransfer import __version__
+from sktransfer._files import read_together, replacing_folder
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.store import FeatureStore
 
@@ -63,8 +62,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         An estimator of this package. For pipelines and scikit-learn's own estimators use skops or
         pickle.
     path : str or Path
-        Directory to create. An estimator that was saved there before is replaced in one step, so
-        that it is never half written.
+        Directory to create. An estimator that was saved there before is replaced in one step: at
+        every moment, also of a crash, `load` finds the old one or the new one.
 
     Raises
     ------
@@ -73,6 +72,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         where it is.
     FileExistsError
         `path` holds something else.
+    RuntimeError
+        Another process or thread is saving to `path`.
 
     See Also
     --------
@@ -156,16 +157,17 @@ def load(path: str | os.PathLike[str]) -> Any:
     FineTune(epochs=5, unfreeze=2)
     """
     folder = _real(path)
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no directory {folder}")
-    files = [folder / name for name in (_STRUCTURE, _TENSORS)]
-    if not all(file.is_file() for file in files):
+    try:
+        contents = read_together(folder, (_STRUCTURE, _TENSORS))
+    except FileNotFoundError:
+        if not folder.exists():
+            raise FileNotFoundError(f"there is no directory {folder}") from None
         raise ValueError(
             f"{folder} was not written by sktransfer.persistence.save: it is not a directory with "
             f"{_STRUCTURE} and {_TENSORS}"
-        )
+        ) from None
     try:
-        return _read(*[file.read_bytes() for file in files])
+        return _read(*contents)
     except (OSError, ImportError, Warning, WeightsMismatchError):  # their messages are complete
         raise
     except Exception as error:  # a damaged or hostile file may raise anything
@@ -460,22 +462,10 @@ def _check_replaceable(path: Path) -> None:
 
 
 def _write(path: Path, files: dict[str, bytes]) -> None:
-    """Create a directory of files, or replace one, by a rename."""
-    if path.exists():
-        _check_replaceable(path)
+    """Create a directory of files, or replace one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unique = uuid.uuid4().hex
-    fresh, old = (path.with_name(f".{path.name}.{unique}.{age}") for age in ("new", "old"))
-    fresh.mkdir()  # not by tempfile, whose directories only their owner may read
-    try:
-        for name, data in files.items():
-            (fresh / name).write_bytes(data)
+    with replacing_folder(path) as folder:
         if path.exists():
-            path.rename(old)  # a directory cannot be renamed onto one that is not empty
-        fresh.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+            _check_replaceable(path)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)

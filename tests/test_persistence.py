@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.random_projection import GaussianRandomProjection
 from torch import nn
 
-from sktransfer import FeatureStore, PretrainedCNNFeatures, Pretraining, RNNSequenceFeatures
+from sktransfer import FeatureStore, PretrainedCNNFeatures, Pretraining, RNNSequenceFeatures, _files
 from sktransfer.exceptions import WeightsMismatchError
 from sktransfer.images.preprocessing import Preprocessing
 from sktransfer.images.runner import FailedImage
@@ -604,12 +605,49 @@ def test_a_failure_leaves_the_old_estimator_and_nothing_else(fails, saved, monke
             return original(self, *args)
         raise OSError("the disk is full")
 
+    monkeypatch.setattr(_files, "_exchange", lambda first, second: False)
     monkeypatch.setattr(Path, fails, fail)
     with pytest.raises(OSError, match="the disk is full"):
         save(small(hidden_size=7).fit(SERIES), saved)
     monkeypatch.undo()
     assert load(saved).hidden_size == 4
     assert [item.name for item in saved.parent.iterdir()] == ["saved"]
+
+
+def test_loading_while_others_save_gives_one_estimator_or_the_other(saved):
+    done = threading.Event()
+    estimators = [small(hidden_size=n).fit(SERIES) for n in (3, 5)]
+    loaded = []
+
+    def load_again():
+        while not done.is_set():
+            loaded.append(load(saved).hidden_size)
+
+    loader = threading.Thread(target=load_again)
+    loader.start()
+    for i in range(30):
+        save(estimators[i % 2], saved)
+    done.set()
+    loader.join()
+    assert len(loaded) > 3
+    assert {*loaded} <= {4, 3, 5}
+
+
+def test_an_estimator_is_loaded_if_its_replacement_was_killed_between_two_renames(saved):
+    saved.rename(saved.with_name(".saved.sktransfer.old"))
+    assert load(saved).hidden_size == 4
+    save(small(hidden_size=7), saved)
+    assert load(saved).hidden_size == 7
+    assert [item.name for item in saved.parent.iterdir()] == ["saved"]
+
+
+def test_two_do_not_save_to_one_place_at_once(saved):
+    with _files.replacing_folder(saved) as folder:
+        with pytest.raises(RuntimeError, match="another process is writing .*saved; wait for it"):
+            save(small(hidden_size=7), saved)
+        for item in saved.iterdir():
+            (folder / item.name).write_bytes(item.read_bytes())
+    assert load(saved).hidden_size == 4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
