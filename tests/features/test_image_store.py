@@ -1,6 +1,5 @@
 """PretrainedCNNFeatures with a store: the same features, in one pass."""
 
-import importlib
 import io
 import pickle
 import signal

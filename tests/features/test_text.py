@@ -1,7 +1,6 @@
 """PretrainedTextFeatures: what goes in, and numbers compared with transformers by hand."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
