@@ -171,7 +171,8 @@ def _image_channels(module: nn.Module, stated: Preprocessing) -> int:
 
 def _reaches_convolution(module: nn.Module, channels: int, size: tuple[int, int]) -> bool:
     # What a pass may change is copied: a network may count its calls. Its weights are not.
-    copied = copy.deepcopy(module, {id(each): each for each in module.parameters()})
+    shared: dict[int, Any] = {id(each): each for each in module.parameters()}
+    copied = copy.deepcopy(module, shared)
     copied.eval()
     convolutions = {n: m for n, m in copied.named_modules() if isinstance(m, nn.Conv2d)}
 

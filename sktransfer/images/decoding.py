@@ -86,7 +86,7 @@ def formats() -> tuple[str, ...]:
 def read_encoded(source: Path | bytes, how: How) -> Image.Image | np.ndarray:
     """Decode a file, or the bytes of one, as `sktransfer.images.reading.read_image` describes."""
     try:
-        with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        with _opened(source) as file:
             return _read_open(file, how)
     except FileNotFoundError as error:
         raise ImageReadError("there is no such file") from error
@@ -165,9 +165,10 @@ def stored_as(image: Image.Image) -> Stored:
 
 def _stored_in_file(image: Image.Image) -> Stored:
     """The same before pixels are decoded, when PNG tells its depth, too, as in "RGB;16B"."""
-    if image.format != "PNG" or not image.tile:
+    tiles: Any = getattr(image, "tile", None)
+    if image.format != "PNG" or not tiles:
         return stored_as(image)
-    digits = str(image.tile[0].args).partition(";")[2].strip("B")
+    digits = str(tiles[0].args).partition(";")[2].strip("B")
     return Stored(int(digits) if digits.isdecimal() else 8)
 
 
@@ -180,7 +181,7 @@ def is_read_anew(source: Path | bytes | Image.Image) -> bool:
     if isinstance(source, Image.Image):
         stored = stored_as(source)
         return _was_misread(source, stored)
-    with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+    with _opened(source) as file:
         head = file.read(25)
         is_png_of_8_bits = head[:4] == b"\x89PNG" and head[24:] == b"\x08"
         if head[:4] not in (*tiff.MAGIC, b"\x89PNG") or is_png_of_8_bits:
@@ -240,6 +241,10 @@ def to_unit(values: np.ndarray, value_range: Range) -> np.ndarray:
 
 
 # --- files --------------------------------------------------------------------------------
+
+
+def _opened(source: Path | bytes) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
 
 
 def _read_open(file: BinaryIO, how: How) -> Image.Image | np.ndarray:

@@ -76,8 +76,8 @@ def _facts(paths: list[str], index: int, label: str, how: How) -> ImageFacts:
             with Image.open(item, formats=formats()) as header:  # as the file has them
                 size, mode = header.size, header.mode
         except UnidentifiedImageError:  # a TIFF file that Pillow has no mode for
-            size = np.shape(image)[1::-1]
-            mode = f"{np.shape(image)[2]} bands"
+            height, width, n_bands = np.asarray(image).shape
+            size, mode = (width, height), f"{n_bands} bands"
         return np.asarray(image)
 
     pixels = read_item(paths, index, read)
