@@ -187,8 +187,8 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     engine : {"auto", "torch", "openvino"}, default="auto"
         What runs the network. "auto" takes OpenVINO where it is installed
         (``pip install "sktransfer[openvino]"``) and the device is a CPU, and torch, with a
-        warning, for a network that OpenVINO cannot convert. Their float32 features agree
-        within about 1e-6 relative to the largest.
+        warning, for a network that OpenVINO cannot convert, or whose code decides by values of
+        pixels. Their float32 features agree within about 1e-6 relative to the largest.
     precision : {"float32", "bfloat16"}, default="float32"
         Arithmetic inside the network. The features are float32 either way.
     fast_decode : bool, default=False
