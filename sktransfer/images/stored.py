@@ -25,6 +25,7 @@ from sktransfer.images.runner import (
 )
 from sktransfer.images.sources import name_of
 from sktransfer.images.tracing import ImageTrace
+from sktransfer.networks.blocks import ReadBlocks
 from sktransfer.networks.engines import Engine
 from sktransfer.networks.layers import Read
 from sktransfer.store.read_through import Computation, Computed, read_through
@@ -42,6 +43,9 @@ _DOWNLOADS = 8
 
 _LARGE = 16_384
 """Bytes from which hashing an array costs more than handing it to a thread."""
+
+_STORED_NAMES = {"mean": "avg"}
+"""Poolings that version 1 of the store calls otherwise."""
 
 
 class Extracted(NamedTuple):
@@ -120,10 +124,8 @@ class _Images(Computation):
         else:
             self.items = self.all_items[self.rows.start : self.rows.stop]
         self.samples = _samples_of(self.items, self.max_pixels)
-        wanted = dict(_block_of(read, self.trace) for read in self.reads)
-        usual = dict(_block_of(read, self.trace) for read in self.trace.usual_reads())
-        self.wanted, self.usual = tuple(wanted), tuple(usual)
-        self.reads_in = usual | wanted
+        self.blocks = ReadBlocks(self.trace, self.reads, _together, _STORED_NAMES)
+        self.wanted, self.usual = self.blocks.wanted, self.blocks.usual
         self.failed: list[FailedImage] = []
 
     @property
@@ -133,14 +135,9 @@ class _Images(Computation):
 
     def run(self, blocks: tuple[Block, ...], batches: Iterator[list[int]]) -> Iterator[Computed]:
         """Read ahead of the network."""
-        engine = self.engine_for(tuple(read for block in blocks for read in self.reads_in[block]))
+        engine = self.engine_for(self.blocks.reads_in(blocks))
         for batch in stream(engine, self.items, self.read, batches):
-            columns = iter(batch.arrays)
-            vectors = {
-                block.name: np.concatenate([next(columns) for _ in self.reads_in[block]], axis=1)
-                for block in blocks
-                if batch.good
-            }
+            vectors = self.blocks.joined(blocks, batch.arrays) if batch.good else {}
             failed = [failure.index for failure in batch.failed]
             yield Computed(batch.good, vectors, dict(zip(failed, batch.reasons, strict=True)))
 
@@ -148,12 +145,9 @@ class _Images(Computation):
         """Write the features, one read beside the other."""
         column = 0
         for read in self.reads:
-            block, reads = _block_of(read, self.trace)
-            start = sum(self.trace.width(other) for other in reads[: reads.index(read)])
-            width = self.trace.width(read)
-            wanted = vectors[block.name][:, start : start + width]
-            self.features[rows, column : column + width] = wanted
-            column += width
+            part = self.blocks.columns_of(read, vectors)
+            self.features[rows, column : column + part.shape[1]] = part
+            column += part.shape[1]
 
     def is_unchanged(self, index: int) -> bool:
         """Whether a file is as it was when it was hashed."""
@@ -173,7 +167,7 @@ class _Images(Computation):
         self.failed += failed
 
 
-def _is_to_be_held(items: Sequence[Any]) -> bool:
+def _is_to_be_held(items: Sequence[Any] | np.ndarray) -> bool:
     """Whether items may be others when they are asked for again, after their keys were taken."""
     if isinstance(items, np.ndarray):
         return items.dtype == object and any(map(is_fetched, items))
@@ -191,13 +185,10 @@ def _held(items: Sequence[Any], rows: range) -> list[Any]:
         return list(pool.map(content, found))
 
 
-def _block_of(read: Read, trace: ImageTrace) -> tuple[Block, tuple[Read, ...]]:
-    """The block of a read, and all reads in it: a mean and its maximum are stored together."""
+def _together(read: Read) -> tuple[Read, ...]:
+    """A mean and its maximum are stored together."""
     poolings = ("mean", "max") if read.pooling in ("mean", "max") else (read.pooling,)
-    reads = tuple(Read(read.layer, pooling) for pooling in poolings)
-    # "avg" is what version 1 of the store calls the mean.
-    name = f"{read.layer}/{'+'.join(poolings).replace('mean', 'avg')}"
-    return Block(name, sum(trace.width(each) for each in reads)), reads
+    return tuple(Read(read.layer, pooling) for pooling in poolings)
 
 
 def _samples_of(items: Any, max_pixels: int) -> list[Sample | None]:

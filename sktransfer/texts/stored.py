@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sktransfer.networks.blocks import ReadBlocks
 from sktransfer.networks.engines import Engine
 from sktransfer.networks.layers import Read
 from sktransfer.store.read_through import Computation, Computed, read_through
@@ -80,11 +81,9 @@ class _Texts(Computation):
     texts: list[str]
 
     def __post_init__(self) -> None:
-        # One block per layer, whatever poolings are asked for.
-        layers = tuple(dict.fromkeys(read.layer for read in self.reads))
-        self.block_of = {layer: self._block(layer) for layer in (*self.trace.stages, *layers)}
-        self.wanted = (_TOKENS, *(self.block_of[layer] for layer in layers))
-        self.usual = (_TOKENS, *(self.block_of[layer] for layer in self.trace.stages))
+        self.blocks = ReadBlocks(self.trace, self.reads, self._together)
+        self.wanted = (_TOKENS, *self.blocks.wanted)
+        self.usual = (_TOKENS, *self.blocks.usual)
         n = len(self.texts)
         widths = [self.trace.widths[read.layer] for read in self.reads]
         self.matrices = [np.empty((n, width), dtype=np.float32) for width in widths]
@@ -92,31 +91,22 @@ class _Texts(Computation):
 
     def run(self, blocks: tuple[Block, ...], batches: Iterator[list[int]]) -> Iterator[Computed]:
         """Compute all poolings of each layer, and count tokens."""
-        layers = [layer for layer, block in self.block_of.items() if block in blocks]
-        reads = self.trace.reads(layers, POOLINGS)
+        of_reads = [block for block in blocks if block != _TOKENS]
+        reads = self.blocks.reads_in(of_reads)
         engine = self.engine_for(reads)
         for batch in batches:
             texts = [self.texts[i] for i in batch]
             matrices, n_tokens = vectors_of(engine, reads, self.plan, texts)
-            vectors = {_TOKENS.name: n_tokens[:, None].astype(np.float32)}
-            for layer in layers:
-                parts = [m for m, read in zip(matrices, reads, strict=True) if read.layer == layer]
-                vectors[self.block_of[layer].name] = np.concatenate(parts, axis=1)
+            vectors = self.blocks.joined(of_reads, matrices)
+            vectors[_TOKENS.name] = n_tokens[:, None].astype(np.float32)
             yield Computed(batch, vectors, {})
 
     def fill(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> None:
         """Write the pooling that each read asks for."""
         for read, matrix in zip(self.reads, self.matrices, strict=True):
-            width = matrix.shape[1]
-            start = self._reads_of(read.layer).index(read) * width
-            matrix[rows] = vectors[self.block_of[read.layer].name][:, start : start + width]
+            matrix[rows] = self.blocks.columns_of(read, vectors)
         self.n_tokens[rows] = vectors[_TOKENS.name][:, 0].astype(np.int64)
 
-    def _reads_of(self, layer: str) -> tuple[Read, ...]:
-        """The reads of a layer that are stored as one vector."""
-        return self.trace.reads((layer,), POOLINGS)
-
-    def _block(self, layer: str) -> Block:
-        reads = self._reads_of(layer)
-        name = f"{layer}/{'+'.join(read.pooling for read in reads)}"
-        return Block(name, len(reads) * self.trace.widths[layer])
+    def _together(self, read: Read) -> tuple[Read, ...]:
+        """All poolings of a layer are stored together, whatever is asked for."""
+        return self.trace.reads((read.layer,), POOLINGS)
