@@ -71,7 +71,7 @@ def item_to_array(item: Any) -> np.ndarray:
     """A tensor, masked array or anything else that is no file, as an array."""
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
         raise ImageReadError(
-            f"{np.ma.count_masked(item)} of its values are masked; fill them, as with "
+            f"{np.count_nonzero(item.mask)} of its values are masked; fill them, as with "
             "filled(0), or drop the row"
         )
     return tensor_to_array(item) if hasattr(item, "detach") else np.asarray(item)

@@ -200,7 +200,7 @@ def _unpacked(
         file.seek(offset)
         strips.append(file.read(count))
     height, part_bytes = layout.part[0], layout.part[1] * n_bytes
-    tags = {
+    tags: dict[int, tuple[int, ...]] = {
         256: (row_bytes,),
         257: (layout.height,),
         258: (8,),
