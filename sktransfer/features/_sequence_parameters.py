@@ -185,7 +185,7 @@ def load_network(estimator: Any, vocabulary_size: int | None) -> Loaded:
             module, sha256 = load_custom(
                 estimator.backbone, estimator.weights, prefix=estimator.weights_prefix
             )
-        check_weights(module, custom_name(estimator.backbone))
+        check_weights(module.float(), custom_name(estimator.backbone))
     else:
         module, sha256 = _named(estimator, vocabulary_size, seed)
     module = frozen(module).float()

@@ -80,10 +80,11 @@ def hooked(
     use = _use_of(module)
     listener = _Listener(record)
     use.begin(module, taps, exclusive)
+    use.hear(listener, taps)
     try:
-        with use.heard_by(listener, taps):
-            yield
+        yield
     finally:
+        use.forget(listener, taps)
         use.end(exclusive)
 
 
@@ -154,19 +155,20 @@ class _Use:
                     self._hooks.popitem()[1].remove()
             self._changed.notify_all()
 
-    @contextmanager
-    def heard_by(self, listener: _Listener, taps: set[Tap]) -> Iterator[None]:
+    def hear(self, listener: _Listener, taps: set[Tap]) -> None:
         """Tell a listener what this thread's passes put out at some taps."""
-        keys = [(threading.get_ident(), tap) for tap in taps]
-        for key in keys:
-            self._listeners.setdefault(key, []).append(listener)
-        try:
-            yield
-        finally:
-            for key in keys:
-                self._listeners[key].remove(listener)
-                if not self._listeners[key]:
-                    del self._listeners[key]
+        thread = threading.get_ident()
+        for tap in taps:
+            self._listeners.setdefault((thread, tap), []).append(listener)
+
+    def forget(self, listener: _Listener, taps: set[Tap]) -> None:
+        """Tell it no more."""
+        thread = threading.get_ident()
+        for tap in taps:
+            listening = self._listeners[thread, tap]
+            listening.remove(listener)
+            if not listening:
+                del self._listeners[thread, tap]
 
     def _may_begin(self, thread: int, taps: set[Tap], exclusive: bool) -> bool:
         """Whether a block disturbs no other; the lock is held."""
