@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 Names = tuple[Any, ...]
 """Labels of the columns of a table."""
@@ -43,6 +44,8 @@ def check_container(X: Any, what: str) -> None:
         advice = "a list, whose rows have an order"
     elif hasattr(X, "collect") and hasattr(X, "collect_schema"):  # polars' LazyFrame
         advice = "X.collect()"
+    elif issparse(X):
+        advice = "X.toarray(), since sparse input is not supported"
     elif isinstance(X, Iterator) or not _is_sized(X):
         advice = "list(X), since X is read more than once"
     else:

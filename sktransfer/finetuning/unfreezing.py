@@ -92,7 +92,7 @@ def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
     if isinstance(unfreeze, str) and unfreeze == "all":
         return _some_of(stages.of, unfreeze, stages)
     if type(unfreeze) is not bool and isinstance(unfreeze, numbers.Real):
-        if not stages.known:
+        if stages.of and not stages.known:
             raise ValueError(
                 f"unfreeze={unfreeze!r} counts stages, and this backbone has none that can be "
                 f"read; set it to 'head', 'all', or names of modules or weights, such as "

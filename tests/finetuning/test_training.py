@@ -299,7 +299,12 @@ def raise_interrupt():
 
 
 def send_signal():
-    signal.raise_signal(signal.SIGINT)
+    # A process that was started in the background may have been told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("press", [raise_interrupt, send_signal])
