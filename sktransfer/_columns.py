@@ -38,14 +38,14 @@ def check_container(X: Any, what: str) -> None:
     TypeError
         The message says what to pass instead.
     """
-    if isinstance(X, Mapping):
+    if issparse(X):  # first, as some are dicts
+        advice = "X.toarray(), since sparse input is not supported"
+    elif isinstance(X, Mapping):
         advice = "one of its values, or all of them in order, as in list(X.values())"
     elif isinstance(X, Set):
         advice = "a list, whose rows have an order"
     elif hasattr(X, "collect") and hasattr(X, "collect_schema"):  # polars' LazyFrame
         advice = "X.collect()"
-    elif issparse(X):
-        advice = "X.toarray(), since sparse input is not supported"
     elif isinstance(X, Iterator) or not _is_sized(X):
         advice = "list(X), since X is read more than once"
     else:

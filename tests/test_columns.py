@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
 
 from sktransfer._columns import (
     cells_of,
@@ -86,6 +87,12 @@ def test_advice_is_short_whatever_columns_are_called():
     assert len(str(caught.value)) < 500
     with pytest.raises(ValueError, match="table without columns"):
         only_column(pd.DataFrame(index=[0]), "texts")
+
+
+@pytest.mark.parametrize("kind", ["csr", "dok", "coo"])
+def test_sparse_input_is_named_as_that(kind):
+    with pytest.raises(TypeError, match=r"pass X.toarray\(\), since sparse input"):
+        check_container(scipy.sparse.eye(3, format=kind), "series")
 
 
 def test_what_has_a_length_and_an_order_passes():
