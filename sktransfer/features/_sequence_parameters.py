@@ -17,8 +17,8 @@ from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import recurrent_part
 from sktransfer.sequences.pooling import POOLINGS
 from sktransfer.sequences.pretraining.strategy import resolve_pretraining
-from sktransfer.sequences.reading import Sequences
 from sktransfer.sequences.recurrent import EMBEDDING_SIZE, KINDS, RecurrentNetwork, Shape
+from sktransfer.sequences.source import Sequences
 from sktransfer.sequences.views import KINDS as VIEW_KINDS
 from sktransfer.sequences.views import View, usual_views
 

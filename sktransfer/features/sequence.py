@@ -47,8 +47,6 @@ from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretr
 from sktransfer.sequences.pretraining.training import pretrain
 from sktransfer.sequences.projection import RandomProjection
 from sktransfer.sequences.reading import (
-    Sequences,
-    Source,
     as_array,
     check_index,
     is_all_missing,
@@ -59,6 +57,7 @@ from sktransfer.sequences.reading import (
     token_source,
 )
 from sktransfer.sequences.recurrent import RecurrentNetwork, Shape
+from sktransfer.sequences.source import Sequences, Source
 from sktransfer.sequences.stored import vectors_through
 from sktransfer.sequences.vectors import SequencePlan, fit_thresholds, vectors_of, width_of
 from sktransfer.sequences.views import Scale, View, learn_scales, statistics, statistics_names

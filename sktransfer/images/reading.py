@@ -13,8 +13,9 @@ from PIL import Image
 
 from sktransfer._columns import is_missing
 from sktransfer.exceptions import ImageReadError
-from sktransfer.images.decoding import How, Range, check_pixels, read_encoded, read_opened, to_unit
+from sktransfer.images.decoding import read_encoded, read_opened
 from sktransfer.images.encoded import encoded_in, unwrapped
+from sktransfer.images.pixels import Range, ReadingOptions, check_pixels, to_unit
 
 
 def read_image(
@@ -55,16 +56,16 @@ def read_image(
     ImageReadError
         The message says what is wrong with the item and what to do.
     """
-    how = How(value_range, max_pixels, in_channels, enough)
+    options = ReadingOptions(value_range, max_pixels, in_channels, enough)
     encoded = encoded_in(item)
     if encoded is not None:
-        return read_encoded(encoded, how)
+        return read_encoded(encoded, options)
     item = unwrapped(item)
     if isinstance(item, Image.Image):
-        return read_opened(item, how)
+        return read_opened(item, options)
     if is_missing(item):
         raise ImageReadError(f"it is missing ({item!r}); drop the row or give a path")
-    return _read_array(item_to_array(item), channels, how)
+    return _read_array(item_to_array(item), channels, options)
 
 
 def item_to_array(item: Any) -> np.ndarray:
@@ -83,7 +84,7 @@ def tensor_to_array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
 
 
-def _read_array(values: np.ndarray, channels: str, how: How) -> np.ndarray:
+def _read_array(values: np.ndarray, channels: str, options: ReadingOptions) -> np.ndarray:
     if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
         raise ImageReadError(
             "an image is a path, bytes of an image file, a PIL image, or a numeric array of 2 or 3 "
@@ -96,7 +97,7 @@ def _read_array(values: np.ndarray, channels: str, how: How) -> np.ndarray:
     height, width = values.shape[:2]
     if values.size == 0:
         raise ImageReadError(f"it has no pixels: shape {values.shape}")
-    check_pixels((width, height), how.max_pixels)
-    if values.dtype == np.uint8 and how.value_range is None:
+    check_pixels((width, height), options.max_pixels)
+    if values.dtype == np.uint8 and options.value_range is None:
         return np.ascontiguousarray(values)
-    return to_unit(values, how.value_range)
+    return to_unit(values, options.value_range)

@@ -13,9 +13,9 @@ from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.sequences.encoding import Encoder, recurrent_part
-from sktransfer.sequences.reading import Sequences
 from sktransfer.sequences.recurrent import RecurrentNetwork
 from sktransfer.sequences.soft_pooling import soft_pool
+from sktransfer.sequences.source import Sequences
 from sktransfer.sequences.vectors import Rows, SequencePlan, pool_layers, rows_of
 
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -1,13 +1,7 @@
-"""X, in any of its accepted forms, as sequences laid end to end.
-
-A window of sequences of unequal length is one array of steps and an array of lengths, so that
-what follows works on all of them at once instead of looping over them.
-"""
+"""X, in any of its accepted forms, as a source of sequences."""
 
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,158 +16,19 @@ from sktransfer._columns import (
     columns_of,
     columns_of_cells,
     first_cell,
-    has_labels,
-    is_missing,
-    matched,
     numbers_of,
     only_column,
     plain_cell,
     raw_cells,
 )
-from sktransfer.sequences.failures import FailedSequence, UnusableError, check_present, read_each
-
-_LARGEST = 1e37
-"""Beyond it float32, in which networks compute, has no numbers."""
+from sktransfer.sequences.channels import Channels, in_order, joined, names_of
+from sktransfer.sequences.failures import UnusableError, check_present, read_each
+from sktransfer.sequences.source import Source
 
 _FORMS = (
     "an array of shape (n, time) or (n, time, channels), or a list of arrays of shape (time,) "
     "or (time, channels)"
 )
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Some sequences, end to end.
-
-    Parameters
-    ----------
-    values : ndarray of shape (total number of steps, channels)
-        float64 without NaN, or int64 for tokens.
-    lengths : ndarray of shape (n,)
-        Steps of each sequence, at least 1.
-    missing : ndarray of shape (n, channels)
-        Share of the steps that were missing and are interpolated.
-    """
-
-    values: np.ndarray
-    lengths: np.ndarray
-    missing: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def is_tokens(self) -> bool:
-        """Whether they are whole numbers that are not to be computed with."""
-        return self.values.dtype.kind == "i"
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Position of the first step of each sequence in `values`."""
-        return np.cumsum(self.lengths) - self.lengths
-
-    def take(self, rows: np.ndarray) -> "Sequences":
-        """Some of the sequences, in the order of `rows`."""
-        values = np.concatenate([self.one(row) for row in rows])
-        return Sequences(values, self.lengths[rows], self.missing[rows])
-
-    def one(self, index: int) -> np.ndarray:
-        """The values of a single sequence."""
-        start = self.starts[index]
-        return self.values[start : start + self.lengths[index]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """All usable sequences of X, checked as a whole and read window by window.
-
-    Parameters
-    ----------
-    items : ndarray of shape (n, time, channels) or list of ndarray of shape (time, channels)
-    rows : sequence of int
-        Row of X of each.
-    failed : list of FailedSequence
-        Rows of X that are not usable.
-    n_channels : int
-    max_length : int or None
-        Steps after which sequences are cut off.
-    missing : {"interpolate", "error"}, default="interpolate"
-        Treatment of NaN in series.
-    is_tokens : bool, default=False
-        Whether the items hold whole numbers that are not to be computed with.
-    names : tuple or None, default=None
-        Labels of the channels, if the series are frames.
-    """
-
-    items: Any
-    rows: Sequence[int]
-    failed: list[FailedSequence]
-    n_channels: int
-    max_length: int | None
-    missing: str = "interpolate"
-    is_tokens: bool = False
-    names: Names | None = None
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def usable(self) -> np.ndarray:
-        """Mask of the rows of X that are usable."""
-        usable = np.ones(len(self.items) + len(self.failed), dtype=bool)
-        usable[[failure.index for failure in self.failed]] = False
-        return usable
-
-    def length(self, index: int) -> int:
-        """Steps of a sequence, padding of NaN included."""
-        n_steps = len(self.items[index])
-        return n_steps if self.max_length is None else min(n_steps, self.max_length)
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> Sequences:
-        """Some of the sequences, in that order, cut, interpolated and checked."""
-        parts = [self.items[index][: self.max_length] for index in indices]
-        lengths = np.array([len(part) for part in parts], dtype=np.int64)
-        if self.is_tokens:
-            values = np.concatenate(parts).astype(np.int64)
-            return Sequences(values, lengths, np.zeros((len(parts), 1)))
-        parts = [np.asarray(part, dtype=np.float64) for part in parts]
-        values = np.concatenate(parts)
-        # One pass tells whether there is anything to look for.
-        if _all_present(values):
-            return Sequences(values, lengths, np.zeros((len(parts), self.n_channels)))
-        rows = [self.rows[index] for index in indices]
-        filled, _, _ = read_each(parts, self._filled, "raise", rows)
-        return Sequences(
-            np.concatenate([part for part, _ in filled]),
-            np.array([len(part) for part, _ in filled], dtype=np.int64),
-            np.stack([share for _, share in filled]),
-        )
-
-    def _filled(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A series without gaps, and their share per channel."""
-        if not _all_present(series):
-            _check_range(series)
-        return _without_missing(series, self.missing)
-
-    def checked(self) -> "Source":
-        """The same source with all values looked at: it has failed where `read` would raise."""
-
-        def look(item: np.ndarray) -> None:
-            self._filled(np.asarray(item[: self.max_length], dtype=np.float64))
-
-        _, rows, failed = read_each(self.items, look, "nan", self.rows)
-        if not failed:
-            return self
-        wrong = {failure.index for failure in failed}
-        items = [item for item, row in zip(self.items, self.rows, strict=True) if row not in wrong]
-        return replace(self, items=items, rows=rows, failed=sorted([*self.failed, *failed]))
-
-
-@dataclass(frozen=True)
-class Channels:
-    """A row of a table of several columns, in each of which it has a series of one channel."""
-
-    row: list[Column]
 
 
 def sequence_items(X: Any) -> Any:
@@ -240,7 +95,7 @@ def series_source(
     if whole:
         given, names = _array(given, channels), None
     elif channels == "last" or any(isinstance(item, Channels) for item in given[:1]):
-        names = _names_of(given, names)
+        names = names_of(given, names)
     else:
         names = None
     _check_not_empty(given)
@@ -408,74 +263,12 @@ def _array(X: np.ndarray, channels: str) -> np.ndarray:
     return X.transpose(0, 2, 1) if channels == "first" else X
 
 
-def _names_of(items: list[Any], names: Names | None) -> Names | None:
-    """Labels of the channels: `names`, or those of the first series that has any; None if none has.
-
-    Without names of columns there are none.
-    """
-    found = (_labels_of(item) for item in items)
-    first = next((labels for labels in found if labels is not None), None)
-    return first if names is None or first is None else names
-
-
-def _labels_of(item: Any) -> Names | None:
-    if isinstance(item, np.ndarray):
-        return None
-    is_row = isinstance(item, Channels)
-    labels = tuple(column.name for column in item.row) if is_row else column_names(item)
-    return labels if labels is not None and has_labels(labels) else None
-
-
-def _in_order(item: Any, names: Names) -> Any:
-    """A series whose channels stand in the order of `names`."""
-    labels = _labels_of(item)
-    if labels is None:
-        raise UnusableError(
-            "has columns without names, and others have names",
-            "Give all series the same names, or pass all as arrays, as in frame.to_numpy()",
-        )
-    try:
-        order = matched(labels, names)
-    except ValueError as error:
-        raise UnusableError(*error.args) from error
-    if order is None:
-        return item
-    if isinstance(item, Channels):
-        return Channels([item.row[number] for number in order])
-    return numbers_of(item)[:, order]
-
-
-def _joined(columns: list[Column]) -> np.ndarray:
-    """The cells of a row side by side, (time, channels)."""
-    series = []
-    for name, cell in columns:
-        values = numbers_of(as_array(cell))
-        if values.ndim != 1 or values.dtype.kind not in "biuf":
-            got = "nothing" if is_missing(cell) else f"{cell!r:.60}"
-            raise UnusableError(
-                f"must hold a series of real numbers in the column {name!r:.30}, as in the other "
-                f"columns, which are its channels; got {got}"
-            )
-        series.append(values)
-    if len({len(values) for values in series}) > 1:
-        steps = ", ".join(
-            f"{len(values)} in {column.name!r:.30}"
-            for column, values in zip(columns[:4], series, strict=False)
-        )
-        raise UnusableError(
-            f"has unequal numbers of time steps in its columns ({steps}), which are the channels "
-            "of one series",
-            "Cut or fill them, or give each column a transformer of its own in a ColumnTransformer",
-        )
-    return np.stack(series, axis=1)
-
-
 def _series(item: Any, channels: str, names: Names | None) -> np.ndarray:
     check_present(item)
     if names is not None:
-        item = _in_order(item, names)
+        item = in_order(item, names)
     if isinstance(item, Channels):
-        return _joined(item.row)
+        return joined([Column(name, as_array(cell)) for name, cell in item.row])
     try:
         series = numbers_of(as_array(plain_cell(item)))
         if series.dtype == object:
@@ -529,44 +322,3 @@ def _check_not_empty(items: Sequence[Any] | np.ndarray) -> None:
         raise ValueError(
             "Found array with 0 sample(s) while a minimum of 1 is required: X is empty"
         )
-
-
-def _all_present(values: np.ndarray) -> bool:
-    """Whether all are numbers that float32 can hold."""
-    largest = float(np.abs(values).max())
-    return np.isfinite(largest) and largest <= _LARGEST
-
-
-def _check_range(series: np.ndarray) -> None:
-    bad = np.isinf(series) | (np.abs(series) > _LARGEST)
-    if bad.any():
-        step, channel = np.argwhere(bad)[0]
-        value = series[step, channel]
-        what = "infinity" if np.isinf(value) else f"{value:.3g}, which float32 cannot hold"
-        raise UnusableError(
-            f"contains {what} at time step {step}, channel {channel}",
-            "Replace it by NaN to have it interpolated",
-        )
-
-
-def _without_missing(series: np.ndarray, missing: str) -> tuple[np.ndarray, np.ndarray]:
-    """A series without its padding, gaps interpolated per channel, and the share of gaps."""
-    gaps = np.isnan(series)
-    present = ~gaps.all(axis=1)
-    if present.any():  # steps at the end that no channel has are padding
-        end = len(series) - int(present[::-1].argmax())
-        series, gaps = series[:end], gaps[:end]
-    if gaps.any():
-        if missing == "error":
-            step, channel = np.argwhere(gaps)[0]
-            raise UnusableError(
-                f"contains NaN at time step {step}, channel {channel}",
-                "Fill it, or set missing='interpolate'",
-            )
-        series = series.copy()
-        steps = np.arange(len(series))
-        for channel in np.flatnonzero(gaps.any(axis=0)):
-            gap = gaps[:, channel]
-            known = series[~gap, channel]
-            series[gap, channel] = np.interp(steps[gap], steps[~gap], known) if len(known) else 0.0
-    return series, gaps.mean(axis=0)

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from sktransfer.sequences.encoding import Encoder
-from sktransfer.sequences.reading import Sequences
+from sktransfer.sequences.source import Sequences
 from sktransfer.sequences.vectors import SequencePlan, vectors_of, width_of
 from sktransfer.store.read_through import Computation, Computed, read_through
 from sktransfer.store.session import Block, StoreSession

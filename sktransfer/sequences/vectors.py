@@ -11,7 +11,7 @@ from torch import Tensor
 from sktransfer.sequences.batching import batches_by_length
 from sktransfer.sequences.encoding import Encoder
 from sktransfer.sequences.pooling import pool, quantile_thresholds
-from sktransfer.sequences.reading import Sequences
+from sktransfer.sequences.source import Sequences
 from sktransfer.sequences.views import Scale, View, show
 
 _REFERENCE_STEPS = 512

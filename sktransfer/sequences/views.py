@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from sktransfer.sequences.reading import Sequences
+from sktransfer.sequences.source import Sequences
 
 KINDS = ("z", "g", "d", "dg", "raw")
 

@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 
 from sktransfer.sequences.failures import FailedSequence, is_missing
-from sktransfer.sequences.reading import is_text, series_source, text_source, token_source
+from sktransfer.sequences.reading import (
+    is_text,
+    series_source,
+    text_source,
+    token_source,
+)
 
 HOW = {"channels": "last", "missing": "interpolate", "max_length": None}
 GOOD = np.arange(3.0)

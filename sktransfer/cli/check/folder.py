@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 
 from sktransfer.cli.check.findings import Finding, counted
 from sktransfer.exceptions import ImageReadError
-from sktransfer.images.decoding import How, Range, formats
+from sktransfer.images.decoding import formats
+from sktransfer.images.pixels import Range, ReadingOptions
 from sktransfer.images.reading import read_image
 from sktransfer.images.runner import read_item
 
@@ -49,7 +50,7 @@ def inspect_folder(
     """Read every image of a folder, in threads, and return its properties."""
 
     def facts_of(index: int) -> ImageFacts:
-        return _facts(paths, index, labels[index], How(value_range, max_pixels))
+        return _facts(paths, index, labels[index], ReadingOptions(value_range, max_pixels))
 
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
@@ -64,13 +65,13 @@ def inspect_folder(
         pool.shutdown(cancel_futures=True)  # an interrupt need not wait for all of them
 
 
-def _facts(paths: list[str], index: int, label: str, how: How) -> ImageFacts:
+def _facts(paths: list[str], index: int, label: str, options: ReadingOptions) -> ImageFacts:
     size, mode = (0, 0), ""
 
     def read(item: Any) -> np.ndarray:
         nonlocal size, mode
         image = read_image(
-            item, channels="last", value_range=how.value_range, max_pixels=how.max_pixels
+            item, channels="last", value_range=options.value_range, max_pixels=options.max_pixels
         )
         try:
             with Image.open(item, formats=formats()) as header:  # as the file has them

@@ -14,8 +14,8 @@ from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.encoding import Encoder, backward_units, recurrent_part
 from sktransfer.sequences.pretraining.objectives import Autoencode, Contrastive, Forecast, Masked
 from sktransfer.sequences.pretraining.strategy import Pretraining
-from sktransfer.sequences.reading import Sequences, Source
 from sktransfer.sequences.recurrent import RecurrentNetwork
+from sktransfer.sequences.source import Sequences, Source
 from sktransfer.sequences.vectors import SequencePlan
 from sktransfer.sequences.views import show
 
