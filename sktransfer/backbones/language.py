@@ -29,7 +29,7 @@ from sktransfer.backbones.language_files import (
 )
 from sktransfer.backbones.language_files import ModelFiles, find_files, weights_sha256_of
 from sktransfer.backbones.language_tokenizer import empty_token_of, load_tokenizer
-from sktransfer.backbones.loaded import LoadedNetwork
+from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.backbones.weights import (
     bytes_to_state,
     check_sha256,

@@ -20,7 +20,7 @@ from sktransfer.backbones.custom import (
 )
 from sktransfer.backbones.entry import BackboneEntry, BackboneInfo
 from sktransfer.backbones.hub import hub_entry, timm_entry, timm_names
-from sktransfer.backbones.loaded import LoadedNetwork, sha256_of
+from sktransfer.backbones.loaded_network import LoadedNetwork, sha256_of
 from sktransfer.backbones.vision import (
     lite_entry,
     offline_names,

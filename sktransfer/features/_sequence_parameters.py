@@ -9,7 +9,7 @@ from torch import nn
 
 from sktransfer._validation import check_flag, check_options, names_in, pooling_names
 from sktransfer.backbones.custom import custom_name, load_custom
-from sktransfer.backbones.loaded import sha256_of
+from sktransfer.backbones.loaded_network import sha256_of
 from sktransfer.backbones.recurrent import SHIPPED, load_recurrent
 from sktransfer.backbones.weights import check_weights
 from sktransfer.networks.modules import frozen

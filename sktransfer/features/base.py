@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from sktransfer._validation import check_nested, source_mask, training_weights
-from sktransfer.backbones.loaded import LoadedNetwork
+from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
 from sktransfer.features.dask import is_dask, transform_lazily

@@ -14,7 +14,7 @@ from torch import nn
 
 from sktransfer.backbones.custom import CustomBackbone
 from sktransfer.backbones.entry import BackboneInfo
-from sktransfer.backbones.loaded import sha256_of
+from sktransfer.backbones.loaded_network import sha256_of
 from sktransfer.backbones.registry import (
     Backbone,
     load_backbone,
@@ -57,7 +57,7 @@ from sktransfer.images.runner import (
     warn_of_failures,
 )
 from sktransfer.images.sources import as_image_items, rows_to_images
-from sktransfer.images.stored import Extracted, extract_cached
+from sktransfer.images.stored_features import Extracted, extract_cached
 from sktransfer.images.tracing import ImageTrace
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.engines import Engine, Network, make_engine, resolve_engine

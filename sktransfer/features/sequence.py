@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from sktransfer._columns import Names
 from sktransfer.backbones.custom import CustomBackbone, custom_name
-from sktransfer.backbones.loaded import LoadedNetwork, sha256_of
+from sktransfer.backbones.loaded_network import LoadedNetwork, sha256_of
 from sktransfer.backbones.recurrent import save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
 from sktransfer.features._sequence_parameters import (
@@ -58,7 +58,7 @@ from sktransfer.sequences.reading import (
 )
 from sktransfer.sequences.recurrent import RecurrentNetwork, Shape
 from sktransfer.sequences.source import Sequences, Source
-from sktransfer.sequences.stored import vectors_through
+from sktransfer.sequences.stored_features import vectors_through
 from sktransfer.sequences.vectors import SequencePlan, fit_thresholds, vectors_of, width_of
 from sktransfer.sequences.views import Scale, View, learn_scales, statistics, statistics_names
 from sktransfer.store import FeatureStore

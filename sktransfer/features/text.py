@@ -20,7 +20,7 @@ from sktransfer.backbones.language import (
     language_to_dict,
     shared_language,
 )
-from sktransfer.backbones.loaded import sha256_of
+from sktransfer.backbones.loaded_network import sha256_of
 from sktransfer.features._text_parameters import (
     check_parameters,
     resolve_layers,
@@ -38,7 +38,7 @@ from sktransfer.networks.layers import Read
 from sktransfer.store import FeatureStore
 from sktransfer.texts.body import TextBody, TunableTexts
 from sktransfer.texts.reading import FailedText, as_texts
-from sktransfer.texts.stored import Found, vectors_through
+from sktransfer.texts.stored_features import Found, vectors_through
 from sktransfer.texts.tokens import Tokens, limited
 from sktransfer.texts.tracing import TextTrace, trace_of
 from sktransfer.texts.vectors import TextPlan, assembled, vectors_of

@@ -14,7 +14,7 @@ from torch import nn
 
 from sktransfer import FeatureStore, Pretraining, RNNSequenceFeatures
 from sktransfer.features import sequence
-from sktransfer.sequences import stored
+from sktransfer.sequences import stored_features
 
 RNG = np.random.RandomState(0)
 X = [RNG.normal(size=(n, 2)).cumsum(0) for n in RNG.randint(1, 40, 30)]
@@ -147,7 +147,7 @@ def test_two_workers_share_one_pass(store):
 
 
 def test_threads_at_the_same_sequences_compute_each_once(store, monkeypatch):
-    monkeypatch.setattr(stored, "_BATCH_ROWS", 4)
+    monkeypatch.setattr(stored_features, "_BATCH_ROWS", 4)
     how = {"views": "z+d", "pooling": "mean", "batch_size": 2}
     expected = cached(None, **how).fit_transform(X)
     workers = [cached(store, **how).fit(X) for _ in range(3)]

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sktransfer import FeatureStore, FineTune, PretrainedTextFeatures
-from sktransfer.texts import stored
+from sktransfer.texts import stored_features
 from tests.helpers.languages import LABELS, TEXTS, write_language
 
 OTHERS = ["something else", "won and lost", "lost in the match"]
@@ -157,11 +157,11 @@ def test_two_workers_share_the_work(store, cached):
 
 def test_what_another_has_claimed_is_waited_for_and_taken_over(store, cached, monkeypatch):
     """A worker that died leaves claims; its lock is free, and so are they."""
-    monkeypatch.setattr(stored, "_BATCH", 2)
+    monkeypatch.setattr(stored_features, "_BATCH", 2)
     features = cached(store).fit(TEXTS)
     assert_allclose(features.transform(TEXTS), cached(None).fit(TEXTS).transform(TEXTS), atol=1e-6)
     assert features.n_forward_ == len(TEXTS)
-    keys = [stored.key_of(text) for text in OTHERS]
+    keys = [stored_features.key_of(text) for text in OTHERS]
     blocks = ["tokens", *(f"{stage}/mean+cls+max" for stage in features.stages_)]
     scope = f"{features._session(features.fitted_).namespace}:{'|'.join(blocks)}"
     with store.claims() as claims:
@@ -191,5 +191,6 @@ def test_a_store_that_cannot_be_written_costs_a_warning_only(tmp_path, cached):
 
 
 def test_only_a_text_without_tokens_is_known_by_the_token_it_is_read_as():
-    assert stored.key_of("a", 5) == stored.key_of("a")
-    assert len({stored.key_of(text, pad) for text in ("", " ") for pad in (None, 5, 6)}) == 6
+    assert stored_features.key_of("a", 5) == stored_features.key_of("a")
+    keys = {stored_features.key_of(text, pad) for text in ("", " ") for pad in (None, 5, 6)}
+    assert len(keys) == 6

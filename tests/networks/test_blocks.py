@@ -10,7 +10,7 @@ from sktransfer.images.keys import sample_of
 from sktransfer.networks.blocks import ReadBlocks
 from sktransfer.networks.layers import Read
 from sktransfer.store.session import Block
-from sktransfer.texts.stored import key_of
+from sktransfer.texts.stored_features import key_of
 
 WIDTHS = {"a": 2, "b": 3}
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sktransfer.networks.early_exit import ArrayReader
-from sktransfer.networks.engines.folding import without_batch_norm
+from sktransfer.networks.engines.batch_norm_folding import without_batch_norm
 from sktransfer.networks.layers import Read, Trace
 
 Engine = Callable[..., list[np.ndarray]]

@@ -8,7 +8,7 @@ from torch import nn
 from sktransfer import load_backbone
 from sktransfer.images.tracing import trace_network
 from sktransfer.networks.early_exit import LayerReader
-from sktransfer.networks.engines.folding import without_batch_norm
+from sktransfer.networks.engines.batch_norm_folding import without_batch_norm
 from sktransfer.networks.hooks import Tap, hooked
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from sktransfer import FeatureStore
 from sktransfer.exceptions import ImageReadError
-from sktransfer.images import stored
-from sktransfer.images.stored import extract_cached
+from sktransfer.images import stored_features
+from sktransfer.images.stored_features import extract_cached
 from sktransfer.images.tracing import trace_network
 from sktransfer.networks.layers import Read
 from sktransfer.store.session import StoreSession
@@ -106,7 +106,7 @@ def test_what_was_computed_before_an_error_is_kept(tmp_path):
 
 
 def test_windows_and_batches_do_not_show(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored, "_WINDOW", 7)
+    monkeypatch.setattr(stored_features, "_WINDOW", 7)
     work = Work(tmp_path)
     numbers = np.random.RandomState(0).randint(0, 40, 60)
     assert work(numbers).features[:, 0].tolist() == numbers.tolist()
@@ -120,7 +120,7 @@ def test_windows_and_batches_do_not_show(tmp_path, monkeypatch):
 
 
 def test_a_store_that_cannot_be_written_warns_once_for_all_windows(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored, "_WINDOW", 7)
+    monkeypatch.setattr(stored_features, "_WINDOW", 7)
     (tmp_path / "file").touch()
     work = Work(tmp_path / "file" / "store")
     with pytest.warns(UserWarning, match="cannot be written") as caught:
