@@ -5,17 +5,17 @@ import numbers
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from sktransfer._validation import check_nested, source_mask, training_weights
+from sktransfer._validation import source_mask, training_weights
 from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
@@ -24,7 +24,7 @@ from sktransfer.features.layer_choice import choose_layer, is_auto
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
-from sktransfer.finetuning.strategy import NESTED, check_strategy, is_frozen
+from sktransfer.finetuning.strategy import HasStrategy, check_strategy, is_frozen
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.networks.devices import device_again
 from sktransfer.networks.engines import resolve_engine
@@ -130,12 +130,13 @@ class FittedAttribute:
         return value
 
 
-class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
+class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     """A network whose features are read, frozen or tuned; subclasses know what X is."""
 
     __metadata_request__fit: ClassVar = {"sample_domain": True}
 
     _augments: ClassVar[bool] = False
+    _unusable: ClassVar[str]
 
     backbone: Any
     layer: Any
@@ -214,25 +215,6 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         """The network that `_pack` has packed."""
 
     # --- scikit-learn's methods -----------------------------------------------------------
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, and by names such as ``strategy__epochs`` those of a `FineTune`.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        ValueError
-            There is no such parameter.
-        """
-        check_nested(self, params, NESTED)
-        return super().set_params(**params)
 
     def fit(
         self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
@@ -373,6 +355,20 @@ class FeatureTransformer(TransformerMixin, BaseEstimator, ABC, Generic[Record]):
         return tags
 
     # --- what subclasses share ------------------------------------------------------------
+
+    def _note_failures(self, n: int, failed: Sequence[Any], fitted: Record) -> np.ndarray:
+        """Note the rows that cannot be used, and warn of them; a mask of the others comes back."""
+        fitted.forwarded.note(errors=list(failed))
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {n} {self._unusable} and are rows of NaN, or left out of "
+                f"fine-tuning; `errors_` says why. The first, X[{failed[0].index}]: "
+                f"{failed[0].message}",
+                stacklevel=4,
+            )
+        usable = np.ones(n, dtype=bool)
+        usable[[failure.index for failure in failed]] = False
+        return usable
 
     def _check_common_parameters(self) -> None:
         """Refuse wrong values of the parameters that all transformers have."""

@@ -54,7 +54,6 @@ from sktransfer.images.runner import (
     first_readable,
     in_passes,
     read_all,
-    warn_of_failures,
 )
 from sktransfer.images.sources import as_image_items, rows_to_images
 from sktransfer.images.stored_features import Extracted, extract_cached
@@ -339,6 +338,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         self.verbose = verbose
 
     _augments: ClassVar[bool] = True
+    _unusable = "images could not be read"
 
     layer_ = FittedAttribute("layers")
     engine_ = FittedAttribute("engine_in_use")
@@ -487,14 +487,6 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     ) -> tuple[np.ndarray, np.ndarray]:
         fitted.forwarded.count(found.n_forward)
         return found.features, self._note_failures(len(items), found.failed, fitted)
-
-    def _note_failures(self, n: int, failed: list[FailedImage], fitted: FittedImages) -> np.ndarray:
-        """Say which images could not be read; which could comes back."""
-        fitted.forwarded.note(errors=failed)
-        warn_of_failures(failed, n)
-        readable = np.ones(n, dtype=bool)
-        readable[[failure.index for failure in failed]] = False
-        return readable
 
     def _extract(
         self,

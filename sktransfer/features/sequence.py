@@ -371,6 +371,8 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         self.random_state = random_state
         self.verbose = verbose
 
+    _unusable = "rows of X are no usable sequences"
+
     views_ = FittedAttribute("views")
     pooling_ = FittedAttribute("poolings")
     layer_ = FittedAttribute("layers")
@@ -535,7 +537,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
-        read = self._note_failures(source, fitted)
+        read = self._note_failures(len(source.usable), source.failed, fitted)
         if source.failed:
             rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
             features[read] = rows
@@ -665,19 +667,6 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             )
         return source
 
-    def _note_failures(self, source: Source, fitted: FittedSequences) -> np.ndarray:
-        """Say which rows are not usable; which are comes back."""
-        usable, failed = source.usable, source.failed
-        fitted.forwarded.note(errors=failed)
-        if failed:
-            warnings.warn(
-                f"{len(failed)} of {len(usable)} rows of X are no usable sequences and are rows of "
-                f"NaN, or left out of fine-tuning; `errors_` says why. The first, "
-                f"X[{failed[0].index}]: {failed[0].message}",
-                stacklevel=4,
-            )
-        return usable
-
     def _read_source(
         self, X: Any, fitted: FittedSequences | None
     ) -> tuple[Source, int | None, dict[str, Any]]:
@@ -776,7 +765,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
         source = self._source(X, fitted)
-        readable = self._note_failures(source, fitted)
+        readable = self._note_failures(len(source.usable), source.failed, fitted)
 
         def statistics_of(sequences: Sequences) -> np.ndarray:
             if not fitted.with_statistics:

@@ -285,6 +285,8 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         self.random_state = random_state
         self.verbose = verbose
 
+    _unusable = "rows of X are no texts"
+
     layer_ = FittedAttribute("layers")
     pooling_ = FittedAttribute("poolings")
     normalize_ = FittedAttribute("normalize")
@@ -534,17 +536,6 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
     def _texts(self, X: Any) -> tuple[list[str], list[FailedText]]:
         refuse_dask(X)
         return as_texts(X, self.on_error)
-
-    def _note_failures(self, n: int, failed: list[FailedText], fitted: FittedTexts) -> None:
-        """Say which rows are no texts."""
-        fitted.forwarded.note(errors=failed)
-        if failed:
-            warnings.warn(
-                f"{len(failed)} of {n} rows of X are no texts and are rows of NaN, or left out of "
-                f"fine-tuning; `errors_` says why. The first, X[{failed[0].index}]: "
-                f"{failed[0].message}",
-                stacklevel=4,
-            )
 
     def _plan(self, fitted: FittedTexts) -> TextPlan:
         return TextPlan(

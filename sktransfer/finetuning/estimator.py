@@ -5,17 +5,16 @@ import threading
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer import persistence
-from sktransfer._validation import check_nested
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.settings import same_setting
-from sktransfer.finetuning.strategy import NESTED, FineTune, check_strategy, is_frozen
+from sktransfer.finetuning.strategy import FineTune, HasStrategy, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
 from sktransfer.finetuning.training import (
     Tuned,
@@ -46,7 +45,7 @@ def _is_tuned(estimator: Any) -> bool:
     return True
 
 
-class FineTuned(BaseEstimator):
+class FineTuned(HasStrategy):
     """Base of the fine-tuned estimators; subclasses turn scores into predictions."""
 
     __metadata_request__fit: ClassVar = {"sample_domain": True}
@@ -69,25 +68,6 @@ class FineTuned(BaseEstimator):
         self.test_time_augmentation = test_time_augmentation
         self.random_state = random_state
         self.verbose = verbose
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, and by names such as ``strategy__epochs`` those of a `FineTune`.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        ValueError
-            There is no such parameter.
-        """
-        check_nested(self, params, NESTED)
-        return super().set_params(**params)
 
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None) -> Self:
         """Fine-tune the network and its head.

@@ -2,14 +2,14 @@
 
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 
-from sktransfer._validation import Seed
+from sktransfer._validation import Seed, check_nested
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
@@ -235,8 +235,31 @@ def is_frozen(strategy: Any) -> bool:
     return isinstance(strategy, str) and strategy == "frozen"
 
 
-NESTED = {"strategy": "FineTune()", "pretraining": "Pretraining()"}
+_CURES = {"strategy": "FineTune()", "pretraining": "Pretraining()"}
 """What parameters must be, by name, to have parameters of their own."""
+
+
+class HasStrategy(BaseEstimator):
+    """An estimator whose parameter `strategy` is a `FineTune`, or a word without parameters."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and by names such as ``strategy__epochs`` those of a `FineTune`.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            There is no such parameter.
+        """
+        check_nested(self, params, _CURES)
+        return super().set_params(**params)
 
 
 def check_strategy(strategy: Any) -> None:

@@ -5,7 +5,6 @@ most `_AHEAD` batches before the network, so memory is bounded by the batch
 whatever the number of images.
 """
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -215,16 +214,6 @@ def first_readable(items: Sequence[Any], read: Callable[[Any], T], on_error: str
         f"none of the {len(items)} images can be read; the first, "
         f"{failures[0].path or 'X[0]'}: {failures[0].message}"
     )
-
-
-def warn_of_failures(failed: Sequence[FailedImage], n: int) -> None:
-    """Say that some of `n` images could not be read."""
-    if failed:
-        warnings.warn(
-            f"{len(failed)} of {n} images could not be read and are rows of NaN, or left out of "
-            f"fine-tuning; `errors_` says why. The first: {failed[0].message}",
-            stacklevel=3,
-        )
 
 
 def read_item(items: Sequence[Any], index: int, read: Callable[[Any], T]) -> T | ImageReadError:
