@@ -5,7 +5,9 @@ need not be installed. Nothing is written to any of them.
 """
 
 import numbers
+import re
 from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +53,30 @@ def check_container(X: Any, what: str) -> None:
     else:
         return
     raise TypeError(f"X must be a sequence of {what}, got a {type(X).__name__}; pass {advice}")
+
+
+@contextmanager
+def naming_rows(X: Any) -> Iterator[None]:
+    """Add to an error about a row of X, such as "X[3]", the label that pandas has for it.
+
+    In a cross-validation X is a part of the table, of whose rows only the labels are known.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if error.args and isinstance(error.args[0], str):
+            error.args = (_with_label(error.args[0], X), *error.args[1:])
+        raise
+
+
+def _with_label(message: str, X: Any) -> str:
+    index: Any = getattr(X, "index", None)
+    is_default = getattr(index, "start", None) == 0 and getattr(index, "step", None) == 1
+    # One that was called within another such block has named the row already.
+    row = re.search(r"X\[(\d+)\](?! \(label)", message)
+    if row is None or is_default or not hasattr(X, "iloc") or int(row[1]) >= len(index):
+        return message
+    return f"{message[: row.end()]} (label {index[int(row[1])]!r:.60}){message[row.end() :]}"
 
 
 def column_names(X: Any) -> Names | None:

@@ -15,6 +15,7 @@ from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from sktransfer._columns import naming_rows
 from sktransfer._validation import source_mask, training_weights
 from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.exceptions import ConversionError
@@ -251,10 +252,11 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         """Fit; if that takes the features of a frozen network, return them."""
         self._check_parameters()
         row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        if is_frozen(self.strategy):
-            self.fitted_, features = self._fit_frozen(X, y, task=None, **row_metadata)
-            return features
-        raise_interrupt(fit_on_labels(self, X, y, **row_metadata).tuned)
+        with naming_rows(X):
+            if is_frozen(self.strategy):
+                self.fitted_, features = self._fit_frozen(X, y, task=None, **row_metadata)
+                return features
+            raise_interrupt(fit_on_labels(self, X, y, **row_metadata).tuned)
         return None
 
     def _fit_frozen(
@@ -288,7 +290,8 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         self._check_parameters()
         if is_dask(X):
             return transform_lazily(self, X)
-        return self._compute(X, self.fitted_)[0]
+        with naming_rows(X):
+            return self._compute(X, self.fitted_)[0]
 
     def _compute(self, X: Any, fitted: Record) -> tuple[np.ndarray, Record]:
         """Features, by torch where OpenVINO fails, and the record of what has computed them."""

@@ -42,16 +42,24 @@ from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.sequences.body import SequenceBody, TunableSequences
-from sktransfer.sequences.encoding import Encoder, backward_units, check_module, recurrent_part
+from sktransfer.sequences.encoding import (
+    Encoder,
+    backward_units,
+    bidirectional_part,
+    check_module,
+    recurrent_part,
+)
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.sequences.pretraining.training import pretrain
 from sktransfer.sequences.projection import RandomProjection
 from sktransfer.sequences.reading import (
     as_array,
+    check_columns,
     check_index,
     is_all_missing,
     is_table,
     is_text,
+    series_columns,
     series_source,
     text_source,
     token_source,
@@ -113,6 +121,8 @@ class FittedSequences(Fitted):
     pretraining_loss : list of float
     channel_names : tuple or None, default=None
         Names of the channels, if the series were frames or columns of one.
+    column_names : tuple or None, default=None
+        Names of the columns, if X was a table that holds series.
     """
 
     network: SequenceNetwork | None
@@ -126,6 +136,7 @@ class FittedSequences(Fitted):
     pretraining_loss: list[float]
     backward: tuple[np.ndarray, ...] = ()
     channel_names: Names | None = None
+    column_names: Names | None = None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -450,6 +461,14 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                 progress="pretraining" if self.verbose else None,
             )
         poolings = resolve_poolings(self, module, layers)
+        inside = bidirectional_part(module)
+        if inside and "last" in poolings and not backward:
+            warnings.warn(
+                f"the backbone's output mixes both directions of {inside!r}, so pooling='last' "
+                "takes the last step, where the backward direction has seen no more than that. Set "
+                f"pooling='mean', or layer={inside!r}, whose final states are known",
+                stacklevel=4,
+            )
         encoder = Encoder(module, layers, self.precision)
         some = np.unique(np.linspace(0, len(source) - 1, _REFERENCES).astype(int))
         sequences = source.read(some[:1] if "ppv" not in poolings else some)
@@ -684,11 +703,14 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             return source, self.vocabulary_size, {}
         X = as_array(X)
         check_index(X)
+        columns = series_columns(X)
+        if fitted is not None:
+            check_columns(columns, fitted.column_names)
         noted: dict[str, Any] = {}
         tolerant = self.on_error == "nan"
         if is_table(X):
-            finite = False if tolerant else "allow-nan"
-            X, noted = self._validate_table(X, reset=fitted is None, ensure_all_finite=finite)
+            # What is infinite is refused where its row and its step can be named.
+            X, noted = self._validate_table(X, reset=fitted is None, ensure_all_finite=False)
         source = series_source(
             X,
             channels=self.channels,
@@ -699,7 +721,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             n_channels=fitted.n_channels if fitted is not None and tolerant else None,
         )
         if fitted is None:
-            noted["channel_names"] = source.names
+            noted |= {"channel_names": source.names, "column_names": columns}
         if fitted is not None or source.n_channels == 1:
             return source, None, noted
         longest = max(map(len, source.items))

@@ -188,7 +188,8 @@ def _read_open(file: BinaryIO, options: ReadingOptions) -> Image.Image | np.ndar
 
 def _unknown(head: bytes) -> str:
     """Why a file that no decoder takes is not read."""
-    if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+    is_heic = head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf")
+    if is_heic and "HEIF" not in formats():
         return 'it is a HEIC file; run `pip install "sktransfer[heif]"` to read it'
     if head[4:8] == b"ftyp" and head[8:11] == b"avi":
         return "it is an AVIF file, which this build of Pillow does not read or which is damaged"

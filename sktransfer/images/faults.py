@@ -1,4 +1,4 @@
-"""Errors that are the machine's fault."""
+"""Errors that are the fault of the machine or of what is installed."""
 
 import errno
 
@@ -6,11 +6,11 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def ends_the_run(error: BaseException) -> bool:
-    """Whether an error is the machine's fault and not an image's: no memory, no more open files.
+    """Whether an error is not an image's fault: no memory, no more open files, no package.
 
     Such an error must not become a row of NaN. One that another was raised from counts as well.
     """
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | ImportError):
         return True
     if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
         return True

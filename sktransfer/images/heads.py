@@ -116,7 +116,8 @@ def _is_pointwise(name: str, layer: nn.Module, inputs: Shapes, outputs: Shapes) 
     if not isinstance(layer, nn.Conv2d) or len(given) != 3 or len(found) != 3:
         return False
     whole = found[1:] == (1, 1) and given[1:] == layer.kernel_size
-    return (layer.kernel_size == (1, 1) or whole) and outputs.get("") == found[:1]
+    puts_out = outputs.get("") in (found[:1], found)  # pooled, or a class for each position
+    return (layer.kernel_size == (1, 1) or whole) and puts_out
 
 
 def _only_pooling_follows(module: nn.Module, name: str, run_on_noise: Callable[[], Any]) -> bool:
@@ -131,6 +132,8 @@ def _only_pooling_follows(module: nn.Module, name: str, run_on_noise: Callable[[
 
     with torch.inference_mode(), hooked(module, {Tap(name), Tap("")}, record):
         run_on_noise()
+    if found[name].shape == found[""].shape and found[name].shape[2:] != (1, 1):
+        return bool(torch.equal(found[name], found[""]))
     flat = found[name].flatten(2)
     functions: tuple[Callable[[Tensor], Tensor], ...] = (
         *(torch.clone, torch.sigmoid),
@@ -150,7 +153,12 @@ def _doubt(module: nn.Module, layers: Mapping[str, nn.Module], outputs: Shapes) 
         for name, layer in module.named_modules()
         if n_own_matrices(layer) and not any(n == name or _is_inside(name, n) for n in layers if n)
     }
-    idle.pop("", None)  # its parameters are positions, tokens or scales
+    root = idle.pop("", None)  # its parameters are mostly positions, tokens or scales
+    whole = outputs.get("", ())
+    own = [] if root is None else list(root.named_parameters(recurse=False))
+    for name, parameter in own:
+        if parameter.ndim == 2 and len(whole) == 1 and whole[0] in parameter.shape:
+            return f"its parameter {name!r} has as many rows or columns as the network has outputs"
     if idle and not any(n_own_matrices(layer) for name, layer in layers.items() if name):
         return "its layers do not run as modules, as in a network that torch.export has made"
     for name, layer in idle.items():

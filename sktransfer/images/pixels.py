@@ -11,6 +11,9 @@ from sktransfer.images.depth import SIXTEEN_BIT, SampleFormat, is_inverted
 
 Range = tuple[float, float] | None
 
+# By name, as "A" is a colour of LAB.
+_WITH_OPACITY = ("LA", "La", "PA", "RGBA", "RGBa")
+
 # Resampled or converted floats may overshoot their range by a rounding error.
 _TOLERANCE = 1e-6
 
@@ -78,10 +81,11 @@ def plain_pixels(
     if image.mode in ("I", "F", *SIXTEEN_BIT):
         # Pillow would clip these to 255 and so turn nearly all of them white.
         return _deep(image, samples, options)
-    bands = image.getbands()
-    if "A" in bands or "a" in bands or "transparency" in image.info:
-        if options.in_channels == 2 and bands in (("L", "A"), ("L", "a")):
-            return np.asarray(image.convert("LA"))
+    if image.mode in _WITH_OPACITY or "transparency" in image.info:
+        if image.mode == "La":  # with colours that are multiplied by opacity
+            image = image.convert("LA")
+        if options.in_channels == 2 and image.mode == "LA":
+            return np.asarray(image)
         rgba = _with_opacity(image, samples)
         if options.in_channels == 4:
             return np.asarray(rgba)

@@ -197,7 +197,7 @@ def _size_of(image: Image.Image | np.ndarray) -> tuple[int, int]:
 def _match_channels(image: np.ndarray, in_channels: int) -> np.ndarray:
     """Give an array the channels of the network, or leave one grey channel to be repeated."""
     channels = image.shape[2]
-    if channels == in_channels or channels == 1:
+    if channels == in_channels:
         return image
     if channels == 4 and in_channels in (1, 3):  # over white, as for files
         image = _over_white(image)
@@ -211,11 +211,13 @@ def _match_channels(image: np.ndarray, in_channels: int) -> np.ndarray:
 
 
 def _check_channels(channels: int, in_channels: int) -> None:
-    if channels not in (1, in_channels):
+    # Grey is a colour, and neither opacity nor what other channels may hold.
+    if channels != in_channels and (channels, in_channels) != (1, 3):
         raise ImageReadError(
-            f"it has {channels} channels and the backbone takes {in_channels}; pass "
-            "channels='first' if the channels of an array are the first axis, or a backbone for "
-            "this number of channels"
+            f"it has {channels} channel{'s' if channels > 1 else ''} and the backbone takes "
+            f"{in_channels}; convert it, as with PIL's image.convert('RGBA') for 4 channels, pass "
+            "channels='first' if the channels of an array are its first axis, or pass a backbone "
+            "for this number of channels"
         )
 
 

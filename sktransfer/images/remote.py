@@ -25,21 +25,25 @@ def is_address(name: str) -> bool:
     return _ADDRESS.match(name) is not None
 
 
+_INSTALL = '`pip install "sktransfer[remote]"`'
+
+
 def fetch(address: str, *, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> bytes:
     """Content of the file behind an address.
 
     Raises
     ------
     ImageReadError
-        fsspec or the package it needs for the protocol is not installed, the file cannot be had,
-        or it is too large or too slow.
+        The file cannot be had, or it is too large or too slow.
+    ImportError
+        fsspec or the package it needs for the protocol is not installed.
     """
     try:
         import fsspec  # noqa: F401
     except ImportError as error:
-        raise ImageReadError(
-            'it is an address, which is read through fsspec: run `pip install "sktransfer[remote]"`'
-            ", or pass the path of a file"
+        raise ImportError(
+            f"{address:.200} is an address, which is read through fsspec: run {_INSTALL}, or pass "
+            "the path of a file"
         ) from error
     found: list[bytes] = []
     failures: list[Exception] = []
@@ -59,9 +63,12 @@ def fetch(address: str, *, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_
     if not failures:
         raise ImageReadError(f"it was not received within {max_seconds:g} seconds")
     (failure,) = failures
+    if isinstance(failure, ImportError):
+        is_http = address.startswith(("http://", "https://"))
+        cure = f"run {_INSTALL}" if is_http else "install the package that it names"
+        raise ImportError(f"{address:.200} cannot be fetched ({failure}); {cure}") from failure
     if isinstance(failure, ImageReadError) or ends_the_run(failure):
         raise failure
-    # Also where fsspec lacks the package for a protocol, which it names.
     raise ImageReadError(f"it cannot be fetched ({type(failure).__name__}: {failure})") from failure
 
 

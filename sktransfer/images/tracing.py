@@ -242,7 +242,8 @@ def trace_network(module: nn.Module, size: tuple[int, int], in_channels: int) ->
     activations = _layouts(module, argument, shapes, size, in_channels)
     activations = _mark_prefix_tokens(module, activations)
     take_vectors = {name for name, shape in into.items() if len(shape) == 1}
-    stages = find_stages(module, activations, execution.times, take_vectors)
+    no_stages = take_vectors if head.name is None else {*take_vectors, head.name}
+    stages = find_stages(module, activations, execution.times, no_stages)
     # What begins a tuple need not be what goes on to the next layer, unless it is a main block's.
     for name in in_tuples - {"", *stages}:
         del taps[name], activations[name]

@@ -63,6 +63,8 @@ def in_order(item: Any, names: Names) -> Any:
 
 def joined(columns: list[Column]) -> np.ndarray:
     """The cells of a row side by side, (time, channels)."""
+    if all(is_missing(cell) for _, cell in columns):
+        raise UnusableError("is missing in all columns")
     series = []
     for name, cell in columns:
         values = numbers_of(cell)

@@ -228,6 +228,12 @@ def backward_units(encoder: Encoder, steps: Tensor) -> tuple[np.ndarray, ...]:
     return found if any(units.any() for units in found) else ()
 
 
+def bidirectional_part(module: nn.Module) -> str | None:
+    """Name of torch's recurrent network that reads in both directions inside a module, if any."""
+    parts = module.named_modules()
+    return next((n for n, m in parts if isinstance(m, nn.RNNBase) and m.bidirectional), None)
+
+
 def _first_where_final(states: Tensor, final: Sequence[Tensor]) -> np.ndarray:
     """Units whose state at the first step, but not at the last, is among some final states."""
     units = np.zeros(states.shape[2], dtype=bool)

@@ -16,6 +16,7 @@ from sktransfer._columns import (
     columns_of,
     columns_of_cells,
     first_cell,
+    matched,
     numbers_of,
     only_column,
     plain_cell,
@@ -94,6 +95,11 @@ def series_source(
     whole = isinstance(given, np.ndarray)
     if whole:
         given, names = _array(given, channels), None
+        if n_channels not in (None, given.shape[2]):  # which is no fault of a row
+            raise ValueError(
+                f"X has {given.shape[2]} channels, and {n_channels} are expected; see channels="
+                f"{channels!r}"
+            )
     elif channels == "last" or any(isinstance(item, Channels) for item in given[:1]):
         names = names_of(given, names)
     else:
@@ -139,6 +145,10 @@ def token_source(
 
     def read(item: Any) -> np.ndarray:
         check_present(item)
+        if np.ma.is_masked(item):
+            raise UnusableError(
+                "has masked tokens", "Fill them, as with filled(0), or leave it out"
+            )
         tokens = np.asarray(plain_cell(item))
         if tokens.ndim != 1 or (tokens.dtype.kind not in "iu" and tokens.size):
             raise UnusableError(
@@ -226,6 +236,27 @@ def is_table(X: Any) -> bool:
     if ndim is None and hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
         ndim = np.asarray(X).ndim
     return ndim == 2 and columns_of_cells(X) is None
+
+
+def series_columns(X: Any) -> Names | None:
+    """Names of the columns of a table that holds series; None if X is another thing."""
+    columns = columns_of_cells(X) if column_names(X) is not None else None
+    return None if columns is None else tuple(column.name for column in columns)
+
+
+def check_columns(columns: Names | None, expected: Names | None) -> None:
+    """See that a table has the columns of another one, in any order.
+
+    Raises
+    ------
+    ValueError
+        They have other names, which is a fault of the table and of no row.
+    """
+    if columns is not None and expected is not None:
+        try:
+            matched(columns, expected)
+        except ValueError as error:
+            raise ValueError("X " + ". ".join(error.args)) from error
 
 
 def check_index(X: Any) -> None:

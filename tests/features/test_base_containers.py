@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 
 from sktransfer import PretrainedCNNFeatures, PretrainedTextFeatures, RNNSequenceFeatures
@@ -172,3 +173,15 @@ def test_nothing_of_the_callers_is_written_to(modalities):
     cells = pa.array([each.tolist() for each in SERIES])
     series.fit(cells)
     assert cells.to_pylist() == [each.tolist() for each in SERIES]
+
+
+@pytest.mark.parametrize("modality", ["paths", "series", "texts"])
+def test_an_error_names_the_label_that_a_table_gives_the_row(modality, modalities):
+    cells, transformer = modalities[modality]
+    column = pd.Series(
+        [*cells[:2], None, *cells[2:]], index=[f"id{i}" for i in range(len(cells) + 1)]
+    )
+    with pytest.raises((TypeError, ValueError), match=r"X\[2\] \(label 'id2'\)"):
+        clone(transformer).fit_transform(column)
+    with pytest.raises((TypeError, ValueError), match=r"X\[2\](?! \(label)"):
+        clone(transformer).fit_transform(column.reset_index(drop=True))

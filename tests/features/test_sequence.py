@@ -665,3 +665,44 @@ def test_minirocket_of_aeon_stands_beside_in_a_feature_union(shapes):
     assert score > 0.9
     assert rockets.shape[1] == 84
     assert_array_equal(both, np.hstack([ours, rockets]))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "nan"])
+def test_a_table_of_other_columns_is_an_error_whatever_becomes_of_bad_rows(on_error):
+    cells = [np.arange(5.0), np.ones(5), np.zeros(5)]
+    table = pd.DataFrame({"a": cells, "b": cells})
+    features = small(views="g", on_error=on_error).fit(table)
+    for other in (table[["a"]], table.rename(columns={"b": "c"}), table.assign(c=table["a"])):
+        with pytest.raises(ValueError, match=r"X has the columns .*, expected \('a', 'b'\)"):
+            features.transform(other)
+    assert_array_equal(features.transform(table[["b", "a"]]), features.transform(table))
+    alone = small(views="g", on_error=on_error).fit(table[["a"]])
+    with pytest.raises(ValueError, match=r"X has the columns \('b'\), expected \('a'\)"):
+        alone.transform(table[["b"]])
+    with pytest.raises(ValueError, match="X has 3 channels, and 2 are expected"):
+        small(views="g", on_error="nan").fit(np.ones((3, 5, 2))).transform(np.ones((2, 5, 3)))
+
+
+def test_infinity_in_a_table_is_named_by_row_and_step():
+    X = np.ones((3, 6))
+    X[1, 4] = np.inf
+    with pytest.raises(ValueError, match=r"X\[1\] contains infinity at time step 4"):
+        small().fit(X)
+
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(1, 4, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x):
+        return self.norm(self.rnn(x)[0])
+
+
+def test_the_last_step_of_mixed_directions_is_warned_of_with_the_cure():
+    X = np.random.RandomState(0).normal(size=(4, 7))
+    with pytest.warns(UserWarning, match="mixes both directions of 'rnn'.*layer='rnn'"):
+        RNNSequenceFeatures(Normalised, random_state=0).fit(X)
+    for how in ({"pooling": "mean"}, {"layer": "rnn"}):
+        RNNSequenceFeatures(Normalised, random_state=0, **how).fit(X)

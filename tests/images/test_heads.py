@@ -8,6 +8,7 @@ from torch import nn
 from sktransfer import PretrainedCNNFeatures
 from sktransfer.images.tracing import trace_network
 from sktransfer.networks.early_exit import LayerReader
+from sktransfer.networks.hooks import Tap
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 
@@ -154,3 +155,35 @@ def test_features_of_heads_found_since_are_stored_apart_from_the_outputs_of_befo
     ]
     usual, since = (each._store_key(each.fitted_)[0][0] for each in keys)
     assert (usual, since) == (1, 2)
+
+
+def test_a_classifier_that_is_a_parameter_of_the_network_leaves_doubt():
+    class Prototypes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+            self.prototypes = nn.Parameter(torch.randn(5, 8))
+
+        def forward(self, x):
+            return nn.functional.normalize(self.body(x).mean((2, 3))) @ self.prototypes.T
+
+    trace = trace_network(Prototypes().eval(), (16, 16), 3)
+    assert "penultimate" not in trace.taps
+    assert "'prototypes' has as many rows or columns" in trace.doubt
+
+
+def test_the_last_convolution_of_a_network_that_labels_positions_is_its_classifier():
+    class Segmenting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+            self.up = nn.Sequential(nn.Conv2d(8, 6, 3, padding=1), nn.ReLU())
+            self.out = nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            x = nn.functional.interpolate(self.down(x), scale_factor=2)
+            return self.out(self.up(x))
+
+    trace = trace_network(Segmenting().eval(), (16, 16), 3)
+    assert trace.taps["penultimate"] == Tap("out", "input", 0)
+    assert trace.stages[-1] == "up"

@@ -314,3 +314,17 @@ def test_a_file_that_may_not_be_opened_is_an_image_error(tmp_path):
     path.symlink_to(path)
     with pytest.raises(ImageReadError, match="cannot be read"):
         read(path)
+
+
+def test_the_colours_of_lab_are_no_opacity(colour):
+    lab = Image.merge("LAB", [Image.fromarray(plane) for plane in np.moveaxis(colour[0], 2, 0)])
+    found = read_image(lab, channels="last", value_range=None, max_pixels=10**6)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(lab.convert("RGB")))
+
+
+def test_grey_that_is_multiplied_by_opacity_is_read_as_grey_with_opacity(colour):
+    grey, opacity = (Image.fromarray(plane) for plane in np.moveaxis(colour[0], 2, 0)[:2])
+    image = Image.merge("LA", [grey, opacity]).convert("La")
+    how = {"channels": "last", "value_range": None, "max_pixels": 10**6}
+    found, expected = (np.asarray(read_image(each, **how)) for each in (image, image.convert("LA")))
+    np.testing.assert_array_equal(found, expected)

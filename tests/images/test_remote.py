@@ -80,7 +80,7 @@ def test_without_fsspec_the_error_says_what_to_install():
         "import sys; sys.modules['fsspec'] = None\n"
         "from sktransfer.images.remote import fetch\n"
         "try: fetch('https://example.org/a.png')\n"
-        "except ValueError as error: print(error)"
+        "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 'pip install "sktransfer[remote]"' in done.stdout

@@ -119,3 +119,10 @@ def test_x_of_missing_rows_alone_has_no_usable_one():
     source = series_source([None, np.nan], **HOW, on_error="nan")
     assert len(source) == 0
     assert not source.usable.any()
+
+
+def test_masked_tokens_are_no_tokens():
+    tokens = [np.ma.array([1, 2, 3], mask=[0, 1, 0]), np.array([3, 1, 1])]
+    with pytest.raises(ValueError, match=r"X\[0\] has masked tokens"):
+        token_source(tokens, 5, None)
+    assert [failure.index for failure in token_source(tokens, 5, None, "nan").failed] == [0]
