@@ -6,7 +6,9 @@ Nothing here imports torch.
 """
 
 import numbers
+import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ Vector = ArrayLike | None
 
 Seed = int | np.random.RandomState | None
 """A value of `random_state`."""
+
+_INSIDE = ("sktransfer", "sklearn", "contextlib")
+"""Packages whose frames lie between a warning and the line of a caller."""
 
 
 def checked_domain(
@@ -191,6 +196,21 @@ def check_options(estimator: BaseEstimator, options_of: Mapping[str, tuple[str, 
     """Refuse parameters of an estimator that are not among their options."""
     for name, options in options_of.items():
         check_option(name, getattr(estimator, name), options)
+
+
+def callers_level() -> int:
+    """The `stacklevel` with which a warning points at the line of whoever called this package.
+
+    scikit-learn wraps methods, and a decorator adds a frame, so that the level is no constant.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _is_inside(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _INSIDE
 
 
 def check_nested(

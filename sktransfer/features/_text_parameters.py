@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils import check_scalar
 
-from sktransfer._validation import check_options, pooling_names
+from sktransfer._validation import callers_level, check_options, pooling_names
 from sktransfer.backbones.language import Recipe
 from sktransfer.networks.engines import ENGINES
 from sktransfer.texts.tracing import POOLINGS, TextTrace
@@ -61,7 +61,7 @@ def resolve_poolings(pooling: Any, recipe: Recipe, name: str) -> tuple[str, ...]
             f"backbone={name!r} goes on behind its pooling with {', '.join(recipe.left_out)}, "
             "which is left out here; set pooling to say that you want its states without this "
             "warning",
-            stacklevel=5,
+            stacklevel=callers_level(),
         )
     return recipe.poolings
 

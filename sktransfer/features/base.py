@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from sktransfer._columns import naming_rows
-from sktransfer._validation import source_mask, training_weights
+from sktransfer._validation import callers_level, source_mask, training_weights
 from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
@@ -309,7 +309,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
             warnings.warn(
                 f"OpenVINO cannot run {name}, so torch does, more slowly ({error}). Set "
                 "engine='torch' to choose it without this warning",
-                stacklevel=3,
+                stacklevel=callers_level(),
             )
             fitted.forwarded.engine = "torch"
             fitted = fitted.replace(engine="torch")
@@ -367,7 +367,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
                 f"{len(failed)} of {n} {self._unusable} and are rows of NaN, or left out of "
                 f"fine-tuning; `errors_` says why. The first, X[{failed[0].index}]: "
                 f"{failed[0].message}",
-                stacklevel=4,
+                stacklevel=callers_level(),
             )
         usable = np.ones(n, dtype=bool)
         usable[[failure.index for failure in failed]] = False

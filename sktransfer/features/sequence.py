@@ -16,6 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer._columns import Names
+from sktransfer._validation import callers_level
 from sktransfer.backbones.custom import CustomBackbone, custom_name
 from sktransfer.backbones.loaded_network import LoadedNetwork, sha256_of
 from sktransfer.backbones.recurrent import save_network
@@ -467,7 +468,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                 f"the backbone's output mixes both directions of {inside!r}, so pooling='last' "
                 "takes the last step, where the backward direction has seen no more than that. Set "
                 f"pooling='mean', or layer={inside!r}, whose final states are known",
-                stacklevel=4,
+                stacklevel=callers_level(),
             )
         encoder = Encoder(module, layers, self.precision)
         some = np.unique(np.linspace(0, len(source) - 1, _REFERENCES).astype(int))
@@ -682,7 +683,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             warnings.warn(
                 f"X has channels without names, but this {type(self).__name__} was fitted on "
                 f"channels named {fitted.channel_names!r:.80}; they are taken in this order",
-                stacklevel=2,
+                stacklevel=callers_level(),
             )
         return source
 
@@ -729,7 +730,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             warnings.warn(
                 f"X has {source.n_channels} channels and at most {longest} time steps. If its "
                 "arrays are (channels, time), as in aeon, set channels='first'",
-                stacklevel=3,
+                stacklevel=callers_level(),
             )
         return source, None, noted
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
+from sktransfer._validation import callers_level
 from sktransfer.backbones.language import (
     Language,
     language_from_dict,
@@ -577,7 +578,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         warnings.warn(
             f"{message}; what comes {lost} is cut off. Set long_texts='split' to read them in "
             "pieces, or 'cut' to cut them off without this warning",
-            stacklevel=4,
+            stacklevel=callers_level(),
         )
 
     # --- fine-tuning ----------------------------------------------------------------------

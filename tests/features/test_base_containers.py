@@ -185,3 +185,13 @@ def test_an_error_names_the_label_that_a_table_gives_the_row(modality, modalitie
         clone(transformer).fit_transform(column)
     with pytest.raises((TypeError, ValueError), match=r"X\[2\](?! \(label)"):
         clone(transformer).fit_transform(column.reset_index(drop=True))
+
+
+@pytest.mark.parametrize("modality", ["paths", "series", "texts"])
+def test_a_warning_of_rows_that_cannot_be_used_points_at_the_callers_line(modality, modalities):
+    cells, transformer = modalities[modality]
+    tolerant = clone(transformer).set_params(on_error="nan").set_output(transform="default")
+    for call in (tolerant.fit_transform, tolerant.transform):
+        with pytest.warns(UserWarning, match=r"The first, X\[1\]: ") as caught:
+            call([cells[0], None])
+        assert caught[-1].filename == __file__
