@@ -18,6 +18,8 @@ Names = tuple[Any, ...]
 
 _N_SHOWN = 5
 
+_LONGEST_MESSAGE = 500
+
 
 class Column(NamedTuple):
     """A column of a table, and its label, or its position where columns have none."""
@@ -56,17 +58,24 @@ def check_container(X: Any, what: str) -> None:
 
 
 @contextmanager
-def naming_rows(X: Any) -> Iterator[None]:
-    """Add to an error about a row of X, such as "X[3]", the label that pandas has for it.
+def errors_about(X: Any) -> Iterator[None]:
+    """Name in an error about a row of X, such as "X[3]", the label that pandas has for it, too.
 
-    In a cross-validation X is a part of the table, of whose rows only the labels are known.
+    In a cross-validation X is a part of the table, of whose rows only the labels are known. Long
+    messages, in which values are shown, keep their beginning and their end with the cure.
     """
     try:
         yield
     except (TypeError, ValueError) as error:
         if error.args and isinstance(error.args[0], str):
-            error.args = (_with_label(error.args[0], X), *error.args[1:])
+            error.args = (_shortened(_with_label(error.args[0], X)), *error.args[1:])
         raise
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    return f"{message[: _LONGEST_MESSAGE // 2]} ... {message[5 - _LONGEST_MESSAGE // 2 :]}"
 
 
 def _with_label(message: str, X: Any) -> str:

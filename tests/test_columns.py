@@ -14,6 +14,7 @@ from sktransfer._columns import (
     cells_of,
     check_container,
     columns_of_cells,
+    errors_about,
     is_missing,
     matched,
     numbers_of,
@@ -114,3 +115,15 @@ def test_neither_pandas_nor_polars_nor_arrow_is_imported():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout == "set()\n"
+
+
+def test_a_long_message_keeps_what_is_wrong_and_what_to_do():
+    def fail(message):
+        with errors_about([1]):
+            raise ValueError(message)
+
+    with pytest.raises(ValueError, match=r"^X\[0\] is .* \.\.\. .*; leave it out$") as caught:
+        fail(f"X[0] is {list(range(999))}; leave it out")
+    assert len(str(caught.value)) == 500
+    with pytest.raises(ValueError, match=r"^X\[0\] is 1; leave it out$"):
+        fail("X[0] is 1; leave it out")

@@ -15,7 +15,7 @@ from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from sktransfer._columns import naming_rows
+from sktransfer._columns import errors_about
 from sktransfer._validation import callers_level, source_mask, training_weights
 from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.exceptions import ConversionError
@@ -252,7 +252,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         """Fit; if that takes the features of a frozen network, return them."""
         self._check_parameters()
         row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        with naming_rows(X):
+        with errors_about(X):
             if is_frozen(self.strategy):
                 self.fitted_, features = self._fit_frozen(X, y, task=None, **row_metadata)
                 return features
@@ -290,7 +290,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         self._check_parameters()
         if is_dask(X):
             return transform_lazily(self, X)
-        with naming_rows(X):
+        with errors_about(X):
             return self._compute(X, self.fitted_)[0]
 
     def _compute(self, X: Any, fitted: Record) -> tuple[np.ndarray, Record]:

@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer import persistence
+from sktransfer._columns import errors_about
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.settings import same_setting
@@ -96,7 +97,8 @@ class FineTuned(HasStrategy):
         """
         strategy = self._checked()
         row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
-        fitted = self._fit(X, y, strategy, None, row_metadata)
+        with errors_about(X):
+            fitted = self._fit(X, y, strategy, None, row_metadata)
         raise_interrupt(fitted.tuned)
         return self
 

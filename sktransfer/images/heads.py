@@ -71,7 +71,7 @@ def find_head(
     last = matrices[-1] if matrices else None
     if last is not None and _maps_vectors(last, layers[last], inputs, outputs):
         return Head(last)
-    if last is not None and last in weighted[-1:] and get_classifier is None:
+    if len(matrices) > 1 and last in weighted[-1:] and get_classifier is None:
         pointwise = _is_pointwise(last, layers[last], inputs, outputs)
         if pointwise and _only_pooling_follows(module, last, run_on_noise):
             return Head(last)

@@ -132,10 +132,11 @@ def test_files_of_other_channels_are_rows_of_nan_or_reach_the_network(tmp_path):
     extractor = PretrainedCNNFeatures(network, image_size=16, engine="torch", on_error="nan")
     extractor.fit(paths)
     by_torch = extractor.module_
-    with pytest.warns(UserWarning, match="1 of 3 images could not be read"):
+    with pytest.warns(UserWarning, match="2 of 3 images could not be read"):
         features = extractor.transform(paths)
-    assert [failed.index for failed in extractor.errors_] == [1]
-    assert "it has 3 channels and the backbone takes 4" in extractor.errors_[0].message
+    assert [failed.index for failed in extractor.errors_] == [0, 1]
+    for failed, found in zip(extractor.errors_, ("1 channel", "3 channels"), strict=True):
+        assert f"it has {found} and the backbone takes 4" in failed.message
     pixels = torch.from_numpy(rgba).permute(2, 0, 1)[None].float() / 255
     expected = by_torch[:3](pixels).numpy()
     assert_allclose(features[2:], expected, atol=1e-6)
