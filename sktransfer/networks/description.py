@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from sktransfer.networks.hooks import is_ours
 
@@ -31,6 +31,9 @@ _NAMED = (
     *(types.MethodDescriptorType, types.WrapperDescriptorType, np.ufunc),
 )
 
+_MOST_PARTS = 300_000
+"""Objects that refer to each other could be followed for ever: beyond it a network is unique."""
+
 
 class Description:
     """Collects the parts of one network's description."""
@@ -40,6 +43,7 @@ class Description:
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that ids stay taken
         self._open: set[int] = set()
+        self._n_parts = 0
         self._module = module
 
     def digest(self, start: str) -> str:
@@ -73,6 +77,9 @@ class Description:
         return False
 
     def _add(self, value: Any) -> None:
+        self._n_parts += 1
+        if self._n_parts > _MOST_PARTS:
+            raise RecursionError("the network's attributes refer to each other in too many ways")
         if isinstance(value, _PLAIN):
             self._write(type(value).__name__, repr(value))
         elif isinstance(value, type):
@@ -118,7 +125,10 @@ class Description:
         self._write(hashlib.sha256(_bytes(dense)).hexdigest())
 
     def _add_module(self, module: nn.Module) -> None:
+        is_graph = isinstance(module, fx.GraphModule)
         attributes = {k: v for k, v in vars(module).items() if k not in _TORCH_OWN}
+        if is_graph:  # the rest, and its class, are made of the graph
+            attributes = {"graph": module.graph}
         self._add_all(item for name in sorted(attributes) for item in (name, attributes[name]))
         for hooks in _HOOKS:
             self._add_all(hook for hook in getattr(module, hooks).values() if not is_ours(hook))
@@ -126,7 +136,7 @@ class Description:
             self._add_all(item for pair in tensors(recurse=False) for item in pair)
         self._add_all(item for pair in module.named_children() for item in pair)
         for base in type(module).__mro__:
-            if base is nn.Module:
+            if base is nn.Module or is_graph:
                 break
             if not self._note(base):
                 self._add_class(base)
@@ -169,6 +179,8 @@ def _parts(value: Any) -> Iterable[Any]:
         return [value.__wrapped__]
     if isinstance(value, types.ModuleType):
         return [value.__name__]
+    if isinstance(value, fx.Graph):  # each of its nodes refers to those before and after it
+        return [str(value), *(node.target for node in value.nodes if callable(node.target))]
     if isinstance(value, logging.Logger):  # whose levels and handlers are no one's business here
         return [value.name]
     state = {**_slots(value), **getattr(value, "__dict__", {})}

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from sktransfer import load_backbone
 from sktransfer.networks.fingerprint import network_fingerprint
@@ -161,3 +163,25 @@ def test_a_recurrent_network_has_the_same_fingerprint_every_time():
     assert network_fingerprint(copy.deepcopy(network), "weights") == first
     assert network_fingerprint(network, "other weights") != first
     assert network_fingerprint(nn.LSTM(2, 3, bidirectional=True), "weights") != first
+
+
+def test_a_traced_graph_of_any_length_has_a_fingerprint_of_its_operations():
+    torch.manual_seed(0)
+    net = resnet18().eval()
+    graph, same, other = (
+        create_feature_extractor(net, ["layer1", layer]) for layer in ("layer4", "layer4", "layer3")
+    )
+    assert fingerprint_of(graph) == fingerprint_of(pickle.loads(pickle.dumps(graph)))
+    assert fingerprint_of(graph) == fingerprint_of(same) != fingerprint_of(other)
+
+
+def test_a_network_whose_attributes_refer_to_each_other_without_end_is_unique():
+    class Part:
+        others = ()
+
+    parts = [Part() for _ in range(30)]
+    for number, part in enumerate(parts):
+        part.others = parts[number + 1 :]  # two to the power of 30 ways
+    module = SmallCNN()
+    module.parts = parts
+    assert fingerprint_of(module) != fingerprint_of(module)
