@@ -475,10 +475,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         sequences = source.read(some[:1] if "ppv" not in poolings else some)
         thresholds = fit_thresholds(encoder, sequences, plan, self.n_thresholds)
         named = isinstance(self.backbone, str)
-        weights_sha256 = sha256_of(module) if losses else loaded.sha256
         name = self.backbone if isinstance(self.backbone, str) else custom_name(self.backbone)
+        network = SequenceNetwork.of(name, module)
+        weights_sha256 = network.weights_sha256 if losses else loaded.sha256
         fitted = FittedSequences(
-            network=SequenceNetwork.of(name, module),
+            network=network,
             by_reference=False,
             device=str(device),
             engine="torch",

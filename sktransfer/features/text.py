@@ -589,9 +589,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
 
     def _tunable(self, X: Any, fitted: FittedTexts, body: Any) -> Tunable:
         texts, failed = self._texts(X)
-        self._note_failures(len(texts), failed, fitted)
-        readable = np.ones(len(texts), dtype=bool)
-        readable[[failure.index for failure in failed]] = False
+        readable = self._note_failures(len(texts), failed, fitted)
 
         def tokens() -> Tokens:
             found = self._tokens(texts, fitted)
