@@ -130,7 +130,12 @@ class FineTuned(HasStrategy):
         row_metadata = {"sample_weight": sample_weight}
         if not hasattr(self, "features_"):
             first = clone(strategy).set_params(
-                epochs=1, schedule="constant", early_stopping=False, warmup_epochs=0, gradual=None
+                epochs=1,
+                schedule="constant",
+                early_stopping=False,
+                guard=False,
+                warmup_epochs=0,
+                gradual=None,
             )
             raise_interrupt(self._fit(X, y, first, classes, row_metadata).tuned)
             return self

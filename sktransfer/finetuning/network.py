@@ -54,6 +54,12 @@ class LinearHead(nn.Module):
         """Features on the scale that they had before tuning."""
         return (features - self.mean) / self.scale
 
+    def divide_scores(self, temperature: float) -> None:
+        """Divide all scores by a temperature."""
+        with torch.no_grad():
+            self.weight.div_(temperature)
+            self.bias.div_(temperature)
+
     def forward(self, standardised: Tensor) -> Tensor:
         """Map features to scores."""
         return nn.functional.linear(standardised, self.weight, self.bias)

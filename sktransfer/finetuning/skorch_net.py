@@ -56,6 +56,7 @@ def make_net(
     network: TunedNetwork,
     objective: Objective,
     strategy: FineTune,
+    n_epochs: int,
     device: torch.device | str,
     callbacks: list[tuple[str, Callback]],
 ) -> InterruptibleNet:
@@ -65,7 +66,7 @@ def make_net(
         criterion=objective,
         optimizer=_optimizer_factory(network, strategy),
         lr=strategy.learning_rate,
-        max_epochs=strategy.epochs,
+        max_epochs=n_epochs,
         batch_size=strategy.batch_size,
         iterator_train=Batches,
         iterator_valid=Batches,
@@ -77,16 +78,16 @@ def make_net(
 
 
 def schedule_callbacks(
-    network: TunedNetwork, strategy: FineTune, n_steps: int, held_out: bool
+    network: TunedNetwork, strategy: FineTune, n_steps: int, n_epochs: int, held_out: bool
 ) -> list[tuple[str, Callback]]:
     """Callbacks that depend on the position of a step in the whole training."""
     callbacks: list[tuple[str, Callback]] = []
     if strategy.gradual is not None and network.trained_parameters():
         stage_of = network.body.stages.of
         stages = sorted({stage_of[name] for name in network.trained_parameters()}, reverse=True)
-        if strategy.epochs <= strategy.gradual:
+        if n_epochs <= strategy.gradual:
             raise ValueError(
-                f"gradual must be less than epochs={strategy.epochs}, or only the head is trained; "
+                f"gradual must be less than epochs={n_epochs}, or only the head is trained; "
                 f"got gradual={strategy.gradual}"
             )
         callbacks.append(("unfreeze", UnfreezeGradually(stages, strategy.gradual)))
@@ -99,7 +100,7 @@ def schedule_callbacks(
         callbacks.append(("rate", policy(patience=_PLATEAU_EPOCHS)))
     else:
         warmup = 0 if strategy.schedule == "one-cycle" else strategy.warmup_epochs
-        total = strategy.epochs * n_steps
+        total = n_epochs * n_steps
         rising = min(max(round(warmup * n_steps), _LEAST_WARMUP), total // 4) if warmup else 0
         factor = rate_over_steps(strategy.schedule, total, rising)
         policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")

@@ -1,20 +1,29 @@
 """Training of a body and a head under a strategy, with skorch."""
 
 import copy
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.helper import predefined_split
 from torch import Tensor
 
-from sktransfer._validation import Seed
+from sktransfer._validation import Seed, callers_level
 from sktransfer.finetuning.batches import Batches, Inputs, TrainingRows
+from sktransfer.finetuning.held_out import (
+    HeldOutScores,
+    Split,
+    Verdict,
+    folds_to_judge,
+    judge,
+    split_to_stop,
+)
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
@@ -36,10 +45,13 @@ from sktransfer.networks.seeding import seeded
 _PROBE_ROWS = 5000
 """Most rows that an initial head is fitted to: more take minutes and hardly change it."""
 
-_HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
-"""Least held-out rows, of each class in classification, for ``early_stopping="auto"``."""
+_JUDGED_ROWS = 2000
+"""Most held-out rows by which the tuned network is compared with the frozen one."""
 
-_HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
+_LEAST_EPOCHS = 10
+"""Of ``epochs=None``."""
+
+_HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "dur", "event_lr", *Verdict._fields)
 
 
 def seed_of(strategy: FineTune, random_state: Seed) -> int:
@@ -130,8 +142,7 @@ def tune(
             f"alignment={strategy.alignment!r} needs rows of two domains; pass "
             "sample_domain to fit, positive for source and negative for target rows"
         )
-    body = tunable.body
-    trained = resolve_unfreeze(strategy.unfreeze, body.stages)
+    trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
     inputs, readable = tunable.inputs(trained, strategy)
     if strategy.mixup and not inputs.mixable:
         raise ValueError("mixup needs rows of one shape, which sequences do not have; set mixup=0")
@@ -141,48 +152,201 @@ def tune(
     usable &= readable
     _check_rows(usable, targets, strategy)
     rows = np.flatnonzero(usable)
-    # Without trained weights in the body its features are those of the source.
-    penalty = strategy.penalty if trained else None
     draw = np.random.RandomState(seed)
-    rows, held_out = _split(rows, targets, strategy, draw)
-    with seeded(seed):  # dropout and torch's initialisations draw from global generators
-        if head is None:
-            head = _initial_head(body, inputs, targets, rows, strategy, draw, tunable.device)
-        network = TunedNetwork(
-            body,
-            head.to(tunable.device),
-            trained,
-            strategy.batch_norm,
-            compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
-        ).to(tunable.device)
-        objective = Objective(
-            TaskLoss(targets.task, strategy.label_smoothing),
-            None if penalty == "l2-sp" else penalty,  # which is a callback, not part of the loss
-            penalty_weight(strategy),
-            strategy.alignment,
-            strategy.alignment_weight,
-            head.weight.shape[1],
+    split = split_to_stop(rows, targets, strategy, draw)
+    training = _Training(tunable, inputs, targets, strategy, trained, seed, head)
+    # In domain adaptation, held-out rows of the source do not tell what suits the target.
+    guarded = bool(strategy.guard) and strategy.alignment is None
+    folds = folds_to_judge(rows, targets, strategy, seed) if guarded and not split.stops else []
+    if not (folds or (guarded and split.stops)):
+        return _finished(training.run(split, training.features(split.train, draw), draw, progress))
+    features = training.features(split.train, draw, split.held_out[:_JUDGED_ROWS])
+    source = copy.deepcopy(tunable.body.module.state_dict())
+    held_out = []
+    for number, fold in enumerate(folds, start=1):
+        label = progress and f"{progress}, fold {number} of {len(folds)}"
+        net = training.run(fold, features, np.random.RandomState(seed), label)
+        if net.interrupted:
+            return _finished(net)
+        held_out.append(training.held_out_scores(net, features, fold))
+        tunable.body.module.load_state_dict(source)
+    net = training.run(split, features, draw, progress)
+    if net.interrupted:
+        return _finished(net)
+    if not folds:
+        held_out.append(training.held_out_scores(net, features, split))
+    verdict = judge(held_out, targets, strategy)
+    for name, value in verdict._asdict().items():
+        net.history.record(name, value)
+    if not verdict.keeps_frozen:
+        net.module_.head.divide_scores(verdict.temperature)
+        return _finished(net)
+    warnings.warn(
+        f"fine-tuning made the network worse: its loss on held-out rows is "
+        f"{verdict.tuned_loss:.3g}, and {verdict.frozen_loss:.3g} with the weights of the source. "
+        "These are kept, with a head of their own; set guard=False for the tuned network, or lower "
+        "learning_rate",
+        stacklevel=callers_level(),
+    )
+    tunable.body.module.load_state_dict(source)
+    best = training.final_head(features, features.rows)
+    best.divide_scores(verdict.temperature)
+    state = {name: tensor.detach().cpu().numpy() for name, tensor in best.state_dict().items()}
+    history = Tuned(net, (), False).history
+    return rebuild(tunable.body, state, (), strategy, targets.task, str(tunable.device), history)
+
+
+class _Features(NamedTuple):
+    """Features of some rows by the network of the source."""
+
+    rows: np.ndarray  # ascending
+    values: np.ndarray
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the given rows that are known, and their features."""
+        known = np.isin(self.rows, rows)
+        return self.rows[known], self.values[known]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all trainings of a fit have in common.
+
+    `head` is the initial one; None fits one.
+    """
+
+    tunable: Tunable
+    inputs: Inputs
+    targets: Targets
+    strategy: FineTune
+    trained: tuple[str, ...]
+    seed: int
+    head: LinearHead | None
+
+    def features(
+        self, rows: np.ndarray, draw: np.random.RandomState, held_out: np.ndarray | None = None
+    ) -> _Features:
+        """Features for heads: of rows to train on, not too many of them, and of held-out rows."""
+        sample = rows[self.targets.labelled[rows]]
+        if self.head is not None and held_out is None:
+            return _Features(sample[:0], np.empty((0, 0)))
+        if len(sample) > _PROBE_ROWS:
+            sample = draw.choice(sample, _PROBE_ROWS, replace=False)
+        sample = np.sort(sample if held_out is None else np.concatenate([sample, held_out]))
+        features = extract_features(
+            self.tunable.body, self.inputs, sample, self.strategy.batch_size, self.tunable.device
         )
-        dataset = TrainingRows(inputs, targets, rows, **_sampling_options(strategy, targets, draw))
-        if penalty == "delta":
-            objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
-        n_steps = len(Batches(dataset, strategy.batch_size))
-        watch = ProgressMonitor(
-            strategy.epochs * n_steps, strategy.epochs, progress, strategy.learning_rate
+        if not np.isfinite(features).all():
+            row = sample[np.flatnonzero(~np.isfinite(features).all(1))[0]]
+            raise ValueError(
+                f"the network's features of X[{row}] are NaN or infinite; check its weights"
+            )
+        return _Features(sample, features)
+
+    def initial_head(
+        self, features: _Features, rows: np.ndarray, draw: np.random.RandomState
+    ) -> LinearHead:
+        """The head to begin with."""
+        if self.head is not None:
+            return copy.deepcopy(self.head)
+        known, values = features.of(rows)
+        targets, random = self.targets, self.strategy.head_init == "random"
+        return fit_head(
+            values,
+            targets.values[known],
+            targets.weights[known],
+            task=targets.task,
+            random=draw if random else None,
         )
-        callbacks = [
-            ("monitor", watch),
-            # Before the scheduler, as L2-SP needs the learning rate of the step that was taken.
-            *step_callbacks(network, strategy, penalty),
-            *schedule_callbacks(network, strategy, n_steps, held_out is not None),
-        ]
-        net = make_net(network, objective, strategy, tunable.device, callbacks)
-        if held_out is not None:
-            net.set_params(train_split=predefined_split(TrainingRows(inputs, targets, held_out)))
-        net.fit(dataset)
+
+    def final_head(self, features: _Features, rows: np.ndarray) -> LinearHead:
+        """The head of the frozen network."""
+        known, values = features.of(rows)
+        targets = self.targets
+        return fit_head(
+            values, targets.values[known], targets.weights[known], task=targets.task, final=True
+        )
+
+    def held_out_scores(
+        self, net: InterruptibleNet, features: _Features, split: Split
+    ) -> HeldOutScores:
+        """Scores of a net, and of a head on frozen features, for held-out rows."""
+        rows, values = features.of(split.held_out)
+        tuned = scores_of(net, TrainingRows(self.inputs, self.targets, rows))
+        with torch.inference_mode():
+            head = self.final_head(features, split.train)
+            frozen = head(head.standardise(torch.from_numpy(values).float()))
+        return HeldOutScores(rows, tuned, frozen.double().numpy())
+
+    def run(
+        self,
+        split: Split,
+        features: _Features,
+        draw: np.random.RandomState,
+        progress: str | None,
+    ) -> InterruptibleNet:
+        """Train the network from its present weights."""
+        tunable, targets, strategy = self.tunable, self.targets, self.strategy
+        # Without trained weights in the body its features are those of the source.
+        penalty = strategy.penalty if self.trained else None
+        with seeded(self.seed):  # dropout and initialisations draw from torch's global generators
+            head = self.initial_head(features, split.train, draw)
+            network = TunedNetwork(
+                tunable.body,
+                head.to(tunable.device),
+                self.trained,
+                strategy.batch_norm,
+                compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
+            ).to(tunable.device)
+            objective = Objective(
+                TaskLoss(targets.task, strategy.label_smoothing),
+                None if penalty == "l2-sp" else penalty,  # a callback, not part of the loss
+                penalty_weight(strategy),
+                strategy.alignment,
+                strategy.alignment_weight,
+                head.weight.shape[1],
+            )
+            sampling = _sampling_options(strategy, targets, draw)
+            dataset = TrainingRows(self.inputs, targets, split.train, **sampling)
+            if penalty == "delta":
+                objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
+            n_steps = len(Batches(dataset, strategy.batch_size))
+            n_epochs = epochs_of(strategy, n_steps)
+            watch = ProgressMonitor(n_epochs * n_steps, n_epochs, progress, strategy.learning_rate)
+            callbacks = [
+                ("monitor", watch),
+                # Before the scheduler, as L2-SP needs the learning rate of the step that was taken.
+                *step_callbacks(network, strategy, penalty),
+                *schedule_callbacks(network, strategy, n_steps, n_epochs, split.stops),
+            ]
+            net = make_net(network, objective, strategy, n_epochs, tunable.device, callbacks)
+            if split.stops:
+                held_out = TrainingRows(self.inputs, targets, split.held_out)
+                net.set_params(train_split=predefined_split(held_out))
+            net.fit(dataset)
+        return net
+
+
+def _finished(net: InterruptibleNet) -> Tuned:
+    """The result of a training, whose weights are frozen from now on."""
     _drop_unfinished(net)
-    freeze_for_inference(network)
-    return Tuned(net, network.unfrozen_names(), net.interrupted)
+    freeze_for_inference(net.module_)
+    return Tuned(net, net.module_.unfrozen_names(), net.interrupted)
+
+
+def epochs_of(strategy: FineTune, n_steps: int) -> int:
+    """Number of epochs of so many steps each."""
+    if strategy.epochs is not None:
+        return strategy.epochs
+    return max(_LEAST_EPOCHS, math.ceil(strategy.min_steps / n_steps))
+
+
+def scores_of(net: InterruptibleNet, rows: TrainingRows) -> np.ndarray:
+    """Scores of some rows, (n, n_outputs), by a net as it is."""
+    # Not by `forward_iter`, which takes a NamedTuple of outputs apart.
+    batches = net.get_iterator(rows, training=False)
+    parts = [net.evaluation_step(batch).scores for batch in batches]
+    return np.concatenate([part.cpu().double().numpy() for part in parts])
 
 
 def rebuild(
@@ -201,7 +365,7 @@ def rebuild(
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
     callbacks = [("monitor", watch), *step_callbacks(network, strategy, None)]
-    net = make_net(network, objective, strategy, device, callbacks)
+    net = make_net(network, objective, strategy, 1, device, callbacks)
     with seeded(0):
         net.initialize()
     for epoch in history:
@@ -309,60 +473,6 @@ def _check_rows(usable: np.ndarray, targets: Targets, strategy: FineTune) -> Non
         raise ValueError(f"fine-tuning needs at least 2 classes, and {count}, all of one class")
     if strategy.alignment is not None and not (usable & ~targets.labelled).any():
         raise ValueError(f"alignment={strategy.alignment!r}: no row of the target could be read")
-
-
-def _split(
-    rows: np.ndarray, targets: Targets, strategy: FineTune, draw: np.random.RandomState
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Training rows, and held-out rows or None."""
-    source = rows[targets.labelled[rows]]
-    if strategy.early_stopping is False:
-        return rows, None
-    classes = targets.codes[source] if targets.task == "classification" else None
-    counts = np.array([len(source)]) if classes is None else np.bincount(classes)
-    smallest = int(counts[counts > 0].min() * strategy.validation_fraction)
-    if strategy.early_stopping == "auto" and smallest < _HELD_OUT[targets.task]:
-        return rows, None
-    if smallest < 1:
-        raise ValueError(
-            f"early_stopping=True cannot hold out validation_fraction="
-            f"{strategy.validation_fraction} of {counts.min()} rows (of the smallest class); set "
-            "early_stopping=False"
-        )
-    _, held_out = train_test_split(
-        source,
-        test_size=strategy.validation_fraction,
-        stratify=classes,
-        random_state=draw.randint(2**31 - 1),
-    )
-    return np.setdiff1d(rows, held_out), held_out
-
-
-def _initial_head(
-    body: Body,
-    inputs: Inputs,
-    targets: Targets,
-    rows: np.ndarray,
-    strategy: FineTune,
-    draw: np.random.RandomState,
-    device: torch.device,
-) -> LinearHead:
-    sample = rows[targets.labelled[rows]]
-    if len(sample) > _PROBE_ROWS:
-        sample = np.sort(draw.choice(sample, _PROBE_ROWS, replace=False))
-    features = extract_features(body, inputs, sample, strategy.batch_size, device)
-    if not np.isfinite(features).all():
-        row = sample[np.flatnonzero(~np.isfinite(features).all(1))[0]]
-        raise ValueError(
-            f"the network's features of X[{row}] are NaN or infinite; check its weights"
-        )
-    return fit_head(
-        features,
-        targets.values[sample],
-        targets.weights[sample],
-        task=targets.task,
-        random=draw if strategy.head_init == "random" else None,
-    )
 
 
 def _sampling_options(
