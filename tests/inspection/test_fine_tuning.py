@@ -20,7 +20,7 @@ HISTORY = [
 @pytest.fixture(scope="module")
 def tuned(digits):
     """A classifier that held out rows, with a plan that notes learning rates."""
-    strategy = FineTune("head", epochs=3, early_stopping=True, schedule="plateau")
+    strategy = FineTune("head", epochs=3, guard=False, early_stopping=True, schedule="plateau")
     features = PretrainedCNNFeatures(engine="torch", layer="blocks.1", image_size=32)
     return FineTunedClassifier(features, strategy=strategy, random_state=0).fit(
         digits[0][:150], digits[1][:150]
@@ -88,7 +88,7 @@ def test_epochs_are_whole_numbers():
 def test_pipelines_and_searches_are_looked_into(digits):
     images, labels = digits[0][:60], digits[1][:60]
     features = PretrainedCNNFeatures(
-        layer="blocks.1", image_size=32, strategy=FineTune("head", epochs=1), random_state=0
+        layer="blocks.1", image_size=32, strategy=FineTune("head", epochs=1, guard=False), random_state=0
     )
     search = GridSearchCV(
         make_pipeline(features, LogisticRegression(max_iter=1000)),
