@@ -92,6 +92,11 @@ class Body(nn.Module):
         """Features, (n, n_features)."""
         raise NotImplementedError
 
+    @property
+    def n_positions(self) -> int:
+        """Number of positions in the maps of the deepest stage; 1 where there are no maps."""
+        return 1
+
     def with_maps(self, batch: Any, *, leaf: bool = False) -> tuple[Tensor, Tensor]:
         """Features, and the output of the deepest stage, (n, channels, positions).
 

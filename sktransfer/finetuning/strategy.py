@@ -118,9 +118,11 @@ class FineTune(BaseEstimator):
         negative: target, whose labels are not used): their covariances [11]_, their kernel means
         [12]_, or by making a discriminator unable to distinguish them [13]_.
     alignment_weight : float, default=1.0
-    batch_norm : {"frozen", "update"}, default="frozen"
+    batch_norm : {"auto", "frozen", "update"}, default="auto"
         Whether batch norm in the trained stages keeps the statistics of the source data, or
-        updates them by the batches. In frozen stages it never changes.
+        updates them by the batches. "auto" updates them if a batch has at least 256 values of each
+        channel (rows times positions in the smallest maps), and all rows have 2,000. In frozen
+        stages batch norm never changes.
     head_init : {"probe", "random"}, default="probe"
         "probe" starts from a linear model that is fitted to the features of the untuned network,
         so that the first steps do not distort them [14]_; its penalty is ten times the one that is
@@ -204,7 +206,7 @@ class FineTune(BaseEstimator):
         penalty_weight: float | None = None,
         alignment: str | None = None,
         alignment_weight: float = 1.0,
-        batch_norm: str = "frozen",
+        batch_norm: str = "auto",
         head_init: str = "probe",
         gradient_clip: float | None = 1.0,
         callbacks: list[Any] | None = None,
@@ -342,7 +344,7 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "task": ("auto", "classification", "regression"),
     "penalty": (None, *PENALTIES),
     "alignment": (None, *ALIGNMENTS),
-    "batch_norm": ("frozen", "update"),
+    "batch_norm": ("auto", "frozen", "update"),
     "head_init": ("probe", "random"),
     "cache_trunk": (True, False),
 }

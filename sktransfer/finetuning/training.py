@@ -48,6 +48,9 @@ _PROBE_ROWS = 5000
 _JUDGED_ROWS = 2000
 """Most held-out rows by which the tuned network is compared with the frozen one."""
 
+_VALUES_OF_BATCH, _VALUES = 256, 2000
+"""Least values of a channel, in a batch and in all rows, from which statistics are learned."""
+
 _LEAST_EPOCHS = 10
 """Of ``epochs=None``."""
 
@@ -154,7 +157,8 @@ def tune(
     rows = np.flatnonzero(usable)
     draw = np.random.RandomState(seed)
     split = split_to_stop(rows, targets, strategy, draw)
-    training = _Training(tunable, inputs, targets, strategy, trained, seed, head)
+    batch_norm = batch_norm_mode(strategy, len(rows), tunable.body.n_positions)
+    training = _Training(tunable, inputs, targets, strategy, trained, seed, head, batch_norm)
     # In domain adaptation, held-out rows of the source do not tell what suits the target.
     guarded = bool(strategy.guard) and strategy.alignment is None
     folds = folds_to_judge(rows, targets, strategy, seed) if guarded and not split.stops else []
@@ -222,6 +226,7 @@ class _Training:
     trained: tuple[str, ...]
     seed: int
     head: LinearHead | None
+    batch_norm: str
 
     def features(
         self, rows: np.ndarray, draw: np.random.RandomState, held_out: np.ndarray | None = None
@@ -295,7 +300,7 @@ class _Training:
                 tunable.body,
                 head.to(tunable.device),
                 self.trained,
-                strategy.batch_norm,
+                self.batch_norm,
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
             ).to(tunable.device)
             objective = Objective(
@@ -341,6 +346,24 @@ def epochs_of(strategy: FineTune, n_steps: int) -> int:
     return max(_LEAST_EPOCHS, math.ceil(strategy.min_steps / n_steps))
 
 
+def batch_norm_mode(strategy: FineTune, n_rows: int, n_positions: int) -> str:
+    """Whether batch norm is "frozen", or its statistics "update".
+
+    Parameters
+    ----------
+    strategy : FineTune
+    n_rows : int
+        Rows to train on.
+    n_positions : int
+        Of the smallest maps.
+    """
+    if strategy.batch_norm != "auto":
+        return strategy.batch_norm
+    in_batch = min(strategy.batch_size, n_rows) * n_positions
+    enough = in_batch >= _VALUES_OF_BATCH and n_rows * n_positions >= _VALUES
+    return "update" if enough else "frozen"
+
+
 def scores_of(net: InterruptibleNet, rows: TrainingRows) -> np.ndarray:
     """Scores of some rows, (n, n_outputs), by a net as it is."""
     # Not by `forward_iter`, which takes a NamedTuple of outputs apart.
@@ -360,7 +383,9 @@ def rebuild(
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
     linear = LinearHead.from_state(head)
-    network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
+    # "auto" depends on the rows of the first training, which are not known here.
+    batch_norm = "update" if strategy.batch_norm == "update" else "frozen"
+    network = TunedNetwork(body, linear, trained, batch_norm, None).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)

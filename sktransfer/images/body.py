@@ -54,6 +54,14 @@ class ImageBody(Body):
                 return torch.cat(reader(batch.new_empty(shape)), 1)
         return torch.cat(reader(batch), 1)
 
+    @property
+    def n_positions(self) -> int:
+        """Number of positions in the maps of the deepest stage."""
+        activation = self.trace.activations[self.stages.names[-1]]
+        if activation.layout == "channels_first":
+            return math.prod(activation.shape[1:])
+        return math.prod(activation.shape[:-1])
+
     def with_maps(self, batch: Tensor, *, leaf: bool = False) -> tuple[Tensor, Tensor]:
         """Features, and the output of the deepest stage."""
         layer = self.stages.names[-1]

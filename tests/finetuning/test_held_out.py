@@ -18,6 +18,7 @@ from sktransfer.finetuning.held_out import (
     temperature_of,
 )
 from sktransfer.finetuning.targets import encode_targets
+from sktransfer.finetuning.training import batch_norm_mode
 from tests.helpers.networks import TwoStages
 
 
@@ -216,7 +217,7 @@ def test_a_transformer_is_guarded_as_well(some):
     assert_array_equal(kept.transform(X), frozen.transform(X))
 
 
-# --- how long ---------------------------------------------------------------------------------
+# --- batch norm and length -------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -226,3 +227,35 @@ def test_without_a_number_of_epochs_there_are_ten_or_enough_for_the_steps(some):
     # Five steps of 32 rows.
     assert len(fitted(X, y, epochs=None, min_steps=61, guard=False).history_) == 13
     assert len(fitted(X, y, epochs=2, min_steps=1000, guard=False).history_) == 2
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_positions", "expected"),
+    [
+        (10_000, 1, "frozen"),  # 64 values in a batch
+        (400, 9, "update"),
+        (100, 9, "frozen"),
+        (1000, 4, "update"),
+        (200, 4, "frozen"),
+        (2000, 3, "frozen"),
+    ],
+)
+def test_batch_norm_learns_from_large_batches_and_maps(n_rows, n_positions, expected):
+    assert batch_norm_mode(FineTune(), n_rows, n_positions) == expected
+    assert batch_norm_mode(FineTune(batch_norm="update"), n_rows, n_positions) == "update"
+    assert batch_norm_mode(FineTune(batch_norm="frozen"), n_rows, n_positions) == "frozen"
+
+
+@pytest.mark.slow
+def test_statistics_move_where_batch_norm_learns(digits):
+    X, y = digits[0][:240], digits[1][:240]
+    plain = PretrainedCNNFeatures(layer="blocks.3", image_size=48, engine="torch")
+    means = {}
+    for batch_norm in ("auto", "frozen", "update"):  # nine positions of 240 images are enough
+        strategy = FineTune(1, epochs=1, batch_norm=batch_norm, guard=False, early_stopping=False)
+        tuned = FineTunedClassifier(plain, strategy=strategy, random_state=0).fit(X, y)
+        means[batch_norm] = tuned.features_.module_.get_submodule("blocks.3.0.bn1").running_mean
+    source = plain.fit(X).module_.get_submodule("blocks.3.0.bn1").running_mean
+    assert_array_equal(means["auto"], means["update"])
+    assert_array_equal(means["frozen"], source)
+    assert not np.array_equal(means["update"], source)

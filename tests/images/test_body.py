@@ -47,6 +47,21 @@ def test_stages_hold_exactly_the_weights_that_features_depend_on(backbone, layer
     assert list(found.of.values()) == sorted(found.of.values())  # from shallow to deep
 
 
+@pytest.mark.parametrize(
+    ("image_size", "layer", "expected"),
+    [
+        (32, "penultimate", 1),
+        (64, "penultimate", 4),
+        (64, "blocks.3", 16),
+        (64, "conv_stem", 32**2),
+    ],
+)
+def test_positions_are_counted_in_the_maps_of_the_deepest_stage(image_size, layer, expected):
+    X = np.zeros((1, 64, 64, 3), np.uint8)
+    features = PretrainedCNNFeatures(weights="random", image_size=image_size, layer=layer).fit(X)
+    assert features.__tuning_source__().body().n_positions == expected
+
+
 @pytest.mark.slow
 def test_a_vision_transformer_is_tuned_by_its_blocks():
     found, _ = stages("timm/vit_tiny_patch16_224", image_size=224, pooling="cls")
