@@ -120,10 +120,13 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
     }
 
 
-def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
-    """Run an internal command of a script in a new process, which prints JSON as its last line."""
+def in_fresh_process(script: str, *arguments: object, limit: float | None = None) -> dict[str, Any]:
+    """Run an internal command of a script in a new process, which prints JSON as its last line.
+
+    After `limit` seconds it is ended, and subprocess.TimeoutExpired raised.
+    """
     command = [sys.executable, script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])

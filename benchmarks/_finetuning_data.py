@@ -187,15 +187,23 @@ def _mnist_table() -> np.ndarray:
     return np.column_stack(mnist_data()).astype(np.uint8)
 
 
-def clothes(labels: int | None, seed: int, n_test: int | None = MOST_TEST) -> Data:
+def clothes(
+    labels: int | None, seed: int, n_test: int | None = MOST_TEST, folder: Path = FASHION
+) -> Data:
     """So many images of Fashion-MNIST."""
-    X, y, X_test, y_test = fashion()
+    X, y, X_test, y_test = fashion(folder)
     return Data(*subset(X, y, labels, seed), *subset(X_test, y_test, n_test, 0))
 
 
-def rare_clothes(majority: int, minority: int, seed: int, n_test: int | None = MOST_TEST) -> Data:
+def rare_clothes(
+    majority: int,
+    minority: int,
+    seed: int,
+    n_test: int | None = MOST_TEST,
+    folder: Path = FASHION,
+) -> Data:
     """Fashion-MNIST with half of its classes rare; the test rows are balanced."""
-    X, y, X_test, y_test = fashion()
+    X, y, X_test, y_test = fashion(folder)
     return Data(*imbalanced(X, y, majority, minority, seed), *subset(X_test, y_test, n_test, 0))
 
 
