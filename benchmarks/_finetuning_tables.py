@@ -115,7 +115,8 @@ def section(command: str) -> str:
     """All tables of a command."""
     path = RESULTS / f"finetuning_{command}.json"
     if not path.exists():
-        raise SystemExit(f"there is no {path.name}: run `python finetuning.py {command}` first")
+        print(f"there is no {path.name}, so its tables are empty: run finetuning.py {command}")
+        return ""
     result = json.loads(path.read_text())
     group = result.get("sets") or result["labels"]
     parts = [settings(result)]
@@ -124,7 +125,7 @@ def section(command: str) -> str:
         parts += [f"**{name}{unit}**", table(contestants, COLUMNS[command])]
         if verdict := result.get("verdicts", {}).get(name):
             parts.append(f"The default is where it must be: {verdict}.")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) + "\n"
 
 
 def settings(result: Mapping[str, Any]) -> str:
@@ -137,6 +138,10 @@ def settings(result: Mapping[str, Any]) -> str:
 
 def write_tables() -> None:
     """Replace what is between the markers of the README by tables of the present results."""
-    text = README.read_text()
+
+    def filled(match: re.Match[str]) -> str:
+        tables = section(match[2])
+        return match[1] + (f"\n{tables}\n" if tables else "") + match[3]
+
     marker = re.compile(r"(<!-- finetuning (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-    README.write_text(marker.sub(lambda m: f"{m[1]}\n{section(m[2])}\n\n{m[3]}", text))
+    README.write_text(marker.sub(filled, README.read_text()))

@@ -65,7 +65,12 @@ class Results:
         self.found: dict[str, dict[str, Any]] = {}
         self.failures: dict[str, str] = {}
         if self.path.exists() and not options.quick:
-            self.found = json.loads(self.path.read_text()).get(self.group, {})
+            held = json.loads(self.path.read_text()).get(self.group, {})
+            # Runs of other versions of this script do not say what they were of.
+            self.found = {
+                name: {who: one for who, one in of_set.items() if "case" in one["runs"][0]}
+                for name, of_set in held.items()
+            }
 
     def has(self, name: str, contestant: str, case: dict[str, Any]) -> bool:
         """Whether the same case has been measured."""
