@@ -78,11 +78,9 @@ def same_steps(labels: int, epochs: int | None) -> int:
     from sktransfer import FineTune
 
     ours = FineTune()
-    usual = epochs or ours.epochs
-    least = getattr(ours, "min_steps", None)
-    if not isinstance(least, int):
-        return usual
-    return max(usual, ceil(least / ceil(labels / BATCH_SIZE)))
+    if epochs or ours.epochs:
+        return epochs or ours.epochs
+    return max(10, ceil(ours.min_steps / ceil(labels / BATCH_SIZE)))
 
 
 # Every set, with what one would use
@@ -160,7 +158,9 @@ def like_peers(unfreeze: str | int, case: dict[str, Any], **more: Any) -> dict[s
     # From scratch batch norm has no statistics to keep, and a head nothing to begin from.
     fresh = case["weights"] == "random"
     scratch = {"batch_norm": "update", "head_init": "random"} if fresh else {}
-    return {"unfreeze": unfreeze, **same, "early_stopping": False, **scratch, **more}
+    # The guard trains several times, which the peers do not.
+    once = {"early_stopping": False, "guard": False}
+    return {"unfreeze": unfreeze, **same, **once, **scratch, **more}
 
 
 def paced(same: dict[str, Any]) -> Cases:
@@ -202,9 +202,12 @@ def searched(same: dict[str, Any], folds: int) -> Cases:
     return cases
 
 
-def grown(same: dict[str, Any], fits: int) -> Cases:
+def grown(same: dict[str, Any], options: argparse.Namespace) -> Cases:
     """So many fits in one process."""
-    return {"ours, default": {**same, "contestant": "growth", "fits": fits}}
+    own = {"epochs": options.epochs} if options.epochs else {}
+    cases: Cases = {}
+    add_ours(cases, "ours, default", {**same, "fits": options.fits}, **own)
+    return {name: {**case, "contestant": "growth"} for name, case in cases.items()}
 
 
 def epochs_for(labels: int) -> int:
@@ -235,7 +238,7 @@ def cases_on_labels(options: argparse.Namespace, seed: int) -> dict[str, Cases]:
         elif options.command == "speed":
             cases = paced(same)
         elif options.command == "growth":
-            cases = grown(same, options.fits)
+            cases = grown(same, options)
         else:
             cases = searched(same, options.folds)
         found[str(labels)] = cases

@@ -176,7 +176,7 @@ def growth(case: dict[str, Any], data: Data, task: Task) -> dict[str, Any]:
 
     def fit_all() -> None:
         for _ in range(case["fits"]):
-            model = estimator({"epochs": case["epochs"]}, case, task)
+            model = estimator(case["strategy"], case, task)
             model.fit(data.train, data.y_train).predict_proba(data.test[:100])
             resident.append(resident_bytes())
 
