@@ -132,8 +132,11 @@ def in_fresh_process(script: str, *arguments: object, limit: float | None = None
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def write_result(name: str, result: dict[str, Any]) -> None:
-    """Write ``results/<name>.json`` with a description of the machine and the libraries."""
+def write_result(name: str, result: dict[str, Any], *, announced: bool = True) -> None:
+    """Write ``results/<name>.json`` with a description of the machine and the libraries.
+
+    The file replaces an earlier one as a whole, so that one that grows is never cut short.
+    """
     RESULTS.mkdir(exist_ok=True)
     machine = {
         "cores": joblib.cpu_count(),
@@ -143,8 +146,11 @@ def write_result(name: str, result: dict[str, Any]) -> None:
         "versions": {package: number for package in PACKAGES if (number := _version(package))},
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")
-    print(f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")
+    part.replace(path)
+    if announced:
+        print(f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
 def _instructions() -> str:

@@ -92,7 +92,8 @@ def prepare(case: dict[str, Any], task: Task) -> None:
     if who in ("ours", "search", "growth"):
         estimator("frozen", case, task).features.fit_transform(np.zeros((2, 28, 28), np.uint8))
         return
-    loaded(case["weights"], 0 if who in ("frozen", "tuned loop") else case["seed"])
+    for seed in {0, case["seed"]}:
+        loaded(case["weights"], seed)
     if who == "skorch":
         import skorch.callbacks  # noqa: F401
     if who == "fastai":

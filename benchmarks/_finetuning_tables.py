@@ -11,7 +11,6 @@ from _common import RESULTS
 README = Path(__file__).parent / "README.md"
 TOLERANCE = 0.005
 OURS, RIVALS = "ours, default", ("ours, frozen", "tuned loop")
-FULFILLED = "yes"
 
 # File, what rows are called, and columns: heading, path of keys, format, factor.
 Column = tuple[str, tuple[str, ...], str, float]
@@ -46,7 +45,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 
 def verdicts(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Of each set "yes", or by how much the default is behind, and behind what.
+    """Of each set "yes", or "no" and by how much the default is behind what.
 
     It must not be more than 0.005 less accurate (in R2 for numbers) than frozen features or the
     tuned loop, and its log loss not larger than theirs.
@@ -58,7 +57,7 @@ def verdicts(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         if ours is None or not rivals:
             continue
         lost = [text for rival, theirs in rivals.items() for text in behind(ours, theirs, rival)]
-        made[name] = "; ".join(lost) or FULFILLED
+        made[name] = f"no: {'; '.join(lost)}" if lost else "yes"
     return made
 
 
@@ -124,7 +123,7 @@ def section(command: str) -> str:
         unit = "" if "sets" in result else " labels"
         parts += [f"**{name}{unit}**", table(contestants, COLUMNS[command])]
         if verdict := result.get("verdicts", {}).get(name):
-            parts.append(f"The default is where it must be: {verdict}.")
+            parts.append(f"Is the default where it must be? {verdict.capitalize()}.")
     return "\n\n".join(parts) + "\n"
 
 

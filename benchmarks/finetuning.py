@@ -100,7 +100,7 @@ class Results:
             result["verdicts"] = verdicts(self.found)
         if self.failures:
             result["failures"] = self.failures
-        write_result(str(self.path.with_suffix("")), result)
+        write_result(str(self.path.with_suffix("")), result, announced=False)
 
 
 def peers() -> dict[str, str]:

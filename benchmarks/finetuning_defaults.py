@@ -96,9 +96,14 @@ def summary(runs: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, A
     runs : dict
         {setting: {set: {seed: scores}}}
     """
-    shared = set.intersection(*[set(of_sets) for of_sets in runs.values()]) if runs else set()
+    scored = {
+        setting: {name: seeds for name, seeds in of_sets.items() if seeds}
+        for setting, of_sets in runs.items()
+    }
+    scored = {setting: of_sets for setting, of_sets in scored.items() if of_sets}
+    shared = set.intersection(*map(set, scored.values())) if scored else set()
     found: dict[str, dict[str, Any]] = {}
-    for setting, of_sets in runs.items():
+    for setting, of_sets in scored.items():
         means: dict[str, dict[str, float]] = {}
         for name in sorted(shared):
             for score in next(iter(of_sets[name].values())):
@@ -124,6 +129,7 @@ def options_of_command_line() -> argparse.Namespace:
     made.add_argument("--settings", nargs="+", help="names in SETTINGS; all by default")
     made.add_argument("--sets", nargs="+", help="names of sets; all at up to 96 px by default")
     made.add_argument("--seeds", type=int, nargs="+", help="0 to rounds - 1 by default")
+    made.add_argument("--budget", type=float, help="minutes, after which nothing is begun")
     made.add_argument("--output", type=Path, default=RESULTS / "finetuning_defaults.json")
     return made.parse_args()
 
@@ -145,19 +151,28 @@ def main() -> None:
     runs: dict[str, Any] = {}
     if options.output.exists() and not options.quick:
         runs = json.loads(options.output.read_text())["runs"]
+    wanted_runs = [(seed, name, one) for seed in seeds for name in wanted for one in names]
+    started = time.monotonic()
     with threadpool_limits(options.threads):
-        for seed in seeds:
-            for name in wanted:
-                for setting in names:
-                    done = runs.setdefault(setting, {}).setdefault(name, {})
-                    if str(seed) in done:
-                        continue
-                    done[str(seed)] = one = evaluate(SETTINGS[setting], name, seed)
-                    cells = " ".join(f"{k} {v:.4f}" for k, v in one.items() if isinstance(v, float))
-                    print(f"{name:<26} {seed} {setting:<28} {cells}", flush=True)
-                    if not options.quick:
-                        result = {"runs": runs, "summary": summary(runs), "settings": SETTINGS}
-                        write_result(str(options.output.resolve().with_suffix("")), result)
+        for seed, name, setting in wanted_runs:
+            done = runs.setdefault(setting, {}).setdefault(name, {})
+            if str(seed) in done:
+                continue
+            if options.budget and time.monotonic() - started > 60 * options.budget:
+                print("out of time: start again to go on")
+                return
+            try:
+                done[str(seed)] = one = evaluate(SETTINGS[setting], name, seed)
+            except Exception as problem:  # the other settings are worth having
+                print(f"{name:<26} {seed} {setting:<28} failed: {problem!r}", flush=True)
+                continue
+            cells = " ".join(f"{k} {v:.4f}" for k, v in one.items() if isinstance(v, float))
+            print(f"{name:<26} {seed} {setting:<28} {cells}", flush=True)
+            if not options.quick:
+                result = {"runs": runs, "summary": summary(runs), "settings": SETTINGS}
+                result |= {"threads": options.threads, "rounds": len(seeds)}
+                path = str(options.output.resolve().with_suffix(""))
+                write_result(path, result, announced=False)
 
 
 if __name__ == "__main__":
