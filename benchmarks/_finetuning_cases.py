@@ -13,7 +13,7 @@ BATCH_SIZE = 64
 EPOCHS = ((1_000, 20), (10_000, 10))  # below so many labels; else the last ones
 EPOCHS_OF_MANY = 2
 LEARNING_RATE = 1e-3
-QUICK_ROWS = 40  # for training and for testing, where --quick only tries the script out
+QUICK_ROWS = 60  # for training and for testing, where --quick only tries the script out
 HEAD_LEARNING_RATE = 1e-2  # peers' heads begin at random, and alone get nowhere with less
 
 UNFREEZE = ("head", 1, "all")

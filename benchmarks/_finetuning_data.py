@@ -134,6 +134,22 @@ def by_class(X: np.ndarray, y: np.ndarray, per_class: int, seed: int) -> Data:
     return Data(np.ascontiguousarray(X[train]), y[train], X_test, y_test)
 
 
+def fewer(data: Data, most: int | None) -> Data:
+    """At most so many rows for training and for testing, of all classes in turn."""
+
+    def rows(y: np.ndarray) -> np.ndarray:
+        earlier = np.empty(len(y), dtype=np.int64)  # rows of the same class before this one
+        for label in np.unique(y):
+            of_class = np.flatnonzero(y == label)
+            earlier[of_class] = np.arange(len(of_class))
+        return np.argsort(earlier, kind="stable")[:most]
+
+    if most is None:
+        return data
+    train, test = rows(data.y_train), rows(data.y_test)
+    return Data(data.train[train], data.y_train[train], data.test[test], data.y_test[test])
+
+
 def turned(X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Images turned by angles drawn by the seed, and the angles in degrees."""
     angles = np.random.default_rng(seed).uniform(-LARGEST_ANGLE, LARGEST_ANGLE, len(X))

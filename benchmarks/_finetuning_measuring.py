@@ -16,7 +16,7 @@ from _finetuning_cases import (
     LEARNING_RATE,
     STRATEGIES,
 )
-from _finetuning_data import Data, clothes, rare_clothes, sets_of
+from _finetuning_data import Data, clothes, fewer, rare_clothes, sets_of
 from _finetuning_peers import (
     Settings,
     Task,
@@ -75,7 +75,7 @@ def loading(case: dict[str, Any]) -> tuple[Data, Task]:
     """The rows of a case, and what is to be learned from them."""
     if "set" in case:
         one = sets_of(None if case["photos"] is None else Path(case["photos"]))[case["set"]]
-        data = Data(*(part[: case["most"]] for part in one.load(case["seed"])))
+        data = fewer(one.load(case["seed"]), case["most"])
         outputs = 1 if one.numbers else int(data.y_train.max()) + 1
         return data, Task(outputs, one.side, one.numbers)
     folder, test = Path(case["data"]), case["test"]
