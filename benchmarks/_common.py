@@ -120,17 +120,23 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
     }
 
 
-def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
-    """Run an internal command of a script in a new process, which prints JSON as its last line."""
+def in_fresh_process(script: str, *arguments: object, limit: float | None = None) -> dict[str, Any]:
+    """Run an internal command of a script in a new process, which prints JSON as its last line.
+
+    After `limit` seconds it is ended, and subprocess.TimeoutExpired raised.
+    """
     command = [sys.executable, script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def write_result(name: str, result: dict[str, Any]) -> None:
-    """Write ``results/<name>.json`` with a description of the machine and the libraries."""
+def write_result(name: str, result: dict[str, Any], *, announced: bool = True) -> None:
+    """Write ``results/<name>.json`` with a description of the machine and the libraries.
+
+    The file replaces an earlier one as a whole, so that one that grows is never cut short.
+    """
     RESULTS.mkdir(exist_ok=True)
     machine = {
         "cores": joblib.cpu_count(),
@@ -140,8 +146,11 @@ def write_result(name: str, result: dict[str, Any]) -> None:
         "versions": {package: number for package in PACKAGES if (number := _version(package))},
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")
-    print(f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")
+    part.replace(path)
+    if announced:
+        print(f"-> {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
 def _instructions() -> str:
