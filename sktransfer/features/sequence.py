@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from sktransfer._columns import Names
 from sktransfer._validation import callers_level
 from sktransfer.backbones.custom import CustomBackbone, custom_name
-from sktransfer.backbones.loaded_network import LoadedNetwork, sha256_of
+from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.backbones.recurrent import save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
 from sktransfer.features._sequence_parameters import (
@@ -40,7 +40,6 @@ from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
-from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import (
@@ -84,30 +83,15 @@ _WINDOW_STEPS = 2_000_000
 """Steps that are held, and shown to the network, at once."""
 
 
-class SequenceNetwork(LoadedNetwork):
-    """A network for sequences with its weights, frozen and in evaluation mode.
-
-    Its `weights_sha256` is that of the state dict, not of a file: files that were saved by others,
-    with other names, hold the same weights.
-    """
-
-    @classmethod
-    def of(cls, name: str, module: nn.Module) -> Self:
-        """A network with the hash of its weights."""
-        return cls(name, module, sha256_of(module))
-
-    def fingerprint_with(self, weights_sha256: str) -> str:
-        """Hash of these weights, and of the structure and the code of the network."""
-        return network_fingerprint(self.module, weights_sha256)
-
-
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class FittedSequences(Fitted):
     """All that `fit` has loaded and learned for sequences.
 
     Parameters
     ----------
-    network : SequenceNetwork or None
+    network : LoadedNetwork or None
+        Its `weights_sha256` is that of the state dict, not of a file: files that were saved by
+        others, with other names, hold the same weights.
     vocabulary_size : int or None
     plan : SequencePlan
         With views and scales.
@@ -126,7 +110,6 @@ class FittedSequences(Fitted):
         Names of the columns, if X was a table that holds series.
     """
 
-    network: SequenceNetwork | None
     vocabulary_size: int | None
     plan: SequencePlan
     poolings: tuple[str, ...]
@@ -476,7 +459,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         thresholds = fit_thresholds(encoder, sequences, plan, self.n_thresholds)
         named = isinstance(self.backbone, str)
         name = self.backbone if isinstance(self.backbone, str) else custom_name(self.backbone)
-        network = SequenceNetwork.of(name, module)
+        network = LoadedNetwork.of(name, module)
         weights_sha256 = network.weights_sha256 if losses else loaded.sha256
         fitted = FittedSequences(
             network=network,
@@ -497,7 +480,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             **noted,
         )
         fitted.forwarded.note(errors=source.failed)
-        return fitted if every_layer else self._with_projection(fitted), len(source.usable)
+        return fitted if every_layer else self._with_projection(fitted), source.n_rows
 
     def _with_projection(self, fitted: FittedSequences) -> FittedSequences:
         """Draw the random projection, if there is to be one."""
@@ -558,7 +541,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
-        read = self._note_failures(len(source.usable), source.failed, fitted)
+        read = self._note_failures(source.n_rows, source.failed, fitted)
         if source.failed:
             rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
             features[read] = rows
@@ -665,7 +648,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     # --- reading --------------------------------------------------------------------------
 
     def _count_rows(self, X: Any, fitted: FittedSequences) -> int:
-        return len(self._source(X, fitted).usable)
+        return self._source(X, fitted).n_rows
 
     def _source(self, X: Any, fitted: FittedSequences) -> Source:
         """X, of the kind that the network was fitted on."""
@@ -789,7 +772,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
         source = self._source(X, fitted)
-        readable = self._note_failures(len(source.usable), source.failed, fitted)
+        readable = self._note_failures(source.n_rows, source.failed, fitted)
 
         def statistics_of(sequences: Sequences) -> np.ndarray:
             if not fitted.with_statistics:
@@ -808,7 +791,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
         assert fitted.network is not None
-        network = SequenceNetwork.of(fitted.network.name, module)
+        network = LoadedNetwork.of(fitted.network.name, module)
         return fitted.replace(network=network, weights_sha256=network.weights_sha256, is_tuned=True)
 
     # --- pickling -------------------------------------------------------------------------
@@ -816,14 +799,15 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     def _pack(self, fitted: FittedSequences) -> Any:
         assert fitted.network is not None
         module = fitted.module
-        if isinstance(module, RecurrentNetwork):
-            return fitted.network.name, module.shape, module_to_bytes(module)
-        return fitted.network.name, None, packed(module)
+        shape = module.shape if isinstance(module, RecurrentNetwork) else None
+        weights = packed(module) if shape is None else module_to_bytes(module)
+        return fitted.network.name, shape, weights, fitted.network.weights_sha256
 
-    def _unpack(self, saved: Any, fitted: FittedSequences, device: torch.device) -> SequenceNetwork:
-        name, shape, network = saved
-        network = unpacked(network) if shape is None else _rebuilt(shape, network)
-        return SequenceNetwork.of(name, frozen(network))
+    def _unpack(self, saved: Any, fitted: FittedSequences, device: torch.device) -> LoadedNetwork:
+        name, shape, weights, *sha256 = saved
+        module = frozen(unpacked(weights) if shape is None else _rebuilt(shape, weights))
+        # Pickles of earlier versions lack the hash.
+        return LoadedNetwork(name, module, *sha256) if sha256 else LoadedNetwork.of(name, module)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

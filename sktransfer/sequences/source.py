@@ -95,11 +95,9 @@ class Source:
         return len(self.items)
 
     @property
-    def usable(self) -> np.ndarray:
-        """Mask of the rows of X that are usable."""
-        usable = np.ones(len(self.items) + len(self.failed), dtype=bool)
-        usable[[failure.index for failure in self.failed]] = False
-        return usable
+    def n_rows(self) -> int:
+        """Rows of X, usable or not."""
+        return len(self.items) + len(self.failed)
 
     def length(self, index: int) -> int:
         """Steps of a sequence, padding of NaN included."""
