@@ -53,13 +53,10 @@ from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretr
 from sktransfer.sequences.pretraining.training import pretrain
 from sktransfer.sequences.projection import RandomProjection
 from sktransfer.sequences.reading import (
-    as_array,
-    check_columns,
-    check_index,
     is_all_missing,
     is_table,
     is_text,
-    series_columns,
+    named_series,
     series_source,
     text_source,
     token_source,
@@ -686,11 +683,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         if self.vocabulary_size is not None:
             source = token_source(X, self.vocabulary_size, self.max_length, self.on_error)
             return source, self.vocabulary_size, {}
-        X = as_array(X)
-        check_index(X)
-        columns = series_columns(X)
-        if fitted is not None:
-            check_columns(columns, fitted.column_names)
+        X, columns = named_series(X, None if fitted is None else fitted.column_names)
         noted: dict[str, Any] = {}
         tolerant = self.on_error == "nan"
         if is_table(X):

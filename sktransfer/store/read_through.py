@@ -85,6 +85,7 @@ def read_through(
     *,
     batch_size: int,
     advance: Callable[[int], object],
+    order: np.ndarray | None = None,
 ) -> int:
     """Fill all rows, from the store if they are stored, else by computation.
 
@@ -102,6 +103,9 @@ def read_through(
         Largest number of samples to compute together.
     advance : callable
         Called with the number of rows that are done.
+    order : ndarray of shape (len(keys),), optional
+        All rows, in the order in which those that are missing are computed: such as the longest
+        first, so that rows of a batch are of similar length. None for that of the keys.
 
     Returns
     -------
@@ -117,8 +121,8 @@ def read_through(
         here = np.flatnonzero(found)
         computation.fill(here, {name: matrix[here] for name, matrix in vectors.items()})
         advance(len(here))
-    rows = np.flatnonzero(~found).tolist()
-    return _Missing(session, keys, rows, computation, batch_size, advance).compute()
+    missing = np.flatnonzero(~found) if order is None else order[~found[order]]
+    return _Missing(session, keys, missing.tolist(), computation, batch_size, advance).compute()
 
 
 @dataclass
