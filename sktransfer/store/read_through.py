@@ -141,7 +141,7 @@ class _Missing:
         self.rows_of: dict[bytes, list[int]] = {}
         for row in self.rows:
             key = self.keys[row]
-            if key is None:
+            if key is None:  # a key that no other row has
                 key = uuid.uuid4().bytes
                 self.without_key.add(key)
             self.rows_of.setdefault(key, []).append(row)
@@ -198,11 +198,12 @@ class _Missing:
 
     def _claimed_batches(self, claims: Claims) -> Iterator[list[int]]:
         """Claim samples as they are needed; ends when nobody has left any."""
-        tried: set[bytes] = set()
+        tried: set[bytes] = set()  # others hold some of them, and are not asked again in this round
         started, n_before = time.perf_counter(), self.n_computed + self.n_failed
         while True:
             seconds = time.perf_counter() - started
             n_done = self.n_computed + self.n_failed - n_before
+            # What is computed until the next commit: of more, others would wait for some for long.
             in_time = int(n_done / seconds * _COMMIT_SECONDS) if seconds else 0
             limit = max(self.batch_size, in_time)
             left = [key for key in self.rows_of if key not in tried]

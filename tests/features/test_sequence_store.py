@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sktransfer import FeatureStore, Pretraining, RNNSequenceFeatures
-from sktransfer.features import sequence
 from sktransfer.sequences import stored_features
 
 RNG = np.random.RandomState(0)
@@ -167,7 +166,7 @@ def test_equal_sequences_are_computed_once(store):
 
 
 def test_a_store_that_cannot_be_written_costs_one_warning_for_all_views(tmp_path, monkeypatch):
-    monkeypatch.setattr(sequence, "_WINDOW_STEPS", 100)
+    monkeypatch.setattr("sktransfer.sequences.source._WINDOW_STEPS", 100)
     (tmp_path / "file").write_text("no folder")
     features = cached(tmp_path / "file").fit(X)
     assert len(features.views_) > 1
