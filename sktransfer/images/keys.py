@@ -5,7 +5,6 @@ import os
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,8 +75,8 @@ def file_state(path: str | os.PathLike[str]) -> FileState | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def samples_of(items: Sequence[Any] | np.ndarray, max_pixels: int) -> list[Sample | None]:
-    """`sample_of` all items, at least one: in threads if they are large."""
+def samples_of(items: Any, max_pixels: int) -> list[Sample | None]:
+    """`sample_of` all items, of which there is at least one: in threads if they are large."""
     is_plain = isinstance(items, np.ndarray) and not np.ma.is_masked(items)
     if is_plain and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
         return list(samples_of_rows(items))
