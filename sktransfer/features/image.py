@@ -42,11 +42,7 @@ from sktransfer.finetuning.strategy import FineTune
 from sktransfer.images.body import ImageBody, TunableImages, augmentation, views_of
 from sktransfer.images.item_reader import ItemReader
 from sktransfer.images.pixels import ReadingOptions
-from sktransfer.images.preprocessing import (
-    Preprocessing,
-    normalised,
-    resized_size,
-)
+from sktransfer.images.preprocessing import Preprocessing, normalised, resized_size
 from sktransfer.images.runner import (
     FailedImage,
     extract,
@@ -601,14 +597,11 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         return images, noted
 
     def _reader(self, preprocessing: Preprocessing) -> ItemReader:
+        enough = None
+        if self.fast_decode and preprocessing.size:
+            enough = partial(resized_size, preprocessing=preprocessing)
         options = ReadingOptions(
-            self.max_pixels,
-            self.value_range,
-            self.channels,
-            preprocessing.in_channels,
-            partial(resized_size, preprocessing=preprocessing)
-            if self.fast_decode and preprocessing.size
-            else None,
+            self.max_pixels, self.value_range, self.channels, preprocessing.in_channels, enough
         )
         return ItemReader(options, preprocessing)
 

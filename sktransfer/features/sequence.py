@@ -30,12 +30,7 @@ from sktransfer.features._sequence_parameters import (
     resolve_poolings,
     resolve_views,
 )
-from sktransfer.features.base import (
-    FeatureTransformer,
-    Fitted,
-    FittedAttribute,
-    check_finite,
-)
+from sktransfer.features.base import FeatureTransformer, Fitted, FittedAttribute, check_finite
 from sktransfer.features.dask import refuse_dask
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
@@ -43,11 +38,7 @@ from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.sequences.body import SequenceBody, TunableSequences
-from sktransfer.sequences.encoding import (
-    Encoder,
-    bidirectional_part,
-    units_from_end,
-)
+from sktransfer.sequences.encoding import Encoder, bidirectional_part, units_from_end
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.sequences.pretraining.training import pretrain
 from sktransfer.sequences.projection import RandomProjection, projected
