@@ -117,9 +117,19 @@ def only_column(X: Any, what: str) -> Any:
     columns = columns_of(X)
     if columns is None:
         return X
+    check_single(columns, what)
+    return columns[0].cells
+
+
+def check_single(columns: list[Column], what: str) -> None:
+    """Refuse a table of several columns, or of none, where one is to hold what is expected.
+
+    Raises
+    ------
+    ValueError
+    """
     if len(columns) != 1:
         raise ValueError(_advice_for([column.name for column in columns], what))
-    return columns[0].cells
 
 
 def is_column(X: Any) -> bool:

@@ -5,6 +5,7 @@ classes of this package that hold data, and fill them with numbers, text and arr
 """
 
 import dataclasses
+import glob
 import hashlib
 import importlib
 import inspect
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -161,7 +163,9 @@ def load(path: str | os.PathLike[str]) -> Any:
         contents = read_together(folder, (_STRUCTURE, _TENSORS))
     except FileNotFoundError:
         if not folder.exists():
-            raise FileNotFoundError(f"there is no directory {folder}") from None
+            left = [str(each) for each in _leftovers(folder) if each.suffix == ".old"]
+            cure = f"; a crash has left what was in it as {left[0]}: rename that" if left else ""
+            raise FileNotFoundError(f"there is no directory {folder}{cure}") from None
         raise ValueError(
             f"{folder} was not written by sktransfer.persistence.save: it is not a directory with "
             f"{_STRUCTURE} and {_TENSORS}"
@@ -469,3 +473,20 @@ def _write(path: Path, files: dict[str, bytes]) -> None:
             _check_replaceable(path)
         for name, data in files.items():
             (folder / name).write_bytes(data)
+    for leftover in _leftovers(path):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """What crashes have left of folders that earlier versions were replacing.
+
+    Their names are random: `replacing_folder`, which removes its own, does not know them.
+    """
+    found = path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.*")
+    return [each for each in found if each.suffix in (".new", ".old") and _is_saved(each)]
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether a folder holds nothing that `save` does not write."""
+    names = {item.name for item in folder.iterdir()} if folder.is_dir() else {""}
+    return names <= {_STRUCTURE, _TENSORS}

@@ -7,6 +7,7 @@ import pickle
 import stat
 import sys
 import threading
+import uuid
 import warnings
 from pathlib import Path
 
@@ -639,6 +640,18 @@ def test_an_estimator_is_loaded_if_its_replacement_was_killed_between_two_rename
     save(small(hidden_size=7), saved)
     assert load(saved).hidden_size == 7
     assert [item.name for item in saved.parent.iterdir()] == ["saved"]
+
+
+def test_what_a_crash_of_an_earlier_version_left_is_named_and_then_removed(saved):
+    kept = saved.with_name(f".{saved.name}.{'0' * 32}.old")
+    kept.mkdir()
+    (kept / "notes.txt").touch()  # of somebody else
+    leftover = saved.with_name(f".{saved.name}.{uuid.uuid4().hex}.old")
+    saved.rename(leftover)
+    with pytest.raises(FileNotFoundError, match=rf"left what was in it as .*{leftover.name}"):
+        load(saved)
+    save(load(leftover), saved)
+    assert {*saved.parent.iterdir()} == {saved, kept}
 
 
 def test_two_do_not_save_to_one_place_at_once(saved):

@@ -2,20 +2,19 @@
 
 import hashlib
 import threading
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
 from sktransfer.backbones.weights import module_to_bytes
-from sktransfer.networks.fingerprint import module_state
+from sktransfer.networks.fingerprint import module_state, network_fingerprint
 from sktransfer.networks.hooks import undisturbed
 
 
 @dataclass(frozen=True)
-class LoadedNetwork(ABC):
+class LoadedNetwork:
     """A network with its weights, frozen and in evaluation mode.
 
     Parameters
@@ -35,9 +34,14 @@ class LoadedNetwork(ABC):
         init=False, repr=False, compare=False, default_factory=lambda: _Lock()
     )
 
-    @abstractmethod
+    @classmethod
+    def of(cls, name: str, module: nn.Module) -> Self:
+        """A network whose weights came without a file, or in one that others write otherwise."""
+        return cls(name, module, sha256_of(module))
+
     def fingerprint_with(self, weights_sha256: str) -> str:
         """Hash of structure, code and these weights: all that decides the features."""
+        return network_fingerprint(self.module, weights_sha256)
 
     @cached_property
     def state(self) -> list[tuple[int, int]]:
@@ -51,11 +55,16 @@ class LoadedNetwork(ABC):
             return self.fingerprint_with(self.weights_sha256)
 
     @property
+    def is_changed(self) -> bool:
+        """Whether the weights are others than when `state` was first asked for."""
+        return module_state(self.module) != self.state
+
+    @property
     def fingerprint(self) -> str:
         """Hash of weights, structure and code as they are now; somebody may have trained them."""
         with self._lock:
             fingerprint = self._loaded_fingerprint
-        if module_state(self.module) == self.state:
+        if not self.is_changed:
             return fingerprint
         with undisturbed(self.module):
             return self.fingerprint_with(sha256_of(self.module))

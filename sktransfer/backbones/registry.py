@@ -36,7 +36,6 @@ from sktransfer.backbones.weights import (
     without_wrappers,
 )
 from sktransfer.images.tracing import ImageTrace, trace_network
-from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.modules import frozen
 from sktransfer.networks.seeding import seeded
 from sktransfer.networks.torch_settings import usual_settings
@@ -58,10 +57,6 @@ class Backbone(LoadedNetwork):
 
     info: BackboneInfo
     _traces: dict[tuple[int, int], ImageTrace] = field(default_factory=dict, repr=False)
-
-    def fingerprint_with(self, weights_sha256: str) -> str:
-        """Hash of these weights, and of the structure and code of the network."""
-        return network_fingerprint(self.module, weights_sha256)
 
     def trace(self, size: tuple[int, int]) -> ImageTrace:
         """Layers of the network for images of this height and width; remembered."""

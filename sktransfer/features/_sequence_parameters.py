@@ -239,12 +239,34 @@ def _check_shape(estimator: Any, shape: Shape, vocabulary_size: int | None) -> N
         raise ValueError(f"{what} have {listed}; set it so, or set weights='random'")
     if shape.vocabulary_size != vocabulary_size:
         raise ValueError(
-            f"{what} are for {_content(shape.vocabulary_size)}, and X holds "
-            f"{_content(vocabulary_size)}"
+            f"{what} are for {content_of(shape.vocabulary_size)}, and X holds "
+            f"{content_of(vocabulary_size)}"
         )
 
 
-def _content(vocabulary_size: int | None) -> str:
-    if vocabulary_size is None:
-        return "time series"
-    return f"tokens of a vocabulary of {vocabulary_size}"
+def reads_all_channels(
+    module: nn.Module, channels: str, n_channels: int, vocabulary_size: int | None
+) -> bool:
+    """Whether a network reads all channels of a series at once, else one by one."""
+    rnn = recurrent_part(module)
+    if vocabulary_size is not None and rnn is not None and rnn is module:
+        raise ValueError(
+            f"backbone is a bare {type(module).__name__}, which reads numbers, and X holds "
+            f"{content_of(vocabulary_size)}; put an nn.Embedding before it in your own module"
+        )
+    if vocabulary_size is not None or rnn is None:
+        return True
+    if rnn.input_size == 1:
+        return False
+    if rnn.input_size != n_channels:
+        raise ValueError(
+            f"the backbone reads {rnn.input_size} channels, and X has {n_channels}; pass a network "
+            "of that input size, or of 1, which reads channels one by one "
+            f"(channels={channels!r})"
+        )
+    return True
+
+
+def content_of(vocabulary_size: int | None) -> str:
+    """What a vocabulary, or none, says of X."""
+    return "time series" if vocabulary_size is None else f"tokens below {vocabulary_size}"

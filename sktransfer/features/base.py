@@ -80,6 +80,10 @@ class Fitted:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     is_tuned: bool = False
 
+    def __post_init__(self) -> None:
+        if self.network is not None:
+            _ = self.network.state  # of the weights that were hashed: they may yet be changed
+
     @property
     def module(self) -> nn.Module:
         """The network."""
@@ -426,8 +430,15 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__().copy()
         if "fitted_" in state:
-            state["_network"] = self._pack(self.fitted_)
-            state["fitted_"] = self.fitted_.replace(network=None, forwarded=[0])
+            fitted = self.fitted_
+            assert fitted.network is not None
+            # Under the hash of other weights a store would give the features of those.
+            if fitted.network.is_changed and not fitted.by_reference:
+                fitted = self._with_module(fitted, fitted.module).replace(
+                    is_tuned=fitted.is_tuned, engine=fitted.engine
+                )
+            state["_network"] = self._pack(fitted)
+            state["fitted_"] = fitted.replace(network=None, forwarded=[0])
         return state
 
     @usual_settings()

@@ -1,7 +1,7 @@
 """Images to vectors: a pretrained convolutional network or vision transformer as a transformer."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -40,14 +40,9 @@ from sktransfer.finetuning.buffers import allocate
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.images.body import ImageBody, TunableImages, augmentation, views_of
-from sktransfer.images.preprocessing import (
-    Preprocessing,
-    fit_to_size,
-    normalised,
-    prepare,
-    resized_size,
-)
-from sktransfer.images.reading import read_image
+from sktransfer.images.item_reader import ItemReader
+from sktransfer.images.pixels import ReadingOptions
+from sktransfer.images.preprocessing import Preprocessing, normalised, resized_size
 from sktransfer.images.runner import (
     FailedImage,
     extract,
@@ -409,12 +404,12 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         items, noted = self._read_items(
             X if every_layer else first_part(X), preprocessing.in_channels, reset=True
         )
-        read = self._reader(preprocessing)
+        reader = self._reader(preprocessing)
         if preprocessing.size is None:
-            read = self._size_reader(preprocessing)
-        first = first_readable(items, read, self.on_error)
-        if preprocessing.size is None:
-            preprocessing = dataclasses.replace(preprocessing, size=first)
+            size = first_readable(items, reader.size, self.on_error)
+            preprocessing = dataclasses.replace(preprocessing, size=size)
+        else:  # what is no image is refused before it is transformed
+            first_readable(items, reader.input, self.on_error)
         assert preprocessing.size is not None
         trace = backbone.trace(preprocessing.size)
         poolings = resolve_poolings(self.pooling)
@@ -497,7 +492,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     ) -> Extracted:
         """Some reads of all items, through the store if there is one."""
         options: dict[str, Any] = {
-            "read": self._reader(fitted.preprocessing),
+            "read": self._reader(fitted.preprocessing).input,
             "batch_size": self.batch_size,
             "on_error": self.on_error,
             "progress": type(self).__name__ if self.verbose else None,
@@ -601,39 +596,14 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         images: Any = rows_to_images(rows, self.image_shape)
         return images, noted
 
-    def _decode(self, item: Any, preprocessing: Preprocessing) -> Any:
+    def _reader(self, preprocessing: Preprocessing) -> ItemReader:
         enough = None
         if self.fast_decode and preprocessing.size:
             enough = partial(resized_size, preprocessing=preprocessing)
-        return read_image(
-            item,
-            channels=self.channels,
-            value_range=self.value_range,
-            max_pixels=self.max_pixels,
-            in_channels=preprocessing.in_channels,
-            enough=enough,
+        options = ReadingOptions(
+            self.max_pixels, self.value_range, self.channels, preprocessing.in_channels, enough
         )
-
-    def _reader(self, preprocessing: Preprocessing) -> Callable[[Any], Any]:
-        """A function from an item of X to the array that the network takes."""
-
-        def read(item: Any) -> np.ndarray:
-            image = self._decode(item, preprocessing)
-            return prepare(image, preprocessing, max_pixels=self.max_pixels)
-
-        return read
-
-    def _size_reader(self, preprocessing: Preprocessing) -> Callable[[Any], Any]:
-        """A function to the height and width of an item, which sees that its channels fit."""
-
-        def read(item: Any) -> tuple[int, int]:
-            image = self._decode(item, preprocessing)
-            height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
-            as_it_is = dataclasses.replace(preprocessing, size=(height, width))
-            prepare(image, as_it_is, max_pixels=self.max_pixels)
-            return height, width
-
-        return read
+        return ItemReader(options, preprocessing)
 
     def _pixels(self, items: Sequence[Any], fitted: FittedImages) -> tuple[np.ndarray, np.ndarray]:
         """Images in the size of the network, not yet normalised, and which could be read."""
@@ -643,16 +613,10 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
     def _read_pixels(
         self, items: Sequence[Any], fitted: FittedImages, on_error: str
     ) -> tuple[np.ndarray, list[FailedImage]]:
-        preprocessing = fitted.preprocessing
-
-        def read(item: Any) -> np.ndarray:
-            image = self._decode(item, preprocessing)
-            return fit_to_size(image, preprocessing, max_pixels=self.max_pixels)
-
         return read_all(
             items,
-            read,
-            shape=(*fitted.size, preprocessing.in_channels),
+            self._reader(fitted.preprocessing).pixels,
+            shape=(*fitted.size, fitted.preprocessing.in_channels),
             make=allocate,
             batch_size=self.batch_size,
             on_error=on_error,

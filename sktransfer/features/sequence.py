@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,49 +17,36 @@ from tqdm.auto import tqdm
 from sktransfer._columns import Names
 from sktransfer._validation import callers_level
 from sktransfer.backbones.custom import CustomBackbone, custom_name
-from sktransfer.backbones.loaded_network import LoadedNetwork, sha256_of
+from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.backbones.recurrent import save_network
 from sktransfer.backbones.weights import bytes_to_state, fit_weights, module_to_bytes
 from sktransfer.features._sequence_parameters import (
     check_parameters,
+    content_of,
     every_layer_of,
     load_network,
+    reads_all_channels,
     resolve_layers,
     resolve_poolings,
     resolve_views,
 )
-from sktransfer.features.base import (
-    FeatureTransformer,
-    Fitted,
-    FittedAttribute,
-    check_finite,
-)
+from sktransfer.features.base import FeatureTransformer, Fitted, FittedAttribute, check_finite
 from sktransfer.features.dask import refuse_dask
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
-from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.modules import frozen, packed, unpacked
 from sktransfer.sequences.body import SequenceBody, TunableSequences
-from sktransfer.sequences.encoding import (
-    Encoder,
-    backward_units,
-    bidirectional_part,
-    check_module,
-    recurrent_part,
-)
+from sktransfer.sequences.encoding import Encoder, bidirectional_part, units_from_end
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
 from sktransfer.sequences.pretraining.training import pretrain
-from sktransfer.sequences.projection import RandomProjection
+from sktransfer.sequences.projection import RandomProjection, projected
 from sktransfer.sequences.reading import (
-    as_array,
-    check_columns,
-    check_index,
     is_all_missing,
     is_table,
     is_text,
-    series_columns,
+    named_series,
     series_source,
     text_source,
     token_source,
@@ -69,7 +55,7 @@ from sktransfer.sequences.recurrent import RecurrentNetwork, Shape
 from sktransfer.sequences.source import Sequences, Source
 from sktransfer.sequences.stored_features import vectors_through
 from sktransfer.sequences.vectors import SequencePlan, fit_thresholds, vectors_of, width_of
-from sktransfer.sequences.views import Scale, View, learn_scales, statistics, statistics_names
+from sktransfer.sequences.views import learn_scales, statistics, statistics_names
 from sktransfer.store import FeatureStore
 
 # To be raised when the same parameters come to give other numbers.
@@ -80,26 +66,6 @@ _N_BYTES = 256
 _REFERENCES = 24
 """Training sequences that the thresholds of "ppv" are learned from."""
 
-_WINDOW_STEPS = 2_000_000
-"""Steps that are held, and shown to the network, at once."""
-
-
-class SequenceNetwork(LoadedNetwork):
-    """A network for sequences with its weights, frozen and in evaluation mode.
-
-    Its `weights_sha256` is that of the state dict, not of a file: files that were saved by others,
-    with other names, hold the same weights.
-    """
-
-    @classmethod
-    def of(cls, name: str, module: nn.Module) -> Self:
-        """A network with the hash of its weights."""
-        return cls(name, module, sha256_of(module))
-
-    def fingerprint_with(self, weights_sha256: str) -> str:
-        """Hash of these weights, and of the structure and the code of the network."""
-        return network_fingerprint(self.module, weights_sha256)
-
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class FittedSequences(Fitted):
@@ -107,7 +73,9 @@ class FittedSequences(Fitted):
 
     Parameters
     ----------
-    network : SequenceNetwork or None
+    network : LoadedNetwork or None
+        Its `weights_sha256` is that of the state dict, not of a file: files that were saved by
+        others, with other names, hold the same weights.
     vocabulary_size : int or None
     plan : SequencePlan
         With views and scales.
@@ -126,7 +94,6 @@ class FittedSequences(Fitted):
         Names of the columns, if X was a table that holds series.
     """
 
-    network: SequenceNetwork | None
     vocabulary_size: int | None
     plan: SequencePlan
     poolings: tuple[str, ...]
@@ -442,12 +409,14 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         module = loaded.module.to(device)
         everything = source.read(range(len(source)))
         views = resolve_views(self, everything)
-        joint = self._is_joint(module, source, vocabulary_size)
+        joint = reads_all_channels(module, self.channels, source.n_channels, vocabulary_size)
         plan = SequencePlan(
-            views, _scales_of(everything, views), source.n_channels, joint, self.batch_size
+            views, learn_scales(everything, views), source.n_channels, joint, self.batch_size
         )
         layers = every_layer_of(module) if every_layer else resolve_layers(self.layer, module)
-        backward = self._try(Encoder(module, layers, self.precision), source)
+        # A module of one's own runs once, so that what is wrong with it is said in `fit`.
+        first = source.read(range(min(len(source), _REFERENCES)))
+        backward = units_from_end(Encoder(module, layers, self.precision), first)
         strategy = resolve_pretraining(self.pretraining)
         losses: list[float] = []
         if strategy is not None:
@@ -476,7 +445,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         thresholds = fit_thresholds(encoder, sequences, plan, self.n_thresholds)
         named = isinstance(self.backbone, str)
         name = self.backbone if isinstance(self.backbone, str) else custom_name(self.backbone)
-        network = SequenceNetwork.of(name, module)
+        network = LoadedNetwork.of(name, module)
         weights_sha256 = network.weights_sha256 if losses else loaded.sha256
         fitted = FittedSequences(
             network=network,
@@ -497,7 +466,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             **noted,
         )
         fitted.forwarded.note(errors=source.failed)
-        return fitted if every_layer else self._with_projection(fitted), len(source.usable)
+        return fitted if every_layer else self._with_projection(fitted), source.n_rows
 
     def _with_projection(self, fitted: FittedSequences) -> FittedSequences:
         """Draw the random projection, if there is to be one."""
@@ -547,7 +516,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             unit="row",
             disable=not self.verbose,
         ) as bar:
-            for start, window in _windows(source, plan):
+            for start, window in source.windows(len(plan.views)):
                 rows = features[start : start + len(window)]
                 states = rows[:, : fitted.width].reshape(len(window), plan.n_groups, -1)  # a view
                 computing = (encoder, window, plan, fitted.poolings, thresholds, states, bar.update)
@@ -558,13 +527,13 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
-        read = self._note_failures(len(source.usable), source.failed, fitted)
+        read = self._note_failures(source.n_rows, source.failed, fitted)
         if source.failed:
             rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
             features[read] = rows
         if fitted.projection is not None:
             check_finite(features, read)  # which the projection would refuse without their rows
-            features = _projected(features, read, fitted.projection)
+            features = projected(features, read, fitted.projection)
         return features, read
 
     def _store_key(self, fitted: FittedSequences) -> tuple[tuple[Any, ...], str]:
@@ -608,7 +577,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         )
         if chosen.projection is not None:
             read = np.isfinite(features).all(axis=1)
-            features = _projected(features, read, chosen.projection)
+            features = projected(features, read, chosen.projection)
         return chosen, features
 
     def _names(self, fitted: FittedSequences) -> np.ndarray:
@@ -665,15 +634,15 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     # --- reading --------------------------------------------------------------------------
 
     def _count_rows(self, X: Any, fitted: FittedSequences) -> int:
-        return len(self._source(X, fitted).usable)
+        return self._source(X, fitted).n_rows
 
     def _source(self, X: Any, fitted: FittedSequences) -> Source:
         """X, of the kind that the network was fitted on."""
         source, vocabulary_size, _ = self._read_source(X, fitted)
         if vocabulary_size != fitted.vocabulary_size:
             raise ValueError(
-                f"X holds {_content(vocabulary_size)}, but this {type(self).__name__} was fitted "
-                f"on {_content(fitted.vocabulary_size)}"
+                f"X holds {content_of(vocabulary_size)}, but this {type(self).__name__} was fitted "
+                f"on {content_of(fitted.vocabulary_size)}"
             )
         if source.n_channels != fitted.n_channels:
             raise ValueError(
@@ -703,11 +672,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         if self.vocabulary_size is not None:
             source = token_source(X, self.vocabulary_size, self.max_length, self.on_error)
             return source, self.vocabulary_size, {}
-        X = as_array(X)
-        check_index(X)
-        columns = series_columns(X)
-        if fitted is not None:
-            check_columns(columns, fitted.column_names)
+        X, columns = named_series(X, None if fitted is None else fitted.column_names)
         noted: dict[str, Any] = {}
         tolerant = self.on_error == "nan"
         if is_table(X):
@@ -743,42 +708,6 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         # Rows that are all missing are of the kind that the network was fitted on.
         return self.vocabulary_size is None and is_all_missing(X)
 
-    def _is_joint(self, module: nn.Module, source: Source, vocabulary_size: int | None) -> bool:
-        """Whether the network reads all channels at once."""
-        rnn = recurrent_part(module)
-        if vocabulary_size is not None and rnn is not None and rnn is module:
-            raise ValueError(
-                f"backbone is a bare {type(module).__name__}, which reads numbers, and X holds "
-                f"{_content(vocabulary_size)}; put an nn.Embedding before it in your own module"
-            )
-        if vocabulary_size is not None or rnn is None:
-            return True
-        if rnn.input_size == 1:
-            return False
-        if rnn.input_size != source.n_channels:
-            raise ValueError(
-                f"the backbone reads {rnn.input_size} channels, and X has {source.n_channels}; "
-                f"pass a network of that input size, or of 1, which reads channels one by one "
-                f"(channels={self.channels!r})"
-            )
-        return True
-
-    def _try(self, encoder: Encoder, source: Source) -> tuple[np.ndarray, ...]:
-        """Run a module of the user's once, so that what is wrong with it is said in `fit`.
-
-        Returns which units read from the end.
-        """
-        some = source.read(range(min(len(source), _REFERENCES)))
-        values = some.one(int(some.lengths.argmax()))
-        if some.is_tokens:
-            steps = torch.from_numpy(values)
-        else:
-            steps = torch.from_numpy(values.astype(np.float32))[:, None]
-        with torch.inference_mode():
-            if encoder.equal_lengths:
-                check_module(encoder, steps.to(encoder.device))
-            return backward_units(encoder, steps)
-
     # --- fine-tuning ----------------------------------------------------------------------
 
     def _body(self, fitted: FittedSequences, module: nn.Module) -> Body:
@@ -789,7 +718,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _tunable(self, X: Any, fitted: FittedSequences, body: Any) -> Tunable:
         source = self._source(X, fitted)
-        readable = self._note_failures(len(source.usable), source.failed, fitted)
+        readable = self._note_failures(source.n_rows, source.failed, fitted)
 
         def statistics_of(sequences: Sequences) -> np.ndarray:
             if not fitted.with_statistics:
@@ -808,7 +737,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
         assert fitted.network is not None
-        network = SequenceNetwork.of(fitted.network.name, module)
+        network = LoadedNetwork.of(fitted.network.name, module)
         return fitted.replace(network=network, weights_sha256=network.weights_sha256, is_tuned=True)
 
     # --- pickling -------------------------------------------------------------------------
@@ -816,14 +745,15 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     def _pack(self, fitted: FittedSequences) -> Any:
         assert fitted.network is not None
         module = fitted.module
-        if isinstance(module, RecurrentNetwork):
-            return fitted.network.name, module.shape, module_to_bytes(module)
-        return fitted.network.name, None, packed(module)
+        shape = module.shape if isinstance(module, RecurrentNetwork) else None
+        weights = packed(module) if shape is None else module_to_bytes(module)
+        return fitted.network.name, shape, weights, fitted.network.weights_sha256
 
-    def _unpack(self, saved: Any, fitted: FittedSequences, device: torch.device) -> SequenceNetwork:
-        name, shape, network = saved
-        network = unpacked(network) if shape is None else _rebuilt(shape, network)
-        return SequenceNetwork.of(name, frozen(network))
+    def _unpack(self, saved: Any, fitted: FittedSequences, device: torch.device) -> LoadedNetwork:
+        name, shape, weights, *sha256 = saved
+        module = frozen(unpacked(weights) if shape is None else _rebuilt(shape, weights))
+        # Pickles of earlier versions lack the hash.
+        return LoadedNetwork(name, module, *sha256) if sha256 else LoadedNetwork.of(name, module)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -838,38 +768,3 @@ def _rebuilt(shape: Shape, data: bytes) -> RecurrentNetwork:
     network = RecurrentNetwork.empty(shape)
     fit_weights(network, bytes_to_state(data), "the network of this pickle")
     return network
-
-
-def _scales_of(sequences: Sequences, views: tuple[View, ...]) -> dict[int, Scale]:
-    """Location and scale of all series; of tokens, which have none, 0 and 1."""
-    if sequences.is_tokens:
-        return {1: Scale(np.zeros(1), np.ones(1), np.ones(1))}
-    return learn_scales(sequences, views)
-
-
-def _projected(
-    features: np.ndarray, read: np.ndarray, projection: RandomProjection | GaussianRandomProjection
-) -> np.ndarray:
-    """Features of the rows that could be read, projected; the others stay rows of NaN."""
-    if read.all():
-        return projection.transform(features)
-    projected = np.full((len(features), projection.n_components), np.nan, dtype=np.float32)
-    if read.any():
-        projected[read] = projection.transform(features[read])
-    return projected
-
-
-def _windows(source: Source, plan: SequencePlan) -> Iterator[tuple[int, Sequences]]:
-    """All sequences in order, some at a time, each time with the number of the first."""
-    start = 0
-    while start < len(source):
-        stop, n_steps = start, 0
-        while stop < len(source) and (stop == start or n_steps < _WINDOW_STEPS):
-            n_steps += source.length(stop) * source.n_channels * len(plan.views)
-            stop += 1
-        yield start, source.read(range(start, stop))
-        start = stop
-
-
-def _content(vocabulary_size: int | None) -> str:
-    return "time series" if vocabulary_size is None else f"tokens below {vocabulary_size}"

@@ -5,9 +5,11 @@ import os
 import stat
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 from PIL import Image
 
@@ -15,10 +17,14 @@ from sktransfer.images.decoding import LOADING, is_read_anew, raw_orientation
 from sktransfer.images.encoded import encoded_in, unwrapped
 from sktransfer.images.faults import ends_the_run
 from sktransfer.images.reading import item_to_array
+from sktransfer.images.runner import fetch
 
 # A file changed twice within its time stamp's resolution would look unchanged.
 _SETTLED_SECONDS = 2.0
 _N_REMEMBERED_FILES = 1_000_000
+
+_LARGE = 16_384
+"""Bytes from which hashing an array costs more than handing it to a thread."""
 
 FileState = tuple[int, int, int, int]
 
@@ -67,6 +73,21 @@ def file_state(path: str | os.PathLike[str]) -> FileState | None:
     if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def samples_of(items: Any, max_pixels: int) -> list[Sample | None]:
+    """`sample_of` all items, of which there is at least one: in threads if they are large."""
+    is_plain = isinstance(items, np.ndarray) and not np.ma.is_masked(items)
+    if is_plain and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
+        return list(samples_of_rows(items))
+
+    def sample(index: int) -> Sample | None:
+        return sample_of(fetch(items, index), max_pixels)
+
+    if getattr(items[0], "nbytes", _LARGE) < _LARGE:
+        return [sample(index) for index in range(len(items))]
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        return list(pool.map(sample, range(len(items))))
 
 
 _MAX_ROW_BYTES = 64_000_000

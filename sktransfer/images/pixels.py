@@ -24,10 +24,12 @@ class ReadingOptions:
 
     Parameters
     ----------
-    value_range : tuple of float or None
-        Values of black and white in arrays and in files deeper than 8 bits.
     max_pixels : int
         Largest accepted height times width.
+    value_range : tuple of float or None, default=None
+        Values of black and white in arrays and in files deeper than 8 bits.
+    channels : {"last", "first"}, default="last"
+        Position of the channel axis of an array.
     in_channels : int, default=3
         Channels of the network: opacity and further bands of a file are kept if it takes them.
     enough : callable or None, default=None
@@ -35,8 +37,9 @@ class ReadingOptions:
         a half, a quarter or an eighth of its size if that is no less.
     """
 
-    value_range: Range
     max_pixels: int
+    value_range: Range = None
+    channels: str = "last"
     in_channels: int = 3
     enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None
 

@@ -5,7 +5,6 @@ Deeper images, those with the opacity or the bands that a network asks for, and 
 arrays of shape (height, width, channels), uint8 or float32 within [0, 1].
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,10 @@ from sktransfer._columns import is_missing
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.decoding import read_encoded, read_opened
 from sktransfer.images.encoded import encoded_in, unwrapped
-from sktransfer.images.pixels import Range, ReadingOptions, check_pixels, to_unit
+from sktransfer.images.pixels import ReadingOptions, check_pixels, to_unit
 
 
-def read_image(
-    item: Any,
-    *,
-    channels: str,
-    value_range: Range,
-    max_pixels: int,
-    in_channels: int = 3,
-    enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
-) -> Image.Image | np.ndarray:
+def read_image(item: Any, options: ReadingOptions) -> Image.Image | np.ndarray:
     """Decode one item of X.
 
     Parameters
@@ -35,17 +26,7 @@ def read_image(
         A path, address or encoded image, as `sktransfer.images.encoded` describes, a Pillow
         image, or an array of shape (height, width), (height, width, channels) or, with
         ``channels="first"``, (channels, height, width).
-    channels : {"last", "first"}
-        Position of the channel axis of an array.
-    value_range : tuple of float or None
-        Values of black and white in arrays and in files deeper than 8 bits.
-    max_pixels : int
-        Largest accepted height times width.
-    in_channels : int, default=3
-        Channels of the network: opacity and further bands of a file are kept if it takes them.
-    enough : callable or None, default=None
-        Tells for the height and width of a file which would do. A JPEG is then decoded at
-        a half, a quarter or an eighth of its size if that is no less.
+    options : ReadingOptions
 
     Returns
     -------
@@ -56,7 +37,6 @@ def read_image(
     ImageReadError
         The message says what is wrong with the item and what to do.
     """
-    options = ReadingOptions(value_range, max_pixels, in_channels, enough)
     encoded = encoded_in(item)
     if encoded is not None:
         return read_encoded(encoded, options)
@@ -65,7 +45,7 @@ def read_image(
         return read_opened(item, options)
     if is_missing(item):
         raise ImageReadError(f"it is missing ({item!r}); drop the row or give a path")
-    return _read_array(item_to_array(item), channels, options)
+    return _read_array(item_to_array(item), options)
 
 
 def item_to_array(item: Any) -> np.ndarray:
@@ -84,7 +64,7 @@ def tensor_to_array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
 
 
-def _read_array(values: np.ndarray, channels: str, options: ReadingOptions) -> np.ndarray:
+def _read_array(values: np.ndarray, options: ReadingOptions) -> np.ndarray:
     if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
         raise ImageReadError(
             "an image is a path, bytes of an image file, a PIL image, or a numeric array of 2 or 3 "
@@ -92,7 +72,7 @@ def _read_array(values: np.ndarray, channels: str, options: ReadingOptions) -> n
         )
     if values.ndim == 2:
         values = values[:, :, None]
-    elif channels == "first":
+    elif options.channels == "first":
         values = np.moveaxis(values, 0, 2)
     height, width = values.shape[:2]
     if values.size == 0:

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 
 from sktransfer.images.encoded import encoded_in, is_fetched
-from sktransfer.images.keys import Sample, file_state, sample_of, samples_of_rows
+from sktransfer.images.keys import file_state, samples_of
 from sktransfer.images.runner import (
     FailedImage,
     blank_rows,
@@ -40,9 +39,6 @@ _HELD_WINDOW = 256
 
 _DOWNLOADS = 8
 """Files fetched at once."""
-
-_LARGE = 16_384
-"""Bytes from which hashing an array costs more than handing it to a thread."""
 
 _STORED_NAMES = {"mean": "avg"}
 """Poolings that version 1 of the store calls otherwise."""
@@ -123,9 +119,11 @@ class _Images(Computation):
             self.items = _held(self.all_items, self.rows)
         else:
             self.items = self.all_items[self.rows.start : self.rows.stop]
-        self.samples = _samples_of(self.items, self.max_pixels)
+        self.samples = samples_of(self.items, self.max_pixels)
         self.blocks = ReadBlocks(self.trace, self.reads, _together, _STORED_NAMES)
         self.wanted, self.usual = self.blocks.wanted, self.blocks.usual
+        ends = np.cumsum([self.trace.width(read) for read in self.reads])
+        self.matrices = np.split(self.features, ends[:-1], axis=1)  # views
         self.failed: list[FailedImage] = []
 
     @property
@@ -143,11 +141,7 @@ class _Images(Computation):
 
     def fill(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> None:
         """Write the features, one read beside the other."""
-        column = 0
-        for read in self.reads:
-            part = self.blocks.columns_of(read, vectors)
-            self.features[rows, column : column + part.shape[1]] = part
-            column += part.shape[1]
+        self.blocks.fill(self.matrices, rows, vectors)
 
     def is_unchanged(self, index: int) -> bool:
         """Whether a file is as it was when it was hashed."""
@@ -189,18 +183,3 @@ def _together(read: Read) -> tuple[Read, ...]:
     """A mean and its maximum are stored together."""
     poolings = ("mean", "max") if read.pooling in ("mean", "max") else (read.pooling,)
     return tuple(Read(read.layer, pooling) for pooling in poolings)
-
-
-def _samples_of(items: Any, max_pixels: int) -> list[Sample | None]:
-    """Hash items: in threads if they are large."""
-    is_plain = isinstance(items, np.ndarray) and not np.ma.is_masked(items)
-    if is_plain and items.dtype.kind in "buif" and items[0].nbytes < _LARGE:
-        return list(samples_of_rows(items))
-
-    def sample(index: int) -> Sample | None:
-        return sample_of(fetch(items, index), max_pixels)
-
-    if getattr(items[0], "nbytes", _LARGE) < _LARGE:
-        return [sample(index) for index in range(len(items))]
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return list(pool.map(sample, range(len(items))))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 from sktransfer.images.sources import take
 
@@ -96,7 +97,7 @@ def thumbnail(item: Any, side: int) -> np.ndarray:
     """An image as uint8 of shape (height, width) or (height, width, 3), no longer than `side`."""
     pixels = item
     if isinstance(item, Image.Image) or not hasattr(item, "__array__"):
-        pixels = read_image(item, channels="last", value_range=None, max_pixels=_MAX_PIXELS)
+        pixels = read_image(item, ReadingOptions(_MAX_PIXELS))
     is_picture = isinstance(pixels, Image.Image)
     picture = pixels if is_picture else Image.fromarray(_as_uint8(np.asarray(pixels)))
     if max(picture.size) > side:

@@ -27,6 +27,7 @@ class ReadBlocks:
 
     Attributes
     ----------
+    reads : tuple of Read
     wanted, usual : tuple of Block
         As for `sktransfer.store.read_through.Computation`.
     """
@@ -38,12 +39,13 @@ class ReadBlocks:
         together: Callable[[Read], tuple[Read, ...]],
         names: Mapping[str, str] | None = None,
     ) -> None:
+        self.reads = tuple(reads)
         self._width = trace.width
         self._names = names or {}
         self._reads_in: dict[Block, tuple[Read, ...]] = {}
         self._block_of: dict[Read, Block] = {}
         self.usual = self._blocks(map(together, trace.usual_reads()))
-        self.wanted = self._blocks(map(together, reads))
+        self.wanted = self._blocks(map(together, self.reads))
 
     def reads_in(self, blocks: Iterable[Block]) -> tuple[Read, ...]:
         """All reads that these blocks hold, in their order."""
@@ -65,6 +67,13 @@ class ReadBlocks:
         reads = self._reads_in[block]
         start = sum(map(self._width, reads[: reads.index(read)]))
         return vectors[block.name][:, start : start + self._width(read)]
+
+    def fill(
+        self, matrices: Iterable[np.ndarray], rows: np.ndarray, vectors: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write the vectors into rows of one matrix for each read of the caller."""
+        for read, matrix in zip(self.reads, matrices, strict=True):
+            matrix[rows] = self.columns_of(read, vectors)
 
     def _blocks(self, groups: Iterable[tuple[Read, ...]]) -> tuple[Block, ...]:
         blocks = []

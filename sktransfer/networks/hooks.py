@@ -192,6 +192,7 @@ class _Use:
             heard = listeners.get((threading.get_ident(), tap))
             if heard is None:
                 return
+            # The first input may be given by position or by name.
             value = last if reads_output else next(iter([*inputs, *last.values()]), None)
             for listener in tuple(heard):
                 listener.hear(tap, value)

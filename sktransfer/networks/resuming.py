@@ -106,6 +106,7 @@ def _skipping(layer: str, trace: Trace) -> Resumption:
     """Skip the largest modules that have returned for the last time before the layer does."""
     execution, tap = trace.execution, trace.taps[layer]
     skipped: list[str] = []
+    # From the outside in: what lies inside a skipped module does not run anyway.
     for name in sorted(execution.times, key=lambda name: name.count(".")):
         inside = any(f"{name}.".startswith(f"{other}.") for other in (tap.module, *skipped))
         before = execution.times[name][-1] < execution.time(tap)

@@ -65,6 +65,7 @@ def usual_settings() -> Iterator[None]:
             changes.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             changes.enter_context(torch.device("cpu"))
+        # What is made in inference mode can never be trained; passes of our own ask for it again.
         changes.enter_context(torch.inference_mode(False))
         changes.enter_context(torch.enable_grad())
         changes.enter_context(_USUAL_NUMBERS)

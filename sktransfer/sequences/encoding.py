@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sktransfer.networks.hooks import Tap, hooked
 from sktransfer.sequences.recurrent import KINDS, RecurrentNetwork, single_layers
+from sktransfer.sequences.source import Sequences
 
 Layer = int | str
 
@@ -184,6 +185,19 @@ def check_module(encoder: Encoder, steps: Tensor) -> None:
                 f"{double.shape[2]} for twice as many: its time axis is the last. It, or the layer "
                 "asked for, must put out (batch, time, units)"
             )
+
+
+def units_from_end(encoder: Encoder, sequences: Sequences) -> tuple[np.ndarray, ...]:
+    """`backward_units`, by the longest of some sequences, on which a module is checked, too."""
+    values = sequences.one(int(sequences.lengths.argmax()))
+    if sequences.is_tokens:
+        steps = torch.from_numpy(values)
+    else:
+        steps = torch.from_numpy(values.astype(np.float32))[:, None]
+    with torch.inference_mode():
+        if encoder.equal_lengths:
+            check_module(encoder, steps.to(encoder.device))
+        return backward_units(encoder, steps)
 
 
 def backward_units(encoder: Encoder, steps: Tensor) -> tuple[np.ndarray, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
+from sklearn.random_projection import GaussianRandomProjection
 
 _DRAWING = threading.Lock()
 
@@ -82,6 +83,18 @@ class RandomProjection:
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def projected(
+    features: np.ndarray, read: np.ndarray, projection: RandomProjection | GaussianRandomProjection
+) -> np.ndarray:
+    """Features of the rows that could be read, projected; the others stay rows of NaN."""
+    if read.all():
+        return projection.transform(features)
+    found = np.full((len(features), projection.n_components), np.nan, dtype=np.float32)
+    if read.any():
+        found[read] = projection.transform(features[read])
+    return found
 
 
 def _matrix(n_components: int, n_features_in: int, seed: int) -> np.ndarray:

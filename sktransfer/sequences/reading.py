@@ -12,6 +12,7 @@ from sktransfer._columns import (
     Names,
     cells_of,
     check_container,
+    check_single,
     column_names,
     columns_of,
     columns_of_cells,
@@ -45,13 +46,47 @@ def sequence_items(X: Any) -> Any:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OSUT":
         return X
     columns = columns_of_cells(X)
+    if columns is not None:
+        return _series_in(columns)
+    return numbers_of(X) if is_table(X) else _listed(X)
+
+
+def named_series(X: Any, expected: Names | None = None) -> tuple[Any, Names | None]:
+    """The series in a table as a list, and the names of its columns; X and None if it has none.
+
+    Parameters
+    ----------
+    X : Any
+    expected : tuple or None, default=None
+        Names that the columns are to have, in any order.
+
+    Raises
+    ------
+    ValueError
+        They have other names, which is a fault of the table and of no row; or the index of X says
+        that its rows may be no series.
+    """
+    X = as_array(X)
+    check_index(X)
+    columns = columns_of_cells(X)
     if columns is None:
-        return numbers_of(X) if is_table(X) else _listed(X)
+        return X, None
+    names = None if column_names(X) is None else tuple(column.name for column in columns)
+    if names is not None and expected is not None:
+        try:
+            matched(names, expected)
+        except ValueError as error:
+            raise ValueError("X " + ". ".join(error.args)) from error
+    return _series_in(columns), names
+
+
+def _series_in(columns: list[Column]) -> list[Any]:
+    """The series in the rows of a table, whose columns are their channels."""
     if len(columns) == 1:
         return raw_cells(columns[0].cells)
     cells = [cells_of(column.cells) for column in columns]
     if any(isinstance(cell, str) for cell in cells[0][:1]):
-        only_column(X, "texts")
+        check_single(columns, "texts")
     names = [column.name for column in columns]
     return [Channels(list(map(Column, names, row))) for row in zip(*cells, strict=True)]
 
@@ -236,27 +271,6 @@ def is_table(X: Any) -> bool:
     if ndim is None and hasattr(X, "__array__") and not hasattr(X, "to_pylist"):
         ndim = np.asarray(X).ndim
     return ndim == 2 and columns_of_cells(X) is None
-
-
-def series_columns(X: Any) -> Names | None:
-    """Names of the columns of a table that holds series; None if X is another thing."""
-    columns = columns_of_cells(X) if column_names(X) is not None else None
-    return None if columns is None else tuple(column.name for column in columns)
-
-
-def check_columns(columns: Names | None, expected: Names | None) -> None:
-    """See that a table has the columns of another one, in any order.
-
-    Raises
-    ------
-    ValueError
-        They have other names, which is a fault of the table and of no row.
-    """
-    if columns is not None and expected is not None:
-        try:
-            matched(columns, expected)
-        except ValueError as error:
-            raise ValueError("X " + ". ".join(error.args)) from error
 
 
 def check_index(X: Any) -> None:

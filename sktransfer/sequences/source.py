@@ -4,7 +4,7 @@ A window of sequences of unequal length is one array of steps and an array of le
 what follows works on all of them at once instead of looping over them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,9 @@ from sktransfer.sequences.failures import FailedSequence, UnusableError, read_ea
 
 _LARGEST = 1e37
 """Beyond it float32, in which networks compute, has no numbers."""
+
+_WINDOW_STEPS = 2_000_000
+"""Steps that are held, and shown to the network, at once."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,9 @@ class Source:
         return len(self.items)
 
     @property
-    def usable(self) -> np.ndarray:
-        """Mask of the rows of X that are usable."""
-        usable = np.ones(len(self.items) + len(self.failed), dtype=bool)
-        usable[[failure.index for failure in self.failed]] = False
-        return usable
+    def n_rows(self) -> int:
+        """Rows of X, usable or not."""
+        return len(self.items) + len(self.failed)
 
     def length(self, index: int) -> int:
         """Steps of a sequence, padding of NaN included."""
@@ -125,6 +126,23 @@ class Source:
             np.array([len(part) for part, _ in filled], dtype=np.int64),
             np.stack([share for _, share in filled]),
         )
+
+    def windows(self, n_views: int) -> Iterator[tuple[int, Sequences]]:
+        """All sequences in order, some at a time, each time with the number of the first.
+
+        Parameters
+        ----------
+        n_views : int
+            How often each step is going to be held.
+        """
+        start = 0
+        while start < len(self):
+            stop, n_steps = start, 0
+            while stop < len(self) and (stop == start or n_steps < _WINDOW_STEPS):
+                n_steps += self.length(stop) * self.n_channels * n_views
+                stop += 1
+            yield start, self.read(range(start, stop))
+            start = stop
 
     def _filled(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A series without gaps, and their share per channel."""

@@ -41,8 +41,8 @@ def vectors_through(
     int
         Sequences that went through the network.
     """
-    order = np.argsort(-sequences.lengths, kind="stable")  # the longest first
-    keys = [_key(sequences, index) for index in order]
+    longest_first = np.argsort(-sequences.lengths, kind="stable")
+    keys = [_key(sequences, index) for index in range(len(sequences))]
     per_view = plan.n_groups // len(plan.views)
     batch_size = max(1, max(_BATCH_ROWS, plan.batch_size) // per_view)
 
@@ -54,19 +54,20 @@ def vectors_through(
         groups = slice(number * per_view, (number + 1) * per_view)
         of_view = [t[groups] for t in thresholds]
         one = replace(plan, views=(view,))
-        states = _View(encoder, sequences, order, one, poolings, of_view, out[:, groups])
-        read_through(session, keys, states, batch_size=batch_size, advance=rows_done)
+        states = _View(encoder, sequences, one, poolings, of_view, out[:, groups])
+        read_through(
+            session, keys, states, batch_size=batch_size, advance=rows_done, order=longest_first
+        )
         computed |= states.computed
     return len(computed)
 
 
 @dataclass
 class _View(Computation):
-    """One view of some sequences, numbered in some order."""
+    """One view of some sequences."""
 
     encoder: Encoder
     sequences: Sequences
-    order: np.ndarray
     plan: SequencePlan
     poolings: Sequence[str]
     thresholds: Sequence[Tensor]
@@ -97,7 +98,7 @@ class _View(Computation):
         for batch in batches:
             shape = (len(batch), self.plan.n_groups, width_of(every, self.thresholds))
             states = np.empty(shape, dtype=np.float32)
-            some = self.sequences.take(self.order[batch])
+            some = self.sequences.take(np.array(batch))
             vectors_of(self.encoder, some, self.plan, every, self.thresholds, states)
             vectors = {}
             for block in blocks:
@@ -114,7 +115,7 @@ class _View(Computation):
             states = vectors[block.name].reshape(len(rows), self.plan.n_groups, -1)
             stored = _columns_of_parts(self.poolings_in[block], self.thresholds)
             for part in asked.keys() & stored.keys():
-                self.out[self.order[rows], :, asked[part]] = states[:, :, stored[part]]
+                self.out[rows, :, asked[part]] = states[:, :, stored[part]]
 
 
 def _columns_of_parts(

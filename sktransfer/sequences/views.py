@@ -91,7 +91,12 @@ def usual_views(lengths: Sequence[int] | np.ndarray) -> tuple[View, ...]:
 
 
 def learn_scales(sequences: Sequences, views: Sequence[View]) -> dict[int, Scale]:
-    """The scale of the training data at 1 step and at each coarseness of the views."""
+    """The scale of the training data at 1 step and at each coarseness of the views.
+
+    Tokens have none; theirs is 0 and 1.
+    """
+    if sequences.is_tokens:
+        return {1: Scale(np.zeros(1), np.ones(1), np.ones(1))}
     factors = {1, *(view.factor for view in views)}
     return {factor: Scale.of(_averaged(sequences, factor)) for factor in sorted(factors)}
 

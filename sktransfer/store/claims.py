@@ -101,7 +101,7 @@ class Claims:
             for path in self._folder.glob("owner-*.lock"):
                 with suppress(OSError):
                     if time.time() - path.stat().st_mtime > _ORPHAN_SECONDS:
-                        self._lives(path.stem.removeprefix("owner-"))
+                        self._lives(path.stem.removeprefix("owner-"))  # which removes the dead
 
     def _take(
         self, connection: sqlite3.Connection, scope: str, keys: list[bytes], limit: int
@@ -120,6 +120,7 @@ class Claims:
                 for key, owner, since in rows:
                     if owner not in alive:
                         alive[owner] = self._lives(owner)
+                    # A clock that was set back must not make a claim last until it catches up.
                     if alive[owner] and abs(now - since) < _LEASE_SECONDS:
                         held.add(key)
                 free = [key for key in chunk if key not in held][: limit - len(taken)]

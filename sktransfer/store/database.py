@@ -98,7 +98,8 @@ class Database:
                     return work(connection)
             except Exception as error:  # damage may raise anything
                 problem = error
-                if file != self.file:  # another process has gone on to the next
+                # Another process has gone on to the next file, in which nothing is damaged yet.
+                if file != self.file:
                     continue
                 if not _tells_of_damage(error, file):
                     raise
@@ -115,6 +116,8 @@ class Database:
             sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None, uri=True)
         ) as connection:
             connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _SQL_BYTES)
+            # Functions in a foreign schema are not called, and damaged pages are noticed. A file
+            # that others cut short is an error; in mapped memory it would end the process.
             for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
                 connection.execute(f"PRAGMA {pragma}").close()
             if not making:
@@ -126,7 +129,9 @@ class Database:
             if not self.durable:
                 connection.execute("PRAGMA synchronous = OFF")
             if making and _version(connection) != _VERSION:
+                # Counts only as long as the file is empty.
                 connection.execute(f"PRAGMA page_size = {self.page_size}")
+                # One by one, as executescript would end the transaction.
                 with transaction(connection):
                     for statement in filter(str.strip, self.schema.split(";")):
                         connection.execute(statement)

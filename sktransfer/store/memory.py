@@ -31,7 +31,7 @@ class MemoryLayer:
             self._tables.move_to_end((namespace, block))
             rows = np.array([table.rows.get(key, -1) for key in keys], dtype=np.intp)
             found = rows >= 0
-            if found.all():
+            if found.all():  # as in most transforms of a search; no copy lies between
                 np.take(table.vectors, rows, axis=0, out=out)
             else:
                 out[found] = table.vectors[rows[found]]

@@ -85,6 +85,7 @@ def read_through(
     *,
     batch_size: int,
     advance: Callable[[int], object],
+    order: np.ndarray | None = None,
 ) -> int:
     """Fill all rows, from the store if they are stored, else by computation.
 
@@ -102,6 +103,9 @@ def read_through(
         Largest number of samples to compute together.
     advance : callable
         Called with the number of rows that are done.
+    order : ndarray of shape (len(keys),), optional
+        All rows, in the order in which those that are missing are computed: such as the longest
+        first, so that rows of a batch are of similar length. None for that of the keys.
 
     Returns
     -------
@@ -117,8 +121,8 @@ def read_through(
         here = np.flatnonzero(found)
         computation.fill(here, {name: matrix[here] for name, matrix in vectors.items()})
         advance(len(here))
-    rows = np.flatnonzero(~found).tolist()
-    return _Missing(session, keys, rows, computation, batch_size, advance).compute()
+    missing = np.flatnonzero(~found) if order is None else order[~found[order]]
+    return _Missing(session, keys, missing.tolist(), computation, batch_size, advance).compute()
 
 
 @dataclass
@@ -137,7 +141,7 @@ class _Missing:
         self.rows_of: dict[bytes, list[int]] = {}
         for row in self.rows:
             key = self.keys[row]
-            if key is None:
+            if key is None:  # a key that no other row has
                 key = uuid.uuid4().bytes
                 self.without_key.add(key)
             self.rows_of.setdefault(key, []).append(row)
@@ -194,11 +198,12 @@ class _Missing:
 
     def _claimed_batches(self, claims: Claims) -> Iterator[list[int]]:
         """Claim samples as they are needed; ends when nobody has left any."""
-        tried: set[bytes] = set()
+        tried: set[bytes] = set()  # others hold some of them, and are not asked again in this round
         started, n_before = time.perf_counter(), self.n_computed + self.n_failed
         while True:
             seconds = time.perf_counter() - started
             n_done = self.n_computed + self.n_failed - n_before
+            # What is computed until the next commit: of more, others would wait for some for long.
             in_time = int(n_done / seconds * _COMMIT_SECONDS) if seconds else 0
             limit = max(self.batch_size, in_time)
             left = [key for key in self.rows_of if key not in tried]

@@ -88,6 +88,7 @@ def write(
 
 def check(last: Row, connection: sqlite3.Connection) -> tuple[int, list[Row], Row | None]:
     """Number of rows after `last`, the damaged among them, and the new last."""
+    # After a row, not from an offset, to which SQLite would count through all rows before it.
     connection.text_factory = bytes  # damaged text need not be UTF-8
     rows = connection.execute(
         "SELECT v.block, v.sample, n.digest, b.name, s.key, v.vector, v.checksum "

@@ -54,13 +54,14 @@ def vectors_through(
     reads, plan, texts, progress
         As for `vectors_of`.
     """
-    order = np.argsort([-len(text) for text in texts], kind="stable")  # the longest first
-    found = _Texts(engine_for, trace, reads, plan, [texts[i] for i in order])
+    found = _Texts(engine_for, trace, reads, plan, texts)
     without_tokens = plan.pad_id if not plan.tokenizer.num_special_tokens_to_add(False) else None
-    keys = [key_of(text, without_tokens) for text in found.texts]
-    n_forward = read_through(session, keys, found, batch_size=_BATCH, advance=progress)
-    inverse = np.argsort(order)
-    return Found([matrix[inverse] for matrix in found.matrices], found.n_tokens[inverse], n_forward)
+    keys = [key_of(text, without_tokens) for text in texts]
+    longest_first = np.argsort([-len(text) for text in texts], kind="stable")
+    n_forward = read_through(
+        session, keys, found, batch_size=_BATCH, advance=progress, order=longest_first
+    )
+    return Found(found.matrices, found.n_tokens, n_forward)
 
 
 def key_of(text: str, pad_id: int | None = None) -> bytes:
@@ -72,13 +73,11 @@ def key_of(text: str, pad_id: int | None = None) -> bytes:
 
 @dataclass
 class _Texts(Computation):
-    """Texts, best the longest first."""
-
     engine_for: Callable[[tuple[Read, ...]], Engine]
     trace: TextTrace
     reads: tuple[Read, ...]
     plan: TextPlan
-    texts: list[str]
+    texts: Sequence[str]
 
     def __post_init__(self) -> None:
         self.blocks = ReadBlocks(self.trace, self.reads, self._together)
@@ -103,8 +102,7 @@ class _Texts(Computation):
 
     def fill(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> None:
         """Write the pooling that each read asks for."""
-        for read, matrix in zip(self.reads, self.matrices, strict=True):
-            matrix[rows] = self.blocks.columns_of(read, vectors)
+        self.blocks.fill(self.matrices, rows, vectors)
         self.n_tokens[rows] = vectors[_TOKENS.name][:, 0].astype(np.int64)
 
     def _together(self, read: Read) -> tuple[Read, ...]:

@@ -230,6 +230,19 @@ def test_a_network_that_was_changed_after_fit_gives_its_new_features(engine, col
         np.testing.assert_allclose(again.fit(colour).transform(colour), before, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [partial(small, engine="torch"), partial(lite, weights="random")])
+def test_a_pickle_of_a_network_that_was_changed_gives_its_new_features(make, colour, tmp_path):
+    estimator = make(tmp_path, random_state=0)
+    stored = estimator.fit_transform(colour)
+    next(estimator.module_.parameters()).mul_(2)
+    revived = pickle.loads(pickle.dumps(estimator))
+    expected = estimator.transform(colour)
+    assert not np.allclose(expected, stored)
+    np.testing.assert_allclose(revived.transform(colour), expected, rtol=1e-5, atol=1e-6)
+    assert revived.n_forward_ == 0  # the store has those of the changed network
+    assert revived.weights_sha256_ != estimator.weights_sha256_
+
+
 def test_what_openvino_cannot_run_torch_does_with_a_warning(colour, tmp_path):
     expected = PretrainedCNNFeatures(Unconvertible, engine="torch", random_state=0).fit_transform(
         colour

@@ -77,7 +77,7 @@ def test_batch_size_changes_nothing(batch_size):
 
 def test_windows_change_nothing(monkeypatch):
     expected = small().fit_transform(RAGGED)
-    monkeypatch.setattr("sktransfer.features.sequence._WINDOW_STEPS", 50)
+    monkeypatch.setattr("sktransfer.sequences.source._WINDOW_STEPS", 50)
     assert_allclose(small().fit_transform(RAGGED), expected, atol=1e-6)
 
 

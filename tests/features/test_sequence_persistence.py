@@ -76,7 +76,7 @@ def test_loaded_weights_that_contradict_the_parameters_are_refused(tmp_path):
         RNNSequenceFeatures("lstm", weights=path).fit(X)
     with pytest.raises(ValueError, match="num_layers=1, not 2"):
         RNNSequenceFeatures("gru", weights=path, num_layers=2).fit(X)
-    with pytest.raises(ValueError, match="are for time series, and X holds tokens of a vocab"):
+    with pytest.raises(ValueError, match="are for time series, and X holds tokens below"):
         RNNSequenceFeatures("gru", weights=path, vocabulary_size=4).fit([[1, 2]])
     with pytest.raises(WeightsMismatchError, match="weight_ih_l0"):
         RNNSequenceFeatures(nn.GRU(2, 4), weights=path, weights_prefix="rnn.").fit(X)

@@ -1,5 +1,6 @@
 """RNNSequenceFeatures with a feature store: what is found again, and what must not be."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sktransfer import FeatureStore, Pretraining, RNNSequenceFeatures
-from sktransfer.features import sequence
 from sktransfer.sequences import stored_features
 
 RNG = np.random.RandomState(0)
@@ -166,7 +166,7 @@ def test_equal_sequences_are_computed_once(store):
 
 
 def test_a_store_that_cannot_be_written_costs_one_warning_for_all_views(tmp_path, monkeypatch):
-    monkeypatch.setattr(sequence, "_WINDOW_STEPS", 100)
+    monkeypatch.setattr("sktransfer.sequences.source._WINDOW_STEPS", 100)
     (tmp_path / "file").write_text("no folder")
     features = cached(tmp_path / "file").fit(X)
     assert len(features.views_) > 1
@@ -198,6 +198,26 @@ def test_final_states_of_both_directions_are_found_again_as_they_are(store):
     again = cached(store, **parameters)
     assert_allclose(again.fit_transform(X), expected, atol=1e-6)
     assert again.n_forward_ == 0
+
+
+@pytest.mark.parametrize("backbone", ["lstm", nn.LSTM(2, 5, batch_first=True)])
+def test_a_pickle_has_the_hash_of_the_weights_that_it_holds(backbone, store):
+    features = RNNSequenceFeatures(backbone, views="z", cache=store).fit(X)
+    again = pickle.loads(pickle.dumps(features))
+    stored = features.transform(X)
+    assert_array_equal(again.transform(X), stored)
+    assert again.n_forward_ == 0
+    next(features.module_.parameters()).mul_(2)
+    again = pickle.loads(pickle.dumps(features))
+    assert_array_equal(again.transform(X), features.transform(X))
+    assert not np.allclose(again.transform(X), stored)
+    assert (again.n_forward_, features.n_forward_) == (30, 30)  # they share what is stored
+
+
+def test_a_network_that_was_changed_before_its_first_pass_gives_its_new_features(store):
+    features, changed = cached(store).fit(X), cached(store).fit(X)
+    next(changed.module_.parameters()).mul_(2)
+    assert not np.allclose(changed.transform(X), features.transform(X))
 
 
 def test_the_fingerprint_is_of_the_weights_whatever_file_they_came_from(tmp_path):

@@ -1,5 +1,6 @@
 """PretrainedTextFeatures with a feature store: what is found again, and what must not be."""
 
+import pickle
 import time
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_one_pass_answers_every_layer_and_pooling(store, cached):
             expected = cached(None, **how).fit_transform(TEXTS)
             assert_allclose(features.fit_transform(TEXTS), expected, atol=1e-6)
             assert features.n_forward_ == 0
+
+
+def test_a_pickle_of_a_network_that_was_changed_gives_its_new_features(store, cached):
+    features = cached(store)
+    stored = features.fit_transform(TEXTS)
+    features.module_.embeddings.LayerNorm.weight.mul_(2)
+    again = pickle.loads(pickle.dumps(features))
+    expected = features.transform(TEXTS)
+    assert not np.allclose(expected, stored)
+    assert_allclose(again.transform(TEXTS), expected, atol=1e-6)
 
 
 def test_a_layer_inside_a_block_is_computed_once_beside_the_stages(store, cached):

@@ -10,12 +10,12 @@ from PIL import Image, features
 
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.decoding import formats, is_read_anew
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 
 
 def read(item, **params):
-    params = {"channels": "last", "value_range": None, "max_pixels": 10**6} | params
-    return read_image(item, **params)
+    return read_image(item, ReadingOptions(**{"max_pixels": 10**6} | params))
 
 
 def grey_tiff(values, photometric, bits=None):

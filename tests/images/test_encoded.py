@@ -15,13 +15,14 @@ from PIL import Image
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.encoded import encoded_in, name_in
 from sktransfer.images.keys import sample_of
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
 def read(item):
-    return np.asarray(read_image(item, channels="last", value_range=None, max_pixels=10**6))
+    return np.asarray(read_image(item, ReadingOptions(10**6)))
 
 
 @pytest.fixture

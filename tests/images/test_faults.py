@@ -10,6 +10,7 @@ from PIL import Image
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.faults import ends_the_run
 from sktransfer.images.keys import sample_of
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 from sktransfer.images.runner import extract, first_readable
 
@@ -72,7 +73,7 @@ def test_an_error_raised_from_such_a_fault_is_one_and_others_are_not():
 def test_a_process_out_of_open_files_says_so(tmp_path):
     resource = pytest.importorskip("resource")
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    read_image(tmp_path / "a.png", channels="last", value_range=None, max_pixels=99)
+    read_image(tmp_path / "a.png", ReadingOptions(99))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = []
     try:
@@ -81,9 +82,7 @@ def test_a_process_out_of_open_files_says_so(tmp_path):
             while True:
                 held.append((tmp_path / "a.png").open("rb"))
         for use in (
-            lambda: read_image(
-                tmp_path / "a.png", channels="last", value_range=None, max_pixels=99
-            ),
+            lambda: read_image(tmp_path / "a.png", ReadingOptions(99)),
             lambda: sample_of(tmp_path / "a.png", 99),
         ):
             with pytest.raises(OSError, match="Too many open files") as caught:

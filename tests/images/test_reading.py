@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from sktransfer.exceptions import ImageReadError
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 
 H, W = 12, 20
@@ -27,8 +28,7 @@ def picture() -> np.ndarray:
 
 
 def read(item, **params):
-    params = {"channels": "last", "value_range": None, "max_pixels": 10**6} | params
-    return read_image(item, **params)
+    return read_image(item, ReadingOptions(**{"max_pixels": 10**6} | params))
 
 
 def pixels(item, **params):
@@ -318,13 +318,12 @@ def test_a_file_that_may_not_be_opened_is_an_image_error(tmp_path):
 
 def test_the_colours_of_lab_are_no_opacity(colour):
     lab = Image.merge("LAB", [Image.fromarray(plane) for plane in np.moveaxis(colour[0], 2, 0)])
-    found = read_image(lab, channels="last", value_range=None, max_pixels=10**6)
+    found = read(lab)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(lab.convert("RGB")))
 
 
 def test_grey_that_is_multiplied_by_opacity_is_read_as_grey_with_opacity(colour):
     grey, opacity = (Image.fromarray(plane) for plane in np.moveaxis(colour[0], 2, 0)[:2])
     image = Image.merge("LA", [grey, opacity]).convert("La")
-    how = {"channels": "last", "value_range": None, "max_pixels": 10**6}
-    found, expected = (np.asarray(read_image(each, **how)) for each in (image, image.convert("LA")))
+    found, expected = (pixels(each) for each in (image, image.convert("LA")))
     np.testing.assert_array_equal(found, expected)

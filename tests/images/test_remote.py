@@ -13,6 +13,7 @@ from PIL import Image
 
 from sktransfer.exceptions import ImageReadError
 from sktransfer.images.keys import sample_of
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 from sktransfer.images.remote import fetch, is_address
 
@@ -35,7 +36,7 @@ def address(content):
 
 
 def test_an_address_gives_the_pixels_and_the_key_of_the_file(address, content, tmp_path):
-    found = read_image(address, channels="last", value_range=None, max_pixels=10**6)
+    found = read_image(address, ReadingOptions(10**6))
     assert np.array_equal(np.asarray(found), PIXELS)
     assert sample_of(address, 10**6).key == sample_of(content, 10**6).key
     (tmp_path / "a.png").write_bytes(content)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sktransfer.exceptions import ImageReadError
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 from sktransfer.images.tiff import read_bands
 
@@ -142,11 +143,7 @@ def test_libtiff_writes_what_is_read(tmp_path):
 
 
 def read(data, **params):
-    return np.asarray(
-        read_image(
-            data, **({"channels": "last", "value_range": None, "max_pixels": 10**6} | params)
-        )
-    )
+    return np.asarray(read_image(data, ReadingOptions(**{"max_pixels": 10**6} | params)))
 
 
 def test_floats_of_every_size_and_colour_are_images():
@@ -214,7 +211,7 @@ def test_what_is_damaged_or_of_another_kind_is_an_image_error():
     file = write_tiff(values_of("f8", 1), compression=8)
     for n in (20, 100, len(file) // 2, len(file) - 9):
         with pytest.raises(ImageReadError):
-            read_image(file[:n], channels="last", value_range=None, max_pixels=10**6)
+            read(file[:n])
     with pytest.raises(ImageReadError, match=r"compression 7 and predictor 1, which is not read"):
         read(write_tiff(values_of("f8", 1), compression=7))
     with pytest.raises(ImageReadError, match="photometric interpretation 6"):

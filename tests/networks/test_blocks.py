@@ -56,6 +56,11 @@ def test_what_was_joined_is_found_by_read():
     }
     for read in reads:
         assert_array_equal(blocks.columns_of(read, vectors), matrices[read])
+    filled = [np.zeros((3, matrices[read].shape[1])) for read in reads]
+    blocks.fill(filled, np.array([2, 0]), vectors)
+    for read, matrix in zip(blocks.reads, filled, strict=True):
+        assert_array_equal(matrix[[2, 0]], matrices[read])
+        assert not matrix[1].any()
 
 
 def test_keys_are_those_under_which_samples_were_stored_before():

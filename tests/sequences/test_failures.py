@@ -59,7 +59,7 @@ def test_every_unusable_series_is_left_out_with_its_reason(item, message):
     source = series_source([GOOD, item, GOOD + 1], **HOW, on_error="nan")
     assert [failure.index for failure in source.failed] == [1]
     assert source.failed[0].message.startswith(message)
-    assert source.usable.tolist() == [True, False, True]
+    assert (list(source.rows), source.n_rows) == ([0, 2], 3)
     np.testing.assert_array_equal(source.read([0, 1]).values[:, 0], [0, 1, 2, 1, 2, 3])
     with pytest.raises(ValueError, match=rf"X\[1\] {re.escape(message.removeprefix('it '))}"):
         read([GOOD, item, GOOD + 1])
@@ -117,8 +117,7 @@ def test_a_missing_first_row_does_not_hide_what_x_holds(first):
 
 def test_x_of_missing_rows_alone_has_no_usable_one():
     source = series_source([None, np.nan], **HOW, on_error="nan")
-    assert len(source) == 0
-    assert not source.usable.any()
+    assert (len(source), source.n_rows) == (0, 2)
 
 
 def test_masked_tokens_are_no_tokens():

@@ -104,6 +104,21 @@ def scope_of(session, blocks=Powers.usual):
 # --- what is computed -------------------------------------------------------------------------
 
 
+def test_what_is_missing_is_computed_in_the_order_given(store):
+    through(store, [4])
+    computation = Powers([1, 4, 3, 2, 3])
+    n = read_through(
+        session_of(store),
+        [key(number) for number in computation.numbers],
+        computation,
+        batch_size=2,
+        advance=computation.advance,
+        order=np.array([2, 4, 1, 3, 0]),
+    )
+    assert (n, computation.computed) == (3, [3, 2, 1])
+    assert computation.found == [1, 4, 3, 2, 3]
+
+
 def test_each_sample_is_computed_once_whatever_its_place_and_number(store):
     first = through(store, [3, 1, 3, 2])
     assert first.found == [3, 1, 3, 2]

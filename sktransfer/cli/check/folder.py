@@ -50,7 +50,7 @@ def inspect_folder(
     """Read every image of a folder, in threads, and return its properties."""
 
     def facts_of(index: int) -> ImageFacts:
-        return _facts(paths, index, labels[index], ReadingOptions(value_range, max_pixels))
+        return _facts(paths, index, labels[index], ReadingOptions(max_pixels, value_range))
 
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
@@ -70,9 +70,7 @@ def _facts(paths: list[str], index: int, label: str, options: ReadingOptions) ->
 
     def read(item: Any) -> np.ndarray:
         nonlocal size, mode
-        image = read_image(
-            item, channels="last", value_range=options.value_range, max_pixels=options.max_pixels
-        )
+        image = read_image(item, options)
         try:
             with Image.open(item, formats=formats()) as header:  # as the file has them
                 size, mode = header.size, header.mode

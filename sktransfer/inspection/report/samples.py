@@ -20,6 +20,7 @@ from sktransfer.features import (
     PretrainedTextFeatures,
     RNNSequenceFeatures,
 )
+from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.reading import read_image
 from sktransfer.images.runner import FailedImage
 from sktransfer.images.sources import as_image_items, name_of, rows_to_images, take
@@ -178,13 +179,10 @@ def _odd_channels(contents: list[Content | None]) -> dict[int, str]:
 
 
 def _images(X: Any, features: PretrainedCNNFeatures) -> Samples:
+    options = ReadingOptions(features.max_pixels, features.value_range, features.channels)
+
     def read(item: Any) -> Image.Image | np.ndarray:
-        return read_image(
-            item,
-            channels=features.channels,
-            value_range=features.value_range,
-            max_pixels=features.max_pixels,
-        )
+        return read_image(item, options)
 
     if features.image_shape is not None:
         items: Any = rows_to_images(np.asarray(X), features.image_shape)

@@ -89,11 +89,13 @@ def openvino_engine(network: Network, reads: tuple[Read, ...], precision: str) -
     def run(*arrays: np.ndarray) -> list[np.ndarray]:
         nonlocal first
         outputs = request.infer(list(arrays), share_inputs=True)
+        # The next inference writes into the same memory.
         found = [outputs[i].copy() for i in range(len(reads))]
         if first:
             first = False
             few = tuple(torch.from_numpy(array[:4]) for array in arrays)
             _compare([matrix[:4] for matrix in found], network, reads, few, precision)
+        # A converted network may overflow, or divide by zero, where torch does not.
         if not all(np.isfinite(matrix.sum()) for matrix in found):
             all_of_it = tuple(torch.from_numpy(array) for array in arrays)
             _compare(found, network, reads, all_of_it, precision)
