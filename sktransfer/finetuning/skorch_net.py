@@ -1,5 +1,6 @@
 """The skorch net of a fine-tuning, with its optimizer and callbacks."""
 
+import copy
 import traceback
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRSc
 from skorch.utils import noop
 
 from sktransfer.finetuning.batches import Batches
-from sktransfer.finetuning.network import TunedNetwork
+from sktransfer.finetuning.network import Body, TunedNetwork
 from sktransfer.finetuning.objective import Objective
 from sktransfer.finetuning.penalties import PullToSource
 from sktransfer.finetuning.schedules import rate_over_steps
@@ -126,6 +127,15 @@ def step_callbacks(
         named = callback if isinstance(callback, tuple) else (f"own_{number}", callback)
         callbacks.append((named[0], clone(named[1], safe=False)))
     return callbacks
+
+
+def with_learning_rate(strategy: FineTune, body: Body) -> FineTune:
+    """A strategy whose learning rate is a number: its own, or that of the body for None."""
+    if strategy.learning_rate is not None:
+        return strategy
+    resolved = copy.copy(strategy)
+    resolved.learning_rate = body.learning_rate
+    return resolved
 
 
 def penalty_weight(strategy: FineTune) -> float:

@@ -47,8 +47,9 @@ class FineTune(BaseEstimator):
     gradual : int or None, default=None
         Number of epochs after which one more of the stages to train is unfrozen, starting from the
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
-    learning_rate : float, default=0.001
-        Peak learning rate of the head and the deepest stage.
+    learning_rate : float or None, default=None
+        Peak learning rate of the head and the deepest stage. None takes what suits the samples:
+        0.001 for images and sequences, RATE for texts.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
@@ -181,7 +182,7 @@ class FineTune(BaseEstimator):
         unfreeze: int | float | str | Sequence[str] = 1,
         *,
         gradual: int | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         layer_decay: float = 1.0,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         schedule: str = "cosine",
@@ -304,7 +305,7 @@ def check_strategy(strategy: Any) -> None:
             check_scalar(getattr(strategy, name), name, numbers.Integral, min_val=1)
     for name, low, high, ends in _RANGES:
         value = getattr(strategy, name)
-        if value is None and name in ("gradient_clip", "penalty_weight"):
+        if value is None and name in ("learning_rate", "gradient_clip", "penalty_weight"):
             continue
         check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
         if np.isnan(value) or (np.isinf(value) and name != "penalty_weight"):

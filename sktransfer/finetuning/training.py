@@ -35,6 +35,7 @@ from sktransfer.finetuning.skorch_net import (
     penalty_weight,
     schedule_callbacks,
     step_callbacks,
+    with_learning_rate,
 )
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
 from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune
@@ -142,10 +143,9 @@ def tune(
             f"alignment={strategy.alignment!r} needs rows of two domains; pass "
             "sample_domain to fit, positive for source and negative for target rows"
         )
+    strategy = with_learning_rate(strategy, tunable.body)
     trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
     inputs, readable = tunable.inputs(trained, strategy)
-    if strategy.mixup and not inputs.mixable:
-        raise ValueError("mixup needs rows of one shape, which sequences do not have; set mixup=0")
     usable = targets.weights > 0
     if strategy.alignment is not None:
         usable |= ~targets.labelled
@@ -359,6 +359,7 @@ def rebuild(
     history: list[dict[str, Any]],
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
+    strategy = with_learning_rate(strategy, body)
     linear = LinearHead.from_state(head)
     network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
@@ -381,6 +382,7 @@ def continue_training(
 ) -> None:
     """Train a tuned network for one more epoch, with learning rates that rise to their peak."""
     net, network = tuned.net, tuned.network
+    strategy = with_learning_rate(strategy, network.body)
     rows = np.flatnonzero(targets.weights > 0)
     if not len(rows):
         raise ValueError("there is nothing to learn from: no row of X was read and has a weight")

@@ -13,7 +13,7 @@ from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.sequences.encoding import Encoder, recurrent_part
-from sktransfer.sequences.recurrent import RecurrentNetwork
+from sktransfer.sequences.recurrent import RecurrentNetwork, states_by_layer
 from sktransfer.sequences.soft_pooling import soft_pool
 from sktransfer.sequences.source import Sequences
 from sktransfer.sequences.vectors import Rows, SequencePlan, pool_layers, rows_of
@@ -30,7 +30,7 @@ class SequenceBody(Body):
     module : nn.Module
         It is trained in place.
     layers : tuple of int or str
-        Those that are read; of a recurrent network the last alone.
+        Those that are read.
     poolings : tuple of str
     thresholds : list of ndarray of shape (n_groups, n_thresholds, units), one per layer
     backward : sequence of ndarray of shape (units,), bool, one per layer
@@ -48,15 +48,10 @@ class SequenceBody(Body):
         projection: np.ndarray | None,
     ) -> None:
         super().__init__()
-        rnn = recurrent_part(module)
-        if rnn is not None and layers != (rnn.num_layers - 1,):
-            raise ValueError(
-                f"fine-tuning a recurrent network reads its last layer; set layer=-1, got {layers}"
-            )
         self.module = module
         self.layers = layers
         self.poolings = poolings
-        self.stages = recurrent_stages(module)
+        self.stages = recurrent_stages(module, layers)
         for number, values in enumerate(thresholds):
             self.register_buffer(f"thresholds_{number}", torch.from_numpy(values))
             units = torch.from_numpy(backward[number]) if backward else None
@@ -81,7 +76,7 @@ class SequenceBody(Body):
         """A vector per row, (rows, width)."""
         groups = torch.arange(len(lengths), device=lengths.device) % n_groups
         if recurrent_part(self.module) is not None:
-            return self._pool([self._recurrent(steps, lengths)], lengths, groups)
+            return self._pool(self._recurrent(steps, lengths), lengths, groups)
         # Other modules run on rows of equal length only.
         parts, order = [], []
         for length in torch.unique(lengths):
@@ -93,17 +88,14 @@ class SequenceBody(Body):
             order.append(rows)
         return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
-    def _recurrent(self, steps: Tensor, lengths: Tensor) -> Tensor:
+    def _recurrent(self, steps: Tensor, lengths: Tensor) -> list[Tensor]:
         rnn = recurrent_part(self.module)
         assert rnn is not None
         if isinstance(self.module, RecurrentNetwork):
             steps = self.module.embed(steps)
-        if not rnn.bidirectional:  # padding at the end changes no state before it
-            steps = steps.transpose(0, 1) if rnn.batch_first else steps
-            states: Tensor = rnn(steps)[0]
-            return states.transpose(0, 1) if rnn.batch_first else states
-        packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(rnn(packed)[0], total_length=len(steps))[0]
+        numbers = [layer for layer in self.layers if isinstance(layer, int)]
+        states = states_by_layer(rnn, steps, lengths, max(numbers) + 1)
+        return [states[number] for number in numbers]
 
     def _pool(self, layers: list[Tensor], lengths: Tensor, groups: Tensor) -> Tensor:
         thresholds, backward = (
@@ -190,8 +182,11 @@ class TunableSequences(Tunable):
         return inputs, self._readable
 
 
-def recurrent_stages(module: nn.Module) -> Stages:
-    """The layers of a recurrent network, or of other modules each that has weights."""
+def recurrent_stages(module: nn.Module, layers: Sequence[int | str]) -> Stages:
+    """The layers of a recurrent network up to the deepest that is read.
+
+    Of other modules each that has weights.
+    """
     names = [name for name, _ in module.named_parameters()]
     rnn = recurrent_part(module)
     if rnn is None:
@@ -199,9 +194,10 @@ def recurrent_stages(module: nn.Module) -> Stages:
         of = {name: owners.index(name.rpartition(".")[0]) for name in names}
         return Stages(tuple(owners), of)
     prefix = "rnn." if isinstance(module, RecurrentNetwork) else ""
-    deepest = rnn.num_layers - 1
+    deepest = max(layer for layer in layers if isinstance(layer, int))
     of = {}
     for name in names:
         layer = re.search(r"_l(\d+)(_reverse)?$", name)
         of[name] = int(layer[1]) if layer else 0 if name.startswith("embedding.") else deepest
+    of = {name: stage for name, stage in of.items() if stage <= deepest}
     return Stages(tuple(f"{prefix}layer{number}" for number in range(deepest + 1)), of)

@@ -37,6 +37,7 @@ class TextBody(Body):
     normalize : bool
     """
 
+    learning_rate = 1e-4
     trace: TextTrace
 
     def __init__(
