@@ -137,6 +137,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     __metadata_request__fit: ClassVar = {"sample_domain": True}
 
     _augments: ClassVar[bool] = False
+    _mirrors: ClassVar[bool] = False
     _unusable: ClassVar[str]
 
     backbone: Any
@@ -462,6 +463,7 @@ class TransformerSource(Generic[Record]):
         self._transformer = transformer
         self.fitted_: Any = vars(transformer).get("fitted_")
         self.augments = transformer._augments
+        self.mirrors = transformer._mirrors
 
     def fit_frozen(self, X: Any, y: Any, **fit_params: Any) -> None:
         """Load the network and learn what its features need to know of X, without tuning."""

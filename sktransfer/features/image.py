@@ -338,6 +338,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         self.verbose = verbose
 
     _augments: ClassVar[bool] = True
+    _mirrors: ClassVar[bool] = True
     _unusable = "images could not be read"
 
     layer_ = FittedAttribute("layers")

@@ -3,9 +3,10 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.fingerprint import network_fingerprint
 from sktransfer.networks.modules import frozen, packed, unpacked
+from sktransfer.sequences.augmenting import changed, check_changeable, series_change
 from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import (
     Encoder,
@@ -383,6 +385,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         self.random_state = random_state
         self.verbose = verbose
 
+    _augments: ClassVar[bool] = True
     _unusable = "rows of X are no usable sequences"
 
     views_ = FittedAttribute("views")
@@ -535,12 +538,23 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _features(self, X: Any, fitted: FittedSequences) -> tuple[np.ndarray, np.ndarray]:
         source = self._source(X, fitted)
+        features = self._features_of(source, fitted)
+        return features, self._note_failures(len(features), source.failed, fitted)
+
+    def _features_of(
+        self,
+        source: Source,
+        fitted: FittedSequences,
+        change: Callable[[Sequences], Sequences] | None = None,
+    ) -> np.ndarray:
+        """Features of all rows, or of what a change makes of them; NaN where none are usable."""
         plan = fitted.plan
         encoder = Encoder(fitted.module, fitted.layers, self.precision, fitted.backward)
         thresholds = [torch.from_numpy(t).to(encoder.device) for t in fitted.thresholds]
         n_features = len(self._unprojected_names(fitted))
         features = np.empty((len(source), n_features), dtype=np.float32)
-        session = self._session(fitted)
+        # Nobody will ask again for what was changed at random.
+        session = self._session(fitted) if change is None else None
         with tqdm(
             total=len(source) * plan.n_groups,
             desc=type(self).__name__,
@@ -548,6 +562,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             disable=not self.verbose,
         ) as bar:
             for start, window in _windows(source, plan):
+                window = window if change is None else change(window)
                 rows = features[start : start + len(window)]
                 states = rows[:, : fitted.width].reshape(len(window), plan.n_groups, -1)  # a view
                 computing = (encoder, window, plan, fitted.poolings, thresholds, states, bar.update)
@@ -558,14 +573,14 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
-        read = self._note_failures(len(source.usable), source.failed, fitted)
+        read = source.usable
         if source.failed:
             rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
             features[read] = rows
         if fitted.projection is not None:
             check_finite(features, read)  # which the projection would refuse without their rows
             features = _projected(features, read, fitted.projection)
-        return features, read
+        return features
 
     def _store_key(self, fitted: FittedSequences) -> tuple[tuple[Any, ...], str]:
         assert fitted.network is not None
@@ -805,6 +820,19 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             lambda: self._compute(X, fitted)[0],
             readable,
         )
+
+    def _augmented(
+        self, X: Any, fitted: FittedSequences, change: Any, augment: Any, seed: int
+    ) -> Iterator[np.ndarray]:
+        source = self._source(X, fitted)
+        check_changeable(source.is_tokens)
+        self._note_failures(len(source.usable), source.failed, fitted)
+        yield self._features_of(source, fitted)
+        apply = series_change(augment)
+        for number in range(change):
+            yield self._features_of(
+                source, fitted, partial(changed, change=apply, seed=seed + number)
+            )
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
         assert fitted.network is not None

@@ -366,10 +366,13 @@ class FineTuned(HasStrategy):
                 "test_time_augmentation must be None, 'flip' or a positive number of views, got "
                 f"{views!r}"
             )
-        if views is not None and not self.features.__tuning_source__().augments:
+        source = self.features.__tuning_source__()
+        if (isinstance(views, str) and not source.mirrors) or (views and not source.augments):
+            kinds = "images" if isinstance(views, str) else "images and series"
+            cure = "a number of views" if source.augments else "None"
             raise ValueError(
-                f"test_time_augmentation={views!r} changes images, and "
-                f"{type(self.features).__name__} reads sequences; set it to None"
+                f"test_time_augmentation={views!r} changes {kinds}, and "
+                f"{type(self.features).__name__} reads others; set it to {cure}"
             )
         check_random_state(self.random_state)
         return strategy

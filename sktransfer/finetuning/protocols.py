@@ -27,6 +27,9 @@ class Tunable(ABC):
     samples: ClassVar[str]
     """Plural of what X holds, for error messages."""
 
+    augments: ClassVar[bool] = False
+    """Whether samples can be changed at random."""
+
     def __init__(self, body: Body, device: torch.device) -> None:
         self.body = body
         self.device = device
@@ -36,9 +39,9 @@ class Tunable(ABC):
 
         They are features, activations or samples: the deepest that training does not change.
         """
-        if strategy.augment is not None and self.samples != "images":
+        if strategy.augment is not None and not self.augments:
             raise ValueError(
-                f"augment changes images, and X holds {self.samples}; set augment=None"
+                f"augment changes images and series, and X holds {self.samples}; set augment=None"
             )
         body = self.body
         body.begin = "input"
@@ -75,10 +78,13 @@ class TuningSource(Protocol):
     Attributes
     ----------
     augments : bool
-        Whether samples can be changed at random, as images can.
+        Whether samples can be changed at random, as images and series can.
+    mirrors : bool
+        Whether they can be mirrored, as images can.
     """
 
     augments: bool
+    mirrors: bool
 
     def fit_frozen(
         self, X: Any, y: Any, *, task: str | None, sample_weight: Any, sample_domain: Any

@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
 from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
-from sktransfer.networks.seeding import seeded
+from sktransfer.networks.seeding import everything_seeded, seeded
 
 _PROBE_ROWS = 5000
 """Most rows that an initial head is fitted to: more take minutes and hardly change it."""
@@ -289,7 +290,8 @@ class _Training:
         tunable, targets, strategy = self.tunable, self.targets, self.strategy
         # Without trained weights in the body its features are those of the source.
         penalty = strategy.penalty if self.trained else None
-        with seeded(self.seed):  # dropout and initialisations draw from torch's global generators
+        # Dropout and initialisations draw from torch's global generator, augment= from any.
+        with _seeded_for(strategy, self.seed):
             head = self.initial_head(features, split.train, draw)
             network = TunedNetwork(
                 tunable.body,
@@ -408,7 +410,7 @@ def continue_training(
     network.match_source_input()
     network.unfreeze_again()
     try:
-        with seeded(seed):
+        with _seeded_for(strategy, seed):
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
             net.partial_fit(dataset)
         _drop_unfinished(net)
@@ -420,6 +422,11 @@ def continue_training(
         network.eval().requires_grad_(False)
         raise
     tuned.interrupted = net.interrupted
+
+
+def _seeded_for(strategy: FineTune, seed: int) -> AbstractContextManager[None]:
+    """The generators that a training may draw from, seeded, and restored behind it."""
+    return everything_seeded(seed) if callable(strategy.augment) else seeded(seed)
 
 
 def raise_interrupt(tuned: Tuned | None) -> None:

@@ -135,6 +135,7 @@ class TunableImages(Tunable):
     """
 
     samples = "images"
+    augments = True
     body: ImageBody
 
     def __init__(

@@ -12,6 +12,7 @@ from sktransfer.finetuning.batches import ArrayInputs, Inputs
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.unfreezing import Stages
+from sktransfer.sequences.augmenting import Change, changed, check_changeable, series_change
 from sktransfer.sequences.encoding import Encoder, recurrent_part
 from sktransfer.sequences.recurrent import RecurrentNetwork, states_by_layer
 from sktransfer.sequences.soft_pooling import soft_pool
@@ -110,27 +111,57 @@ class SequenceBody(Body):
 class SequenceInputs:
     """The views of all sequences as rows, and the statistics that views lose.
 
-    A batch is asked for by rows of X, of which some may hold no sequence.
+    A batch is asked for by rows of X, of which some may hold no sequence. With a change, those to
+    train on are views of changed sequences.
+
+    Parameters
+    ----------
+    sequences : Sequences
+    plan : SequencePlan
+    statistics : callable
+        Computes the statistics of some sequences, (n, n_statistics).
+    readable : ndarray of shape (n,), bool
+        Mask of the rows of X that hold a sequence.
+    change : callable or None
     """
 
     mixable = False
 
     def __init__(
-        self, rows: Rows, n_groups: int, statistics: np.ndarray, readable: np.ndarray
+        self,
+        sequences: Sequences,
+        plan: SequencePlan,
+        statistics: Callable[[Sequences], np.ndarray],
+        readable: np.ndarray,
+        change: Change | None,
     ) -> None:
-        self.rows = rows
-        self.n_groups = n_groups
+        if change is not None:
+            check_changeable(sequences.is_tokens)
+        self.sequences = sequences
+        self.plan = plan
         self.statistics = statistics
+        self.change = change
         self.places = np.cumsum(readable) - 1
+        self.unchanged = self._seen(sequences)
+
+    def _seen(self, sequences: Sequences) -> tuple[Rows, np.ndarray]:
+        """Views of some sequences as rows, and their statistics."""
+        return rows_of(sequences, self.plan), self.statistics(sequences).astype(np.float32)
 
     def batch(self, rows: np.ndarray, *, training: bool) -> Batch:
         """Padded by repeating the last step."""
-        rows = self.places[rows]
-        every = rows[:, None] * self.n_groups + np.arange(self.n_groups)
-        lengths = self.rows.lengths[every]
+        places = self.places[rows]
+        if training and self.change is not None:
+            views, statistics = self._seen(changed(self.sequences.take(places), self.change))
+            places = np.arange(len(rows))
+        else:
+            views, statistics = self.unchanged
+        n_groups = self.plan.n_groups
+        every = places[:, None] * n_groups + np.arange(n_groups)
+        lengths = views.lengths[every]
         within = np.minimum(np.arange(lengths.max()), lengths[:, :, None] - 1)
-        steps = self.rows.steps[torch.from_numpy(self.rows.starts[every][:, :, None] + within)]
-        return steps, torch.from_numpy(lengths), torch.from_numpy(self.statistics[rows])
+        steps = views.steps[torch.from_numpy(views.starts[every][:, :, None] + within)]
+        return steps, torch.from_numpy(lengths), torch.from_numpy(statistics[places])
 
 
 class TunableSequences(Tunable):
@@ -152,6 +183,7 @@ class TunableSequences(Tunable):
     """
 
     samples = "sequences"
+    augments = True
 
     def __init__(
         self,
@@ -175,10 +207,10 @@ class TunableSequences(Tunable):
         return ArrayInputs(values, values.shape[1:]), self._readable
 
     def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
-        sequences = self._sequences()
-        rows = rows_of(sequences, self._plan)
-        statistics = self._statistics(sequences).astype(np.float32)
-        inputs = SequenceInputs(rows, self._plan.n_groups, statistics, self._readable)
+        change = series_change(augment)
+        inputs = SequenceInputs(
+            self._sequences(), self._plan, self._statistics, self._readable, change
+        )
         return inputs, self._readable
 
 

@@ -176,9 +176,7 @@ def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
     return layers
 
 
-def states_by_layer(
-    rnn: nn.RNNBase, steps: Tensor, lengths: Tensor, n_layers: int
-) -> list[Tensor]:
+def states_by_layer(rnn: nn.RNNBase, steps: Tensor, lengths: Tensor, n_layers: int) -> list[Tensor]:
     """States of the first layers, with gradients for the weights.
 
     Each layer runs as a network of its own with the weights of the whole, since torch returns the

@@ -242,11 +242,8 @@ def test_tokens_are_tuned_with_their_embedding():
 @pytest.mark.parametrize(
     ("how", "strategy", "message"),
     [
-        ({}, {"augment": "light"}, "augment changes images"),
         ({}, {"penalty": "delta"}, "compares feature maps, which only images have"),
-        (
-            {"num_layers": 3, "layer": 1}, {"unfreeze": 3}, "must be from 1 to 2, the number of"
-        ),
+        ({"num_layers": 3, "layer": 1}, {"unfreeze": 3}, "must be from 1 to 2, the number of"),
         ({"num_layers": 2}, {"unfreeze": 3}, "unfreeze must be from 1 to 2, the number of stages"),
     ],
 )

@@ -230,7 +230,7 @@ def test_texts_have_a_learning_rate_of_their_own(make):
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        ({"augment": "light"}, "augment changes images, and X holds texts"),
+        ({"augment": "light"}, "augment changes images and series, and X holds texts"),
         ({"penalty": "delta"}, "compares feature maps, which only images have"),
         ({"unfreeze": 5}, "unfreeze must be from 1 to 4, the number of stages"),
     ],
