@@ -17,6 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer._columns import Names
+from sktransfer._pairs import samples_of
 from sktransfer._validation import callers_level
 from sktransfer.backbones.custom import CustomBackbone, custom_name
 from sktransfer.backbones.loaded_network import LoadedNetwork, sha256_of
@@ -407,10 +408,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             (n, time, channels), or a list of arrays of shape (time,) or (time, channels), which
             may differ in length; with ``channels="first"`` (channels, time). With
             `vocabulary_size`, sequences of integers. Or a list, array or Series of str, read as
-            their UTF-8 bytes.
+            their UTF-8 bytes. Or a torch ``Dataset`` of either, or of tuples (sample, label).
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
-            numbers, told apart by their type.
+            numbers, told apart by their type. None takes the labels of X if that is a torch
+            ``Dataset`` whose items are tuples (sample, label).
         sample_weight : array-like of shape (n,) or None, default=None
             Weights of the rows in fine-tuning. A frozen network has no use for them.
         sample_domain : array-like of shape (n,) or None, default=None
@@ -708,6 +710,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     ) -> tuple[Source, int | None, dict[str, Any]]:
         """X, for tokens and texts the size of their vocabulary, and what is noted of a table."""
         refuse_dask(X)
+        X = samples_of(X)
         if self._holds_texts(X, fitted):
             if self.vocabulary_size not in (None, _N_BYTES):
                 raise ValueError(
@@ -822,13 +825,13 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         )
 
     def _augmented(
-        self, X: Any, fitted: FittedSequences, change: Any, augment: Any, seed: int
+        self, X: Any, fitted: FittedSequences, change: Any, strategy: FineTune, seed: int
     ) -> Iterator[np.ndarray]:
         source = self._source(X, fitted)
         check_changeable(source.is_tokens)
         self._note_failures(len(source.usable), source.failed, fitted)
         yield self._features_of(source, fitted)
-        apply = series_change(augment)
+        apply = series_change(strategy)
         for number in range(change):
             yield self._features_of(
                 source, fitted, partial(changed, change=apply, seed=seed + number)

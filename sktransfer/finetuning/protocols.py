@@ -55,7 +55,7 @@ class Tunable(ABC):
                 if resumption is not None:
                     body.begin = resumption
                     return self._activations(resumption.layer)
-        return self._samples(strategy.augment)
+        return self._samples(strategy)
 
     @abstractmethod
     def _features(self) -> tuple[Inputs, np.ndarray]:
@@ -66,8 +66,8 @@ class Tunable(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
-        """Samples as the network takes them."""
+    def _samples(self, strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        """Samples as the network takes them, changed at random if the strategy says so."""
 
 
 class TuningSource(Protocol):
@@ -109,8 +109,8 @@ class TuningSource(Protocol):
     def tunable(self, X: Any, body: Body | None = None) -> Tunable:
         """X, and a copy of the network or the body given."""
 
-    def augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
-        """Features of the samples as they are, and of what `change` makes of them."""
+    def augmented(self, X: Any, change: Any, strategy: FineTune, seed: int) -> Iterator[np.ndarray]:
+        """Features of the samples as they are, and of the views of them that `change` counts."""
 
     def commit(self, tuned: Any = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""

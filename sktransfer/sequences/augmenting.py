@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.seeding import everything_seeded
 from sktransfer.sequences.source import LARGEST, Sequences
 
@@ -83,11 +84,24 @@ STRENGTHS = {
 }
 
 
-def series_change(augment: Any) -> Change | None:
-    """The change that `augment` names, or a copy of a callable, which may keep a state."""
-    if augment is None or isinstance(augment, str):
-        return None if augment is None else STRENGTHS[augment]
-    return copy.deepcopy(augment)
+def series_change(strategy: FineTune) -> Change | None:
+    """The change that a strategy asks for.
+
+    Of a callable a copy, as it may keep a state.
+
+    Raises
+    ------
+    ValueError
+        `augment_input` asks for images.
+    """
+    if strategy.augment is None or isinstance(strategy.augment, str):
+        return None if strategy.augment is None else STRENGTHS[strategy.augment]
+    if strategy.augment_input not in ("auto", "array"):
+        raise ValueError(
+            f"augment_input={strategy.augment_input!r} is for images, and X holds series, of which "
+            "augment gets arrays (length, channels); set it to 'array'"
+        )
+    return copy.deepcopy(strategy.augment)
 
 
 def check_changeable(is_tokens: bool) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from sktransfer.finetuning.batches import ArrayInputs, Inputs
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.sequences.augmenting import Change, changed, check_changeable, series_change
 from sktransfer.sequences.encoding import Encoder, recurrent_part
@@ -206,8 +206,8 @@ class TunableSequences(Tunable):
         values = self._compute()
         return ArrayInputs(values, values.shape[1:]), self._readable
 
-    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
-        change = series_change(augment)
+    def _samples(self, strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        change = series_change(strategy)
         inputs = SequenceInputs(
             self._sequences(), self._plan, self._statistics, self._readable, change
         )
