@@ -86,7 +86,8 @@ def _label(X: Any, index: int) -> np.ndarray:
     item = _item(X, index)
     label = _array(item[1]) if _is_pair(item) else None
     if label is None or label.ndim > 1:
-        got = f"the label {item[1]!r:.60}" if _is_pair(item) else f"a {type(item).__name__}"
+        shown = " ".join(repr(item[1] if _is_pair(item) else item).split())
+        got = f"the label {shown:.60}" if _is_pair(item) else f"{shown:.60}"
         raise ValueError(
             f"X[{index}] must be a pair of a sample and a label, a number, a str or a vector of "
             f"numbers, as y is None; got {got}. Pass y"

@@ -141,7 +141,7 @@ def test_a_transformer_learns_from_pairs_too():
 
 def test_numbers_are_learned_from_pairs():
     regressor = FineTunedRegressor(
-        PretrainedCNNFeatures(TwoStages, image_size=16), strategy="frozen"
+        PretrainedCNNFeatures(TwoStages, image_size=16, random_state=0), strategy="frozen"
     )
     y = CODES + 0.5
     expected = regressor.fit(IMAGES, y).predict(IMAGES)

@@ -831,11 +831,10 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         check_changeable(source.is_tokens)
         self._note_failures(len(source.usable), source.failed, fitted)
         yield self._features_of(source, fitted)
-        apply = series_change(strategy)
+        apply: Any = series_change(strategy)
         for number in range(change):
-            yield self._features_of(
-                source, fitted, partial(changed, change=apply, seed=seed + number)
-            )
+            of_view = partial(changed, change=apply, seed=seed + number)
+            yield self._features_of(source, fitted, of_view)
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
         assert fitted.network is not None

@@ -199,7 +199,9 @@ def states_by_layer(rnn: nn.RNNBase, steps: Tensor, lengths: Tensor, n_layers: i
         if layer and rnn.dropout:
             steps = nn.functional.dropout(steps, rnn.dropout, rnn.training)
         end = re.compile(rf"_l{layer}(?=_reverse$|$)")
-        weights = {end.sub("_l0", n): p for n, p in rnn.named_parameters() if end.search(n)}
+        weights: dict[str, Tensor] = {
+            end.sub("_l0", n): p for n, p in rnn.named_parameters() if end.search(n)
+        }
         single = _without_weights(rnn, layer, bidirectional=rnn.bidirectional).train(rnn.training)
         if rnn.bidirectional:  # padding at the end changes no state before it, else
             packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), enforce_sorted=False)

@@ -11,7 +11,7 @@ from sktransfer import FineTune, FineTunedClassifier, RNNSequenceFeatures
 from sktransfer.networks.seeding import seeded
 from sktransfer.sequences.augmenting import STRENGTHS, RandomSeries, changed
 from sktransfer.sequences.source import Sequences
-from tests.sequences.test_body import waves
+from tests.helpers.series import waves
 
 HOW = {"weights": "random", "hidden_size": 4, "views": "z+g", "pooling": "mean", "random_state": 0}
 
