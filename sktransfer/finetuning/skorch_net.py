@@ -129,12 +129,16 @@ def step_callbacks(
     return callbacks
 
 
-def with_learning_rate(strategy: FineTune, body: Body) -> FineTune:
-    """A strategy whose learning rate is a number: its own, or that of the body for None."""
+def with_learning_rate(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> FineTune:
+    """A strategy whose learning rate is a number: for None that of the body, or of a head alone.
+
+    `trained` names the parameters of the body that are trained.
+    """
     if strategy.learning_rate is not None:
         return strategy
     resolved = copy.copy(strategy)
-    resolved.learning_rate = body.learning_rate
+    # A head alone is a linear model of standardised features, whatever these are of.
+    resolved.learning_rate = body.learning_rate if trained else Body.learning_rate
     return resolved
 
 

@@ -50,7 +50,8 @@ class FineTune(BaseEstimator):
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
     learning_rate : float or None, default=None
         Peak learning rate of the head and the deepest stage. None takes what suits the samples:
-        0.001 for images and sequences, 0.0001 for texts.
+        0.001 for images and sequences and for a head alone, 0.0001 for the weights of text
+        networks.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"

@@ -144,8 +144,8 @@ def tune(
             f"alignment={strategy.alignment!r} needs rows of two domains; pass "
             "sample_domain to fit, positive for source and negative for target rows"
         )
-    strategy = with_learning_rate(strategy, tunable.body)
     trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
+    strategy = with_learning_rate(strategy, tunable.body, trained)
     inputs, readable = tunable.inputs(trained, strategy)
     usable = targets.weights > 0
     if strategy.alignment is not None:
@@ -361,7 +361,7 @@ def rebuild(
     history: list[dict[str, Any]],
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
-    strategy = with_learning_rate(strategy, body)
+    strategy = with_learning_rate(strategy, body, trained)
     linear = LinearHead.from_state(head)
     network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
@@ -384,7 +384,7 @@ def continue_training(
 ) -> None:
     """Train a tuned network for one more epoch, with learning rates that rise to their peak."""
     net, network = tuned.net, tuned.network
-    strategy = with_learning_rate(strategy, network.body)
+    strategy = with_learning_rate(strategy, network.body, tuned.trained)
     rows = np.flatnonzero(targets.weights > 0)
     if not len(rows):
         raise ValueError("there is nothing to learn from: no row of X was read and has a weight")

@@ -220,6 +220,8 @@ def test_texts_have_a_learning_rate_of_their_own(make):
     assert_array_equal(fitted.predict_proba(TEXTS), stated.predict_proba(TEXTS))
     assert not np.array_equal(wild.predict_proba(TEXTS), stated.predict_proba(TEXTS))
     assert fitted.strategy.learning_rate is None
+    head = FineTunedClassifier(make(), strategy=FineTune("head", epochs=1), random_state=0)
+    assert head.fit(X, Y).net_.lr == ImageBody.learning_rate
     again = pickle.loads(pickle.dumps(fitted))
     for each, twin in ((fitted, stated), (again, pickle.loads(pickle.dumps(stated)))):
         assert each.net_.lr == TextBody.learning_rate
