@@ -34,6 +34,7 @@ ORDER = [
     "exceptions",
     "_validation",
     "_columns",
+    "_pairs",
     "_composites",
     "_files",
     "metrics",

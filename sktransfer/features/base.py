@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from sktransfer._columns import errors_about
+from sktransfer._pairs import labels_of
 from sktransfer._validation import callers_level, source_mask, training_weights
 from sktransfer.backbones.loaded_network import LoadedNetwork
 from sktransfer.exceptions import ConversionError
@@ -25,7 +26,7 @@ from sktransfer.features.layer_choice import choose_layer, is_auto
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
-from sktransfer.finetuning.strategy import HasStrategy, check_strategy, is_frozen
+from sktransfer.finetuning.strategy import FineTune, HasStrategy, check_strategy, is_frozen
 from sktransfer.finetuning.training import Tuned, raise_interrupt
 from sktransfer.networks.devices import device_again
 from sktransfer.networks.engines import resolve_engine
@@ -141,6 +142,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     __metadata_request__fit: ClassVar = {"sample_domain": True}
 
     _augments: ClassVar[bool] = False
+    _mirrors: ClassVar[bool] = False
     _unusable: ClassVar[str]
 
     backbone: Any
@@ -207,7 +209,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         """X and a body, for fine-tuning."""
 
     def _augmented(
-        self, X: Any, fitted: Record, change: Any, augment: Any, seed: int
+        self, X: Any, fitted: Record, change: Any, strategy: FineTune, seed: int
     ) -> Iterator[np.ndarray]:
         raise NotImplementedError
 
@@ -276,7 +278,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         layer, scores = choose_layer(
             features,
             self._columns_of_layers(fitted),
-            y,
+            labels_of(X) if y is None else y,
             task=task,
             sample_weight=sample_weight,
             sample_domain=sample_domain,
@@ -473,6 +475,7 @@ class TransformerSource(Generic[Record]):
         self._transformer = transformer
         self.fitted_: Any = vars(transformer).get("fitted_")
         self.augments = transformer._augments
+        self.mirrors = transformer._mirrors
 
     def fit_frozen(self, X: Any, y: Any, **fit_params: Any) -> None:
         """Load the network and learn what its features need to know of X, without tuning."""
@@ -508,9 +511,9 @@ class TransformerSource(Generic[Record]):
             body = self._transformer._body(self.fitted_, copied(self.fitted_.module))
         return self._transformer._tunable(X, self.fitted_, body.to(self.fitted_.device))
 
-    def augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
-        """Features of the samples as they are, and of what `change` makes of them."""
-        return self._transformer._augmented(X, self.fitted_, change, augment, seed)
+    def augmented(self, X: Any, change: Any, strategy: FineTune, seed: int) -> Iterator[np.ndarray]:
+        """Features of the samples as they are, and of the views of them that `change` counts."""
+        return self._transformer._augmented(X, self.fitted_, change, strategy, seed)
 
     def commit(self, tuned: Tuned | None = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""

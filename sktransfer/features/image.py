@@ -39,7 +39,8 @@ from sktransfer.features.dask import first_part, refuse_dask
 from sktransfer.finetuning.buffers import allocate
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.strategy import FineTune
-from sktransfer.images.body import ImageBody, TunableImages, augmentation, views_of
+from sktransfer.images.augmenting import image_change, views_of
+from sktransfer.images.body import ImageBody, TunableImages
 from sktransfer.images.item_reader import ItemReader
 from sktransfer.images.pixels import ReadingOptions
 from sktransfer.images.preprocessing import Preprocessing, normalised, resized_size
@@ -333,6 +334,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         self.verbose = verbose
 
     _augments: ClassVar[bool] = True
+    _mirrors: ClassVar[bool] = True
     _unusable = "images could not be read"
 
     layer_ = FittedAttribute("layers")
@@ -366,7 +368,8 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
             (n, n_pixels). Only the first block of a dask collection is read.
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
-            numbers, told apart by their type.
+            numbers, told apart by their type. None takes the labels of X if that is a torch
+            ``Dataset`` whose items are tuples (sample, label).
         sample_weight : array-like of shape (n,) or None, default=None
             Weights of the rows in fine-tuning. A frozen network has no use for them.
         sample_domain : array-like of shape (n,) or None, default=None
@@ -679,11 +682,11 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         )
 
     def _augmented(
-        self, X: Any, fitted: FittedImages, change: Any, augment: Any, seed: int
+        self, X: Any, fitted: FittedImages, change: Any, strategy: FineTune, seed: int
     ) -> Iterator[np.ndarray]:
         pixels, readable = self._pixels(self._items(X, fitted), fitted)
         engine = self._engine(fitted, fitted.reads)
-        for view in views_of(pixels, change, augmentation(augment, fitted.size), seed):
+        for view in views_of(pixels, change, image_change(strategy, fitted.size), seed):
             starts = range(0, len(view), self.batch_size)
             parts = (
                 normalised(view[i : i + self.batch_size], fitted.preprocessing) for i in starts

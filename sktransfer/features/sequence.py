@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer._columns import Names
+from sktransfer._pairs import samples_of
 from sktransfer._validation import callers_level
 from sktransfer.backbones.custom import CustomBackbone, custom_name
 from sktransfer.backbones.loaded_network import LoadedNetwork
@@ -37,6 +40,7 @@ from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.networks.devices import resolve_device
 from sktransfer.networks.modules import frozen, packed, unpacked
+from sktransfer.sequences.augmenting import changed, check_changeable, series_change
 from sktransfer.sequences.body import SequenceBody, TunableSequences
 from sktransfer.sequences.encoding import Encoder, bidirectional_part, units_from_end
 from sktransfer.sequences.pretraining.strategy import Pretraining, resolve_pretraining
@@ -350,6 +354,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         self.random_state = random_state
         self.verbose = verbose
 
+    _augments: ClassVar[bool] = True
     _unusable = "rows of X are no usable sequences"
 
     views_ = FittedAttribute("views")
@@ -371,10 +376,11 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             (n, time, channels), or a list of arrays of shape (time,) or (time, channels), which
             may differ in length; with ``channels="first"`` (channels, time). With
             `vocabulary_size`, sequences of integers. Or a list, array or Series of str, read as
-            their UTF-8 bytes.
+            their UTF-8 bytes. Or a torch ``Dataset`` of either, or of tuples (sample, label).
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
-            numbers, told apart by their type.
+            numbers, told apart by their type. None takes the labels of X if that is a torch
+            ``Dataset`` whose items are tuples (sample, label).
         sample_weight : array-like of shape (n,) or None, default=None
             Weights of the rows in fine-tuning. A frozen network has no use for them.
         sample_domain : array-like of shape (n,) or None, default=None
@@ -504,12 +510,24 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
 
     def _features(self, X: Any, fitted: FittedSequences) -> tuple[np.ndarray, np.ndarray]:
         source = self._source(X, fitted)
+        read = self._note_failures(source.n_rows, source.failed, fitted)
+        return self._features_of(source, read, fitted), read
+
+    def _features_of(
+        self,
+        source: Source,
+        read: np.ndarray,
+        fitted: FittedSequences,
+        change: Callable[[Sequences], Sequences] | None = None,
+    ) -> np.ndarray:
+        """Features of all rows, or of what a change makes of them; NaN for those not `read`."""
         plan = fitted.plan
         encoder = Encoder(fitted.module, fitted.layers, self.precision, fitted.backward)
         thresholds = [torch.from_numpy(t).to(encoder.device) for t in fitted.thresholds]
         n_features = len(self._unprojected_names(fitted))
         features = np.empty((len(source), n_features), dtype=np.float32)
-        session = self._session(fitted)
+        # Nobody will ask again for what was changed at random.
+        session = self._session(fitted) if change is None else None
         with tqdm(
             total=len(source) * plan.n_groups,
             desc=type(self).__name__,
@@ -517,6 +535,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             disable=not self.verbose,
         ) as bar:
             for start, window in source.windows(len(plan.views)):
+                window = window if change is None else change(window)
                 rows = features[start : start + len(window)]
                 states = rows[:, : fitted.width].reshape(len(window), plan.n_groups, -1)  # a view
                 computing = (encoder, window, plan, fitted.poolings, thresholds, states, bar.update)
@@ -527,14 +546,13 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
                     fitted.forwarded.count(vectors_through(session, *computing))
                 if fitted.with_statistics:
                     rows[:, fitted.width :] = statistics(window, plan.scales[1])
-        read = self._note_failures(source.n_rows, source.failed, fitted)
         if source.failed:
             rows, features = features, np.full((len(read), n_features), np.nan, np.float32)
             features[read] = rows
         if fitted.projection is not None:
             check_finite(features, read)  # which the projection would refuse without their rows
             features = projected(features, read, fitted.projection)
-        return features, read
+        return features
 
     def _store_key(self, fitted: FittedSequences) -> tuple[tuple[Any, ...], str]:
         assert fitted.network is not None
@@ -662,6 +680,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
     ) -> tuple[Source, int | None, dict[str, Any]]:
         """X, for tokens and texts the size of their vocabulary, and what is noted of a table."""
         refuse_dask(X)
+        X = samples_of(X)
         if self._holds_texts(X, fitted):
             if self.vocabulary_size not in (None, _N_BYTES):
                 raise ValueError(
@@ -734,6 +753,18 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
             lambda: self._compute(X, fitted)[0],
             readable,
         )
+
+    def _augmented(
+        self, X: Any, fitted: FittedSequences, change: Any, strategy: FineTune, seed: int
+    ) -> Iterator[np.ndarray]:
+        source = self._source(X, fitted)
+        check_changeable(source.is_tokens)
+        read = self._note_failures(source.n_rows, source.failed, fitted)
+        yield self._features_of(source, read, fitted)
+        apply: Any = series_change(strategy)
+        for number in range(change):
+            of_view = partial(changed, change=apply, seed=seed + number)
+            yield self._features_of(source, read, fitted, of_view)
 
     def _with_module(self, fitted: FittedSequences, module: nn.Module) -> FittedSequences:
         assert fitted.network is not None

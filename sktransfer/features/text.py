@@ -320,10 +320,12 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         Parameters
         ----------
         X : list, array, Series or one-column table of n str
-            Only the first block of a dask collection is read.
+            Or a torch ``Dataset`` of str, or of tuples (text, label). Only the
+            first block of a dask collection is read.
         y : array-like of shape (n,) or (n, n_outputs), or None
             For a `FineTune`: classes, an indicator matrix of several labels, or continuous
-            numbers, told apart by their type.
+            numbers, told apart by their type. None takes the labels of X if that is a torch
+            ``Dataset`` whose items are tuples (sample, label).
         sample_weight : array-like of shape (n,) or None, default=None
             Weights of the rows in fine-tuning. A frozen network has no use for them.
         sample_domain : array-like of shape (n,) or None, default=None

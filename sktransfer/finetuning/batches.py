@@ -21,7 +21,7 @@ class Inputs(Protocol):
     Attributes
     ----------
     mixable : bool
-        Whether rows have one shape, so that mixup can blend them.
+        Whether rows have one shape, so that mixup can blend them; else it blends their features.
     """
 
     mixable: bool
@@ -113,7 +113,8 @@ class Batches:
             return
         for rows in np.array_split(self._order(rng), len(self)):
             batch = self.dataset.take(rows, training=True)
-            yield _mixup(batch, self.dataset.mixup, rng) if self.dataset.mixup else batch
+            mixup, mixable = self.dataset.mixup, self.dataset.inputs.mixable
+            yield _mixup(batch, mixup, rng, mixable) if mixup else batch
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         rows = self.dataset.rows
@@ -135,9 +136,14 @@ class Batches:
 
 
 def _mixup(
-    batch: tuple[Any, dict[str, Tensor]], mixup: float, rng: np.random.Generator
+    batch: tuple[Any, dict[str, Tensor]], mixup: float, rng: np.random.Generator, mixable: bool
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Blend each row of a batch with a partner, and add the partners' targets."""
+    """Blend each row of a batch with a partner, and add the partners' targets.
+
+    Rows of unequal length have no blend. For them the objective gets the partners, and blends the
+    scores: with a linear head that is to blend the features, as in H. Guo, Y. Mao and R. Zhang,
+    "Augmenting data with mixup for sentence classification", 2019, section 3 (senMixup).
+    """
     inputs, targets = batch
     share = float(rng.beta(mixup, mixup))
     # Labelled rows are blended among themselves, as the others have no label to blend.
@@ -149,8 +155,10 @@ def _mixup(
 
     # The objective blends the losses instead of the labels, so that each keeps its row's weight.
     others = {f"other_{name}": targets[name][partners] for name in ("values", "weights")}
-    blended = torch.lerp(inputs[partners], inputs, share)
-    return blended, {**targets, **others, "share": torch.full((len(order),), share)}
+    others["share"] = torch.full((len(order),), share)
+    if not mixable:
+        return inputs, {**targets, **others, "partners": partners}
+    return torch.lerp(inputs[partners], inputs, share), {**targets, **others}
 
 
 def _spread_evenly(n: int, rng: np.random.Generator) -> np.ndarray:

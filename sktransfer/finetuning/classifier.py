@@ -26,7 +26,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         Wrap it in `sklearn.frozen.FrozenEstimator`, so that `clone` leaves it fitted.
     test_time_augmentation : "flip", int or None, default=None
         "flip" averages the scores of images and their mirror images; a number averages those of
-        each image and as many random views by the strategy's `augment` ("light" if it has none).
+        each image or series and as many random views by the strategy's `augment` ("light" if it
+        has none).
     random_state : int, RandomState instance or None, default=None
         Seed of the training, unless the strategy has its own.
     verbose : bool, default=False

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer import persistence
 from sktransfer._columns import errors_about
+from sktransfer._pairs import labels_of
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.settings import same_setting
@@ -70,7 +71,9 @@ class FineTuned(HasStrategy):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, sample_domain: Any = None
+    ) -> Self:
         """Fine-tune the network and its head.
 
         An interrupt (Ctrl-C) ends the training and is raised again, but only after the estimator
@@ -80,7 +83,8 @@ class FineTuned(HasStrategy):
         ----------
         X : Any
             n samples in any of the forms that `features` takes.
-        y : array-like of shape (n,) or (n, n_outputs)
+        y : array-like of shape (n,) or (n, n_outputs), or None, default=None
+            May be left out if X is a torch Dataset whose items are tuples (sample, label).
         sample_weight : array-like of shape (n,) or None, default=None
         sample_domain : array-like of shape (n,) or None, default=None
             For a strategy with `alignment`: positive in source rows, negative in target rows,
@@ -105,7 +109,7 @@ class FineTuned(HasStrategy):
     @available_if(_is_tuned)  # type: ignore[untyped-decorator]
     @usual_settings()
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, *, sample_weight: Any = None
     ) -> Self:
         """Continue training for one epoch of these rows, at a rate that rises to `learning_rate`.
 
@@ -116,7 +120,8 @@ class FineTuned(HasStrategy):
         ----------
         X : Any
             n samples in any of the forms that `features` takes.
-        y : array-like of shape (n,) or (n, n_outputs)
+        y : array-like of shape (n,) or (n, n_outputs), or None, default=None
+            As for `fit`.
         classes : array-like or None, default=None
             All that may ever occur in y; needed in the first call of a classifier, unless y
             holds them all.
@@ -169,7 +174,7 @@ class FineTuned(HasStrategy):
     def _encoded(self, X: Any, y: Any, strategy: FineTune, row_metadata: dict[str, Any]) -> Targets:
         """Targets on the scale, or of the classes, of the first fit."""
         targets = encode_targets(
-            y,
+            labels_of(X) if y is None else y,
             n_rows=self.features_.__tuning_source__().n_rows(X),
             task=self._task,
             classes=None if self._fitted_task == "multilabel" else getattr(self, "classes_", None),
@@ -250,9 +255,11 @@ class FineTuned(HasStrategy):
         change = self.test_time_augmentation
         if change is None:
             return np.asarray(self.features_.transform(X)) @ self.coef_.T + self.intercept_
-        augment = getattr(self.features_.strategy, "augment", None) or "light"
+        strategy = self.features_.strategy
+        if is_frozen(strategy) or strategy.augment is None:
+            strategy = FineTune(augment="light")
         source = self.features_.__tuning_source__()
-        views = source.augmented(X, change, augment, self._view_seed)
+        views = source.augmented(X, change, strategy, self._view_seed)
         return np.mean([view @ self.coef_.T + self.intercept_ for view in views], axis=0)
 
     # --- fitted attributes ----------------------------------------------------------------
@@ -366,10 +373,13 @@ class FineTuned(HasStrategy):
                 "test_time_augmentation must be None, 'flip' or a positive number of views, got "
                 f"{views!r}"
             )
-        if views is not None and not self.features.__tuning_source__().augments:
+        source = self.features.__tuning_source__()
+        if (isinstance(views, str) and not source.mirrors) or (views and not source.augments):
+            kinds = "images" if isinstance(views, str) else "images and series"
+            cure = "a number of views" if source.augments else "None"
             raise ValueError(
-                f"test_time_augmentation={views!r} changes images, and "
-                f"{type(self.features).__name__} reads sequences; set it to None"
+                f"test_time_augmentation={views!r} changes {kinds}, and "
+                f"{type(self.features).__name__} reads others; set it to {cure}"
             )
         check_random_state(self.random_state)
         return strategy

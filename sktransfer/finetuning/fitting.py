@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from sktransfer._pairs import labels_of
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import TuningSource
@@ -46,7 +47,8 @@ def fit_on_labels(
     transformer : PretrainedCNNFeatures, PretrainedTextFeatures or RNNSequenceFeatures
         Its ``__tuning_source__`` is a `sktransfer.finetuning.protocols.TuningSource`.
     X, y, sample_weight, sample_domain : Any
-        As for its `fit`.
+        As for its `fit`. Without y, X is a dataset of torch that gives pairs of a sample and its
+        label.
     task : {"classification", "regression"} or None, default=None
         None asks the strategy. A classifier takes indicator matrices, too.
     classes : array-like or None, default=None
@@ -58,6 +60,7 @@ def fit_on_labels(
     verbose : bool, default=False
     """
     strategy = transformer.strategy
+    y = labels_of(X) if y is None else y
     row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
     if task is None and isinstance(strategy, FineTune) and strategy.task != "auto":
         task = strategy.task

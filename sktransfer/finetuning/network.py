@@ -1,7 +1,7 @@
 """The network that is tuned: a body that computes features, and a linear head."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -80,8 +80,11 @@ class Body(nn.Module):
     begin : "input", "features" or Resumption
         What a batch holds: inputs of the network, features that are already computed, or the
         activations of the layer that the network resumes from.
+    learning_rate : float
+        What suits networks for such samples, where a strategy states none.
     """
 
+    learning_rate: ClassVar[float] = 1e-3
     module: nn.Module
     stages: Stages
     trace: Trace | None = None

@@ -70,10 +70,13 @@ class Objective(nn.Module):
         """Loss of a batch; in evaluation mode that of the task alone."""
         labelled = target["labelled"]
         n_labelled = labelled.sum().clamp(min=1)
+        scores = output.scores
+        if "partners" in target:  # mixup of rows that are not blended yet
+            scores = torch.lerp(scores[target["partners"]], scores, target["share"][:, None])
         # Rows without a label have weight zero.
-        losses = self.task_loss(output.scores, target["values"]) * target["weights"]
+        losses = self.task_loss(scores, target["values"]) * target["weights"]
         if "share" in target:  # mixup
-            partner_losses = self.task_loss(output.scores, target["other_values"])
+            partner_losses = self.task_loss(scores, target["other_values"])
             losses = torch.lerp(partner_losses * target["other_weights"], losses, target["share"])
         loss: Tensor = losses.sum() / n_labelled
         if not self.training:

@@ -27,6 +27,9 @@ class Tunable(ABC):
     samples: ClassVar[str]
     """Plural of what X holds, for error messages."""
 
+    augments: ClassVar[bool] = False
+    """Whether samples can be changed at random."""
+
     def __init__(self, body: Body, device: torch.device) -> None:
         self.body = body
         self.device = device
@@ -36,9 +39,9 @@ class Tunable(ABC):
 
         They are features, activations or samples: the deepest that training does not change.
         """
-        if strategy.augment is not None and self.samples != "images":
+        if strategy.augment is not None and not self.augments:
             raise ValueError(
-                f"augment changes images, and X holds {self.samples}; set augment=None"
+                f"augment changes images and series, and X holds {self.samples}; set augment=None"
             )
         body = self.body
         body.begin = "input"
@@ -52,7 +55,7 @@ class Tunable(ABC):
                 if resumption is not None:
                     body.begin = resumption
                     return self._activations(resumption.layer)
-        return self._samples(strategy.augment)
+        return self._samples(strategy)
 
     @abstractmethod
     def _features(self) -> tuple[Inputs, np.ndarray]:
@@ -63,8 +66,8 @@ class Tunable(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
-        """Samples as the network takes them."""
+    def _samples(self, strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        """Samples as the network takes them, changed at random if the strategy says so."""
 
 
 class TuningSource(Protocol):
@@ -75,10 +78,13 @@ class TuningSource(Protocol):
     Attributes
     ----------
     augments : bool
-        Whether samples can be changed at random, as images can.
+        Whether samples can be changed at random, as images and series can.
+    mirrors : bool
+        Whether they can be mirrored, as images can.
     """
 
     augments: bool
+    mirrors: bool
 
     def fit_frozen(
         self, X: Any, y: Any, *, task: str | None, sample_weight: Any, sample_domain: Any
@@ -103,8 +109,8 @@ class TuningSource(Protocol):
     def tunable(self, X: Any, body: Body | None = None) -> Tunable:
         """X, and a copy of the network or the body given."""
 
-    def augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
-        """Features of the samples as they are, and of what `change` makes of them."""
+    def augmented(self, X: Any, change: Any, strategy: FineTune, seed: int) -> Iterator[np.ndarray]:
+        """Features of the samples as they are, and of the views of them that `change` counts."""
 
     def commit(self, tuned: Any = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""

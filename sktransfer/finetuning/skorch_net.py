@@ -1,5 +1,6 @@
 """The skorch net of a fine-tuning, with its optimizer and callbacks."""
 
+import copy
 import traceback
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRSc
 from skorch.utils import noop
 
 from sktransfer.finetuning.batches import Batches
-from sktransfer.finetuning.network import TunedNetwork
+from sktransfer.finetuning.network import Body, TunedNetwork
 from sktransfer.finetuning.objective import Objective
 from sktransfer.finetuning.penalties import PullToSource
 from sktransfer.finetuning.schedules import rate_over_steps
@@ -126,6 +127,19 @@ def step_callbacks(
         named = callback if isinstance(callback, tuple) else (f"own_{number}", callback)
         callbacks.append((named[0], clone(named[1], safe=False)))
     return callbacks
+
+
+def with_learning_rate(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> FineTune:
+    """A strategy whose learning rate is a number: for None that of the body, or of a head alone.
+
+    `trained` names the parameters of the body that are trained.
+    """
+    if strategy.learning_rate is not None:
+        return strategy
+    resolved = copy.copy(strategy)
+    # A head alone is a linear model of standardised features, whatever these are of.
+    resolved.learning_rate = body.learning_rate if trained else Body.learning_rate
+    return resolved
 
 
 def penalty_weight(strategy: FineTune) -> float:

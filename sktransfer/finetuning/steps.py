@@ -69,7 +69,7 @@ class ProgressMonitor(Callback):
     """
 
     def __init__(
-        self, n_steps: int, n_epochs: int, label: str | None, learning_rate: float
+        self, n_steps: int, n_epochs: int, label: str | None, learning_rate: float | None
     ) -> None:
         self.n_steps = n_steps
         self.n_epochs = n_epochs

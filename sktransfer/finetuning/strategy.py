@@ -1,5 +1,6 @@
 """The parameters of fine-tuning as an estimator, so that searches can set them."""
 
+import copy
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -47,8 +48,10 @@ class FineTune(BaseEstimator):
     gradual : int or None, default=None
         Number of epochs after which one more of the stages to train is unfrozen, starting from the
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
-    learning_rate : float, default=0.001
-        Peak learning rate of the head and the deepest stage.
+    learning_rate : float or None, default=None
+        Peak learning rate of the head and the deepest stage. None takes what suits the samples:
+        0.001 for images and sequences and for a head alone, 0.0001 for the weights of text
+        networks.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
@@ -91,10 +94,19 @@ class FineTune(BaseEstimator):
     sampler : "balanced" or None, default=None
         Draw rows with replacement so that all classes are equally frequent.
     augment : {"light", "strong"}, callable or None, default=None
-        Random changes to training images. "light": crops of at least 70 % and mirror images.
-        "strong": also one random distortion of shape or colour [4]_ and an erased patch. Or any
-        torchvision v2 transform of uint8 or float tensors (channels, height, width). "light" and
-        "strong" mirror images: for digits or text pass a transform that does not.
+        Random changes to training images or series, seeded like all else. For images "light":
+        crops of at least 70 % and mirror images; "strong": also one random distortion of shape or
+        colour [4]_ and an erased patch. Both mirror images: for digits or text pass a transform
+        that does not. Or a transform of torchvision (v2), albumentations or kornia, or a function
+        of an image. For series "light": windows of at least 90 % of the steps, stretched to all of
+        them [16]_, with scale and noise [17]_; "strong": windows of at least 70 %, a part of which
+        is slowed down or sped up [16]_, and more of both. Or a function of an array (length,
+        channels).
+    augment_input : {"auto", "tensor", "array", "pil"}, default="auto"
+        What a function as `augment`, or a transform of torchvision, is given and returns: a tensor
+        (channels, height, width), an array (height, width, channels), or a PIL image, of 8 bits.
+        Pixels are uint8, or floats within [0, 1] where X holds such. "auto": a tensor; of series
+        an array; what the transforms of albumentations and kornia take.
     task : {"auto", "classification", "regression"}, default="auto"
         Task of a transformer: "auto" treats whole numbers of any dtype as classes, and other
         numbers as regression. Classifiers and regressors ignore it.
@@ -102,7 +114,8 @@ class FineTune(BaseEstimator):
         Share of each label that is spread over all classes.
     mixup : float, default=0.0
         Blend each row and its label with another one; the share is drawn from Beta(mixup, mixup)
-        [5]_. With a cached trunk its activations are blended [6]_.
+        [5]_. With a cached trunk its activations are blended [6]_, and of texts and sequences,
+        whose lengths differ, the features [18]_.
     penalty : {"l2-sp", "delta", "bss", "rkd"} or None, default=None
         Penalty that keeps the network close to its source. "l2-sp": after each step weights are
         pulled towards their initial values [7]_, decoupled from the gradient like AdamW's weight
@@ -162,6 +175,12 @@ class FineTune(BaseEstimator):
     .. [14] A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
        out-of-distribution", ICLR 2022.
     .. [15] C. Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
+    .. [16] A. Le Guennec, S. Malinowski and R. Tavenard, "Data augmentation for time series
+       classification using convolutional neural networks", ECML/PKDD workshop AALTD, 2016.
+    .. [17] T. T. Um et al., "Data augmentation of wearable sensor data for Parkinson's disease
+       monitoring using convolutional neural networks", ICMI 2017.
+    .. [18] H. Guo, Y. Mao and R. Zhang, "Augmenting data with mixup for sentence classification:
+       an empirical study", 2019: senMixup.
 
     Examples
     --------
@@ -183,7 +202,7 @@ class FineTune(BaseEstimator):
         unfreeze: int | float | str | Sequence[str] = 1,
         *,
         gradual: int | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         layer_decay: float = 1.0,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         schedule: str = "cosine",
@@ -199,6 +218,7 @@ class FineTune(BaseEstimator):
         class_weight: str | dict[Any, float] | None = None,
         sampler: str | None = None,
         augment: str | Callable[..., Any] | None = None,
+        augment_input: str = "auto",
         task: str = "auto",
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
@@ -231,6 +251,7 @@ class FineTune(BaseEstimator):
         self.class_weight = class_weight
         self.sampler = sampler
         self.augment = augment
+        self.augment_input = augment_input
         self.task = task
         self.label_smoothing = label_smoothing
         self.mixup = mixup
@@ -244,6 +265,28 @@ class FineTune(BaseEstimator):
         self.callbacks = callbacks
         self.cache_trunk = cache_trunk
         self.random_state = random_state
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Ignored, as no parameter is an estimator.
+
+        Returns
+        -------
+        dict
+        """
+        # Transforms of albumentations have a get_params that means another thing.
+        return super().get_params(deep=False)
+
+    def __sklearn_clone__(self) -> Self:
+        without = copy.copy(self)
+        without.augment = None
+        cloned: Self = super(FineTune, without).__sklearn_clone__()
+        cloned.augment = copy.deepcopy(self.augment)
+        return cloned
 
 
 def is_frozen(strategy: Any) -> bool:
@@ -306,7 +349,7 @@ def check_strategy(strategy: Any) -> None:
             check_scalar(getattr(strategy, name), name, numbers.Integral, min_val=1)
     for name, low, high, ends in _RANGES:
         value = getattr(strategy, name)
-        if value is None and name in ("gradient_clip", "penalty_weight"):
+        if value is None and name in ("learning_rate", "gradient_clip", "penalty_weight"):
             continue
         check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
         if np.isnan(value) or (np.isinf(value) and name != "penalty_weight"):
@@ -341,6 +384,7 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "early_stopping": (True, False, "auto"),
     "guard": (True, False, "auto"),
     "sampler": (None, "balanced"),
+    "augment_input": ("auto", "tensor", "array", "pil"),
     "task": ("auto", "classification", "regression"),
     "penalty": (None, *PENALTIES),
     "alignment": (None, *ALIGNMENTS),

@@ -93,7 +93,8 @@ def encode_targets(
     if y is None:
         raise ValueError(
             "requires y to be passed, but the target y is None: fine-tuning learns from labels; "
-            "set strategy='frozen' for features without labels"
+            "pass y, or a torch Dataset as X whose items are tuples (sample, label), or set "
+            "strategy='frozen' for features without labels"
         )
     labelled = source_mask(sample_domain, n_rows)
     y = _dense_array(y)

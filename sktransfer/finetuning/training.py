@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,12 +36,13 @@ from sktransfer.finetuning.skorch_net import (
     penalty_weight,
     schedule_callbacks,
     step_callbacks,
+    with_learning_rate,
 )
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
 from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
-from sktransfer.networks.seeding import seeded
+from sktransfer.networks.seeding import everything_seeded, seeded
 
 _PROBE_ROWS = 5000
 """Most rows that an initial head is fitted to: more take minutes and hardly change it."""
@@ -146,9 +148,8 @@ def tune(
             "sample_domain to fit, positive for source and negative for target rows"
         )
     trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
+    strategy = with_learning_rate(strategy, tunable.body, trained)
     inputs, readable = tunable.inputs(trained, strategy)
-    if strategy.mixup and not inputs.mixable:
-        raise ValueError("mixup needs rows of one shape, which sequences do not have; set mixup=0")
     usable = targets.weights > 0
     if strategy.alignment is not None:
         usable |= ~targets.labelled
@@ -294,7 +295,8 @@ class _Training:
         tunable, targets, strategy = self.tunable, self.targets, self.strategy
         # Without trained weights in the body its features are those of the source.
         penalty = strategy.penalty if self.trained else None
-        with seeded(self.seed):  # dropout and initialisations draw from torch's global generators
+        # Dropout and initialisations draw from torch's global generator, augment= from any.
+        with _seeded_for(strategy, self.seed):
             head = self.initial_head(features, split.train, draw)
             network = TunedNetwork(
                 tunable.body,
@@ -382,6 +384,7 @@ def rebuild(
     history: list[dict[str, Any]],
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
+    strategy = with_learning_rate(strategy, body, trained)
     linear = LinearHead.from_state(head)
     # "auto" depends on the rows of the first training, which are not known here.
     batch_norm = "update" if strategy.batch_norm == "update" else "frozen"
@@ -406,6 +409,7 @@ def continue_training(
 ) -> None:
     """Train a tuned network for one more epoch, with learning rates that rise to their peak."""
     net, network = tuned.net, tuned.network
+    strategy = with_learning_rate(strategy, network.body, tuned.trained)
     rows = np.flatnonzero(targets.weights > 0)
     if not len(rows):
         raise ValueError("there is nothing to learn from: no row of X was read and has a weight")
@@ -431,7 +435,7 @@ def continue_training(
     network.match_source_input()
     network.unfreeze_again()
     try:
-        with seeded(seed):
+        with _seeded_for(strategy, seed):
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
             net.partial_fit(dataset)
         _drop_unfinished(net)
@@ -443,6 +447,11 @@ def continue_training(
         network.eval().requires_grad_(False)
         raise
     tuned.interrupted = net.interrupted
+
+
+def _seeded_for(strategy: FineTune, seed: int) -> AbstractContextManager[None]:
+    """The generators that a training may draw from, seeded, and restored behind it."""
+    return everything_seeded(seed) if callable(strategy.augment) else seeded(seed)
 
 
 def raise_interrupt(tuned: Tuned | None) -> None:

@@ -1,8 +1,7 @@
 """The image network as fine-tuning trains it, and the inputs of its training."""
 
 import math
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,15 @@ from sktransfer.finetuning.batches import ArrayInputs, Inputs
 from sktransfer.finetuning.buffers import allocate
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.unfreezing import stages_of
+from sktransfer.images.augmenting import ImageChange, image_change
 from sktransfer.images.pooling import Activation
 from sktransfer.images.preprocessing import Preprocessing, normalised
 from sktransfer.images.tracing import ImageTrace
 from sktransfer.networks.early_exit import LayerReader
 from sktransfer.networks.layers import Read, first_tensor
 from sktransfer.networks.resuming import Resumption
-from sktransfer.networks.seeding import seeded
 
 
 class ImageBody(Body):
@@ -89,14 +89,13 @@ class ImageBody(Body):
 class ImageInputs:
     """Images of the size that the network takes, changed at random for training.
 
-    Pixels have shape (n, height, width, channels), and are uint8, or float32 within [0, 1];
-    `change` maps a tensor (channels, height, width) to another.
+    Pixels have shape (n, height, width, channels), and are uint8, or float32 within [0, 1].
     """
 
     mixable = True
 
     def __init__(
-        self, pixels: np.ndarray, preprocessing: Preprocessing, change: Callable[..., Any] | None
+        self, pixels: np.ndarray, preprocessing: Preprocessing, change: ImageChange | None
     ) -> None:
         self.pixels = pixels
         self.preprocessing = preprocessing
@@ -106,23 +105,8 @@ class ImageInputs:
         """Normalised images, (n, channels, height, width)."""
         pixels = self.pixels[rows]
         if training and self.change is not None:
-            pixels = np.stack([changed(image, self.change) for image in pixels])
+            pixels = self.change(pixels)
         return torch.from_numpy(normalised(pixels, self.preprocessing)).permute(0, 3, 1, 2)
-
-
-def changed(image: np.ndarray, change: Callable[..., Any]) -> np.ndarray:
-    """An image after a torchvision transform, channels last as before."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    result = change(tensor)
-    if not isinstance(result, Tensor) or result.shape != tensor.shape:
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise ValueError(
-            f"augment must return a tensor of the shape that it is given, {tuple(tensor.shape)}, "
-            f"got {got}"
-        )
-    if image.dtype == np.uint8 and result.dtype != torch.uint8:
-        raise ValueError(f"augment must keep the type of pixels, uint8, got {result.dtype}")
-    return result.numpy().transpose(1, 2, 0)
 
 
 class TunableImages(Tunable):
@@ -143,6 +127,7 @@ class TunableImages(Tunable):
     """
 
     samples = "images"
+    augments = True
     body: ImageBody
 
     def __init__(
@@ -175,44 +160,10 @@ class TunableImages(Tunable):
         values, readable = self._compute(reads, out)
         return ArrayInputs(values, shape), readable
 
-    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
+    def _samples(self, strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        change = image_change(strategy, self.body.trace.size)
         pixels, readable = self._pixels()
-        change = augmentation(augment, self.body.trace.size)
         return ImageInputs(pixels, self._preprocessing, change), readable
-
-
-def augmentation(augment: Any, size: tuple[int, int]) -> Callable[..., Any] | None:
-    """The transform that `augment` names, or `augment` itself."""
-    if not isinstance(augment, str):
-        return augment
-    from torchvision.transforms import v2
-
-    light = [
-        v2.RandomResizedCrop(size, scale=(0.7, 1.0), ratio=(0.9, 1.1), antialias=True),
-        v2.RandomHorizontalFlip(),
-    ]
-    if augment == "light":
-        return v2.Compose(light)
-    return v2.Compose([*light, v2.TrivialAugmentWide(), v2.RandomErasing(p=0.25)])
-
-
-def views_of(
-    pixels: np.ndarray, change: Any, augment: Callable[..., Any] | None, seed: int
-) -> Iterator[np.ndarray]:
-    """Images unchanged, then mirrored ("flip") or so many times changed at random."""
-    yield pixels
-    if change == "flip":
-        yield np.ascontiguousarray(pixels[:, :, ::-1])
-        return
-    assert augment is not None
-    for number in range(change):
-        view = np.empty_like(pixels)
-        for image, out in zip(pixels, view, strict=True):
-            # Seeded by the image, so that it changes alike whatever the images before it.
-            digest = zlib.crc32(np.ascontiguousarray(image).tobytes())
-            with seeded((seed + number + digest) % 2**31):
-                out[...] = changed(image, augment)
-        yield view
 
 
 def _as_maps(values: Tensor, activation: Activation) -> Tensor:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +10,11 @@ from torch import Tensor, nn
 from sktransfer.finetuning.batches import ArrayInputs, Inputs
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.unfreezing import Stages
+from sktransfer.sequences.augmenting import Change, changed, check_changeable, series_change
 from sktransfer.sequences.encoding import Encoder, recurrent_part
-from sktransfer.sequences.recurrent import RecurrentNetwork
+from sktransfer.sequences.recurrent import RecurrentNetwork, states_by_layer
 from sktransfer.sequences.soft_pooling import soft_pool
 from sktransfer.sequences.source import Sequences
 from sktransfer.sequences.vectors import Rows, SequencePlan, pool_layers, rows_of
@@ -30,7 +31,7 @@ class SequenceBody(Body):
     module : nn.Module
         It is trained in place.
     layers : tuple of int or str
-        Those that are read; of a recurrent network the last alone.
+        Those that are read.
     poolings : tuple of str
     thresholds : list of ndarray of shape (n_groups, n_thresholds, units), one per layer
     backward : sequence of ndarray of shape (units,), bool, one per layer
@@ -48,15 +49,10 @@ class SequenceBody(Body):
         projection: np.ndarray | None,
     ) -> None:
         super().__init__()
-        rnn = recurrent_part(module)
-        if rnn is not None and layers != (rnn.num_layers - 1,):
-            raise ValueError(
-                f"fine-tuning a recurrent network reads its last layer; set layer=-1, got {layers}"
-            )
         self.module = module
         self.layers = layers
         self.poolings = poolings
-        self.stages = recurrent_stages(module)
+        self.stages = recurrent_stages(module, layers)
         for number, values in enumerate(thresholds):
             self.register_buffer(f"thresholds_{number}", torch.from_numpy(values))
             units = torch.from_numpy(backward[number]) if backward else None
@@ -81,7 +77,7 @@ class SequenceBody(Body):
         """A vector per row, (rows, width)."""
         groups = torch.arange(len(lengths), device=lengths.device) % n_groups
         if recurrent_part(self.module) is not None:
-            return self._pool([self._recurrent(steps, lengths)], lengths, groups)
+            return self._pool(self._recurrent(steps, lengths), lengths, groups)
         # Other modules run on rows of equal length only.
         parts, order = [], []
         for length in torch.unique(lengths):
@@ -93,17 +89,14 @@ class SequenceBody(Body):
             order.append(rows)
         return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
-    def _recurrent(self, steps: Tensor, lengths: Tensor) -> Tensor:
+    def _recurrent(self, steps: Tensor, lengths: Tensor) -> list[Tensor]:
         rnn = recurrent_part(self.module)
         assert rnn is not None
         if isinstance(self.module, RecurrentNetwork):
             steps = self.module.embed(steps)
-        if not rnn.bidirectional:  # padding at the end changes no state before it
-            steps = steps.transpose(0, 1) if rnn.batch_first else steps
-            states: Tensor = rnn(steps)[0]
-            return states.transpose(0, 1) if rnn.batch_first else states
-        packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(rnn(packed)[0], total_length=len(steps))[0]
+        numbers = [layer for layer in self.layers if isinstance(layer, int)]
+        states = states_by_layer(rnn, steps, lengths, max(numbers) + 1)
+        return [states[number] for number in numbers]
 
     def _pool(self, layers: list[Tensor], lengths: Tensor, groups: Tensor) -> Tensor:
         thresholds, backward = (
@@ -118,27 +111,57 @@ class SequenceBody(Body):
 class SequenceInputs:
     """The views of all sequences as rows, and the statistics that views lose.
 
-    A batch is asked for by rows of X, of which some may hold no sequence.
+    A batch is asked for by rows of X, of which some may hold no sequence. With a change, those to
+    train on are views of changed sequences.
+
+    Parameters
+    ----------
+    sequences : Sequences
+    plan : SequencePlan
+    statistics : callable
+        Computes the statistics of some sequences, (n, n_statistics).
+    readable : ndarray of shape (n,), bool
+        Mask of the rows of X that hold a sequence.
+    change : callable or None
     """
 
     mixable = False
 
     def __init__(
-        self, rows: Rows, n_groups: int, statistics: np.ndarray, readable: np.ndarray
+        self,
+        sequences: Sequences,
+        plan: SequencePlan,
+        statistics: Callable[[Sequences], np.ndarray],
+        readable: np.ndarray,
+        change: Change | None,
     ) -> None:
-        self.rows = rows
-        self.n_groups = n_groups
+        if change is not None:
+            check_changeable(sequences.is_tokens)
+        self.sequences = sequences
+        self.plan = plan
         self.statistics = statistics
+        self.change = change
         self.places = np.cumsum(readable) - 1
+        self.unchanged = self._seen(sequences)
+
+    def _seen(self, sequences: Sequences) -> tuple[Rows, np.ndarray]:
+        """Views of some sequences as rows, and their statistics."""
+        return rows_of(sequences, self.plan), self.statistics(sequences).astype(np.float32)
 
     def batch(self, rows: np.ndarray, *, training: bool) -> Batch:
         """Padded by repeating the last step."""
-        rows = self.places[rows]
-        every = rows[:, None] * self.n_groups + np.arange(self.n_groups)
-        lengths = self.rows.lengths[every]
+        places = self.places[rows]
+        if training and self.change is not None:
+            views, statistics = self._seen(changed(self.sequences.take(places), self.change))
+            places = np.arange(len(rows))
+        else:
+            views, statistics = self.unchanged
+        n_groups = self.plan.n_groups
+        every = places[:, None] * n_groups + np.arange(n_groups)
+        lengths = views.lengths[every]
         within = np.minimum(np.arange(lengths.max()), lengths[:, :, None] - 1)
-        steps = self.rows.steps[torch.from_numpy(self.rows.starts[every][:, :, None] + within)]
-        return steps, torch.from_numpy(lengths), torch.from_numpy(self.statistics[rows])
+        steps = views.steps[torch.from_numpy(views.starts[every][:, :, None] + within)]
+        return steps, torch.from_numpy(lengths), torch.from_numpy(statistics[places])
 
 
 class TunableSequences(Tunable):
@@ -160,6 +183,7 @@ class TunableSequences(Tunable):
     """
 
     samples = "sequences"
+    augments = True
 
     def __init__(
         self,
@@ -182,16 +206,19 @@ class TunableSequences(Tunable):
         values = self._compute()
         return ArrayInputs(values, values.shape[1:]), self._readable
 
-    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
-        sequences = self._sequences()
-        rows = rows_of(sequences, self._plan)
-        statistics = self._statistics(sequences).astype(np.float32)
-        inputs = SequenceInputs(rows, self._plan.n_groups, statistics, self._readable)
+    def _samples(self, strategy: FineTune) -> tuple[Inputs, np.ndarray]:
+        change = series_change(strategy)
+        inputs = SequenceInputs(
+            self._sequences(), self._plan, self._statistics, self._readable, change
+        )
         return inputs, self._readable
 
 
-def recurrent_stages(module: nn.Module) -> Stages:
-    """The layers of a recurrent network, or of other modules each that has weights."""
+def recurrent_stages(module: nn.Module, layers: Sequence[int | str]) -> Stages:
+    """The layers of a recurrent network up to the deepest that is read.
+
+    Of other modules each that has weights.
+    """
     names = [name for name, _ in module.named_parameters()]
     rnn = recurrent_part(module)
     if rnn is None:
@@ -199,9 +226,10 @@ def recurrent_stages(module: nn.Module) -> Stages:
         of = {name: owners.index(name.rpartition(".")[0]) for name in names}
         return Stages(tuple(owners), of)
     prefix = "rnn." if isinstance(module, RecurrentNetwork) else ""
-    deepest = rnn.num_layers - 1
+    deepest = max(layer for layer in layers if isinstance(layer, int))
     of = {}
     for name in names:
         layer = re.search(r"_l(\d+)(_reverse)?$", name)
         of[name] = int(layer[1]) if layer else 0 if name.startswith("embedding.") else deepest
+    of = {name: stage for name, stage in of.items() if stage <= deepest}
     return Stages(tuple(f"{prefix}layer{number}" for number in range(deepest + 1)), of)

@@ -1,11 +1,13 @@
 """Recurrent networks for sequences, and how their random weights are drawn."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sktransfer.networks.seeding import seeded
 
@@ -154,12 +156,6 @@ def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
     their padding. Weights are copied; dropout, which acts in training only, is left out.
     """
     directions = ["", "_reverse"] if rnn.bidirectional else [""]
-    options: dict[str, Any] = {"bias": rnn.bias}
-    if isinstance(rnn, nn.RNN):
-        options["nonlinearity"] = rnn.nonlinearity
-    if rnn.proj_size:
-        options["proj_size"] = rnn.proj_size
-    kind: Any = next(kind for kind in KINDS.values() if isinstance(rnn, kind))
     state = rnn.state_dict()
     layers = []
     for layer in range(rnn.num_layers):
@@ -171,12 +167,60 @@ def single_layers(rnn: nn.RNNBase) -> list[list[nn.RNNBase]]:
                 if name.endswith(f"_l{layer}{direction}")
             }
             weights = {name.replace(f"_l{layer}", "_l0"): t for name, t in weights.items()}
-            input_size = weights["weight_ih_l0"].shape[1]
-            # On no device, so that no weights are drawn that are about to be replaced.
-            single = kind(input_size, rnn.hidden_size, device="meta", **options)
+            single = _without_weights(rnn, layer, bidirectional=False)
             single.to_empty(device=weights["weight_ih_l0"].device)
             single.to(weights["weight_ih_l0"].dtype)
             single.load_state_dict(weights)
             networks.append(single.eval().requires_grad_(False))
         layers.append(networks)
     return layers
+
+
+def states_by_layer(rnn: nn.RNNBase, steps: Tensor, lengths: Tensor, n_layers: int) -> list[Tensor]:
+    """States of the first layers, with gradients for the weights.
+
+    Each layer runs as a network of its own with the weights of the whole, since torch returns the
+    states of the last layer only; in training mode with dropout between them.
+
+    Parameters
+    ----------
+    rnn : nn.RNNBase
+    steps : Tensor of shape (time, rows, input size)
+        Padded at the end.
+    lengths : Tensor of shape (rows,), int64
+    n_layers : int
+
+    Returns
+    -------
+    list of Tensor of shape (time, rows, units)
+    """
+    states = []
+    for layer in range(n_layers):
+        if layer and rnn.dropout:
+            steps = nn.functional.dropout(steps, rnn.dropout, rnn.training)
+        end = re.compile(rf"_l{layer}(?=_reverse$|$)")
+        weights: dict[str, Tensor] = {
+            end.sub("_l0", n): p for n, p in rnn.named_parameters() if end.search(n)
+        }
+        single = _without_weights(rnn, layer, bidirectional=rnn.bidirectional).train(rnn.training)
+        if rnn.bidirectional:  # padding at the end changes no state before it, else
+            packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), enforce_sorted=False)
+            result = functional_call(single, weights, (packed,))[0]
+            steps = nn.utils.rnn.pad_packed_sequence(result, total_length=len(steps))[0]
+        else:
+            steps = functional_call(single, weights, (steps,))[0]
+        states.append(steps)
+    return states
+
+
+def _without_weights(rnn: nn.RNNBase, layer: int, *, bidirectional: bool) -> nn.RNNBase:
+    """A time-major network of the kind of one layer, on no device: no weights are drawn for it."""
+    options: dict[str, Any] = {"bias": rnn.bias, "bidirectional": bidirectional}
+    if isinstance(rnn, nn.RNN):
+        options["nonlinearity"] = rnn.nonlinearity
+    if rnn.proj_size:
+        options["proj_size"] = rnn.proj_size
+    kind: Any = next(kind for kind in KINDS.values() if isinstance(rnn, kind))
+    below = (rnn.proj_size or rnn.hidden_size) * (2 if rnn.bidirectional else 1)
+    input_size = below if layer else rnn.input_size
+    return kind(input_size, rnn.hidden_size, device="meta", **options)

@@ -14,7 +14,7 @@ import numpy as np
 from sktransfer._columns import Names
 from sktransfer.sequences.failures import FailedSequence, UnusableError, read_each
 
-_LARGEST = 1e37
+LARGEST = 1e37
 """Beyond it float32, in which networks compute, has no numbers."""
 
 _WINDOW_STEPS = 2_000_000
@@ -167,11 +167,11 @@ class Source:
 def _all_present(values: np.ndarray) -> bool:
     """Whether all are numbers that float32 can hold."""
     largest = float(np.abs(values).max())
-    return np.isfinite(largest) and largest <= _LARGEST
+    return np.isfinite(largest) and largest <= LARGEST
 
 
 def _check_range(series: np.ndarray) -> None:
-    bad = np.isinf(series) | (np.abs(series) > _LARGEST)
+    bad = np.isinf(series) | (np.abs(series) > LARGEST)
     if bad.any():
         step, channel = np.argwhere(bad)[0]
         value = series[step, channel]

@@ -1,7 +1,6 @@
 """The text network as fine-tuning trains it, and the inputs of its training."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from sktransfer.finetuning.batches import ArrayInputs, Inputs
 from sktransfer.finetuning.buffers import allocate
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.unfreezing import stages_of
 from sktransfer.networks.early_exit import LayerReader, read_activation
 from sktransfer.networks.layers import Read
@@ -37,6 +37,7 @@ class TextBody(Body):
     normalize : bool
     """
 
+    learning_rate = 1e-4
     trace: TextTrace
 
     def __init__(
@@ -163,7 +164,7 @@ class TunableTexts(Tunable):
         values = self._compute()
         return ArrayInputs(values, values.shape[1:]), self._readable
 
-    def _samples(self, augment: Any) -> tuple[Inputs, np.ndarray]:
+    def _samples(self, strategy: FineTune) -> tuple[Inputs, np.ndarray]:
         return TextInputs(self._tokens()), self._readable
 
     def _activations(self, layer: str) -> tuple[Inputs, np.ndarray]:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from sktransfer._columns import cells_of, check_container, is_missing, only_column
+from sktransfer._pairs import samples_of
 
 _KINDS = "a list, array or column of str, or a table of one column of str"
 
@@ -72,6 +73,7 @@ def _items(X: Any) -> list[Any]:
         raise TypeError(
             f"X must be a sequence of texts, got the single text {X!r:.60}; pass [text]"
         )
+    X = samples_of(X)
     check_container(X, "texts")
     X = only_column(X, "texts")
     if not hasattr(X, "__iter__") and not hasattr(X, "__getitem__"):

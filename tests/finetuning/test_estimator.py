@@ -367,7 +367,7 @@ def test_test_time_augmentation_of_the_wrong_kind_is_an_error(some):
         RNNSequenceFeatures(views="z"), strategy="frozen", test_time_augmentation="flip"
     )
     X = np.random.RandomState(0).normal(size=(10, 20))
-    with pytest.raises(ValueError, match="RNNSequenceFeatures reads sequences"):
+    with pytest.raises(ValueError, match="changes images, and RNNSequenceFeatures reads others"):
         of_sequences.fit(X, np.arange(10) % 2)
 
 

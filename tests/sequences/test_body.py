@@ -7,19 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, RNNSequenceFeatures
-
-
-def waves(n=60, lengths=(30, 50), n_channels=1):
-    """Ragged series of two frequencies, and which they are."""
-    draw = np.random.RandomState(0)
-    y = np.arange(n) % 2
-    X = []
-    for kind in y:
-        time = np.arange(draw.randint(*lengths))[:, None]
-        phase = draw.uniform(0, 6, n_channels)
-        noise = draw.normal(0, 0.5, (len(time), n_channels))
-        X.append(np.sin(time * (0.4 + 0.15 * kind) + phase) + noise)
-    return X, y
+from sktransfer.sequences.recurrent import states_by_layer
+from tests.helpers.series import waves
 
 
 class Strided(nn.Module):
@@ -65,9 +54,22 @@ NETWORKS = {
         "backbone": lambda: nn.GRU(2, 5, 2, batch_first=True, bidirectional=True),
     },
     "one's own, both directions": {"backbone": lambda: Both(), "pooling": "last+mean"},
+    "the first of three layers": {
+        "weights": "random", "num_layers": 3, "hidden_size": 5, "layer": 0, "views": "z+dg",
+        "pooling": "mean+ppv",
+    },
+    "two of three layers, both directions": {
+        "backbone": "gru", "weights": "random", "num_layers": 3, "hidden_size": 5,
+        "bidirectional": True, "layer": (0, 1), "pooling": "mean+last", "views": "z",
+    },
+    "two layers, projected inside": {
+        "backbone": lambda: nn.LSTM(2, 7, 3, batch_first=True, proj_size=4, bias=False),
+        "layer": (1, 2), "pooling": "max+std",
+    },
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_trained_computes_the_features_that_are_read(name):
     how = NETWORKS[name]
@@ -123,6 +125,44 @@ def test_only_the_last_layer_moves_if_one_is_asked_for():
     assert tuned.trained_parameters_ == tuple(moved)
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients_of_all_layers_are_those_of_torch_for_the_last(kind, bidirectional):
+    rnn = kind(2, 4, 3, bidirectional=bidirectional)
+    steps = torch.randn(7, 3, 2, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([7, 4, 1])
+    inside = (torch.arange(7)[:, None] < lengths)[:, :, None]
+    packed = nn.utils.rnn.pack_padded_sequence(steps, lengths, enforce_sorted=False)
+    expected = nn.utils.rnn.pad_packed_sequence(rnn(packed)[0])[0]
+    gradients = torch.autograd.grad((expected * inside).square().sum(), rnn.parameters())
+    found = states_by_layer(rnn, steps, lengths, 3)
+    assert_allclose((found[2] * inside).detach(), (expected * inside).detach(), atol=1e-6)
+    again = torch.autograd.grad((found[2] * inside).square().sum(), rnn.parameters())
+    for mine, theirs in zip(again, gradients, strict=True):
+        assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_a_layer_in_the_middle_is_tuned_without_those_behind_it():
+    X, y = waves(24)
+    how = {"weights": "random", "hidden_size": 4, "num_layers": 3, "random_state": 0, "layer": 1}
+    before = RNNSequenceFeatures(**how).fit(X).module_.state_dict()
+    tuned = RNNSequenceFeatures(**how, strategy=FineTune("all", epochs=2)).fit(X, y)
+    moved = [n for n, t in tuned.module_.state_dict().items() if not torch.equal(t, before[n])]
+    assert {name.split("_")[-1] for name in moved} == {"l0", "l1"}
+    assert tuned.trained_parameters_ == tuple(moved)
+    last = RNNSequenceFeatures(**how, strategy=FineTune(1, epochs=1)).fit(X, y)
+    assert {name.split("_")[-1] for name in last.trained_parameters_} == {"l1"}
+
+
+def test_dropout_between_layers_acts_in_training_only():
+    rnn = nn.GRU(2, 8, 2, dropout=0.5)
+    steps, lengths = torch.ones(6, 2, 2), torch.tensor([6, 6])
+    first, second = (states_by_layer(rnn.train(), steps, lengths, 2) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert not torch.equal(first[1], second[1])
+    assert torch.equal(states_by_layer(rnn.eval(), steps, lengths, 2)[1], rnn(steps)[0])
+
+
 @pytest.mark.filterwarnings("ignore:.* rows of X are no usable sequences")
 @pytest.mark.parametrize("strategy", ["frozen", FineTune(1, epochs=2)])
 def test_rows_without_a_series_are_left_out_of_learning_and_predicted_as_nan(strategy):
@@ -158,6 +198,22 @@ def test_the_seed_decides_and_padding_does_not():
     assert_allclose(other, first, atol=1e-5)
 
 
+def test_mixup_learns_from_rows_of_unequal_length():
+    X, y = waves(24)
+    fits = [
+        FineTunedClassifier(
+            RNNSequenceFeatures(weights="random", hidden_size=4, views="z", random_state=0),
+            strategy=FineTune("all", epochs=1, mixup=mixup),
+            random_state=0,
+        )
+        .fit(X, y)
+        .predict_proba(X)
+        for mixup in (0.0, 0.4, 0.4)
+    ]
+    assert_array_equal(fits[1], fits[2])
+    assert not np.array_equal(fits[0], fits[1])
+
+
 def test_tokens_are_tuned_with_their_embedding():
     draw = np.random.RandomState(0)
     X = [draw.randint(0, 5, draw.randint(8, 20)) for _ in range(60)]
@@ -174,10 +230,8 @@ def test_tokens_are_tuned_with_their_embedding():
 @pytest.mark.parametrize(
     ("how", "strategy", "message"),
     [
-        ({}, {"augment": "light"}, "augment changes images"),
-        ({}, {"mixup": 0.3}, "mixup needs rows of one shape"),
         ({}, {"penalty": "delta"}, "compares feature maps, which only images have"),
-        ({"num_layers": 2, "layer": 0}, {}, "reads its last layer; set layer=-1"),
+        ({"num_layers": 3, "layer": 1}, {"unfreeze": 3}, "must be from 1 to 2, the number of"),
         ({"num_layers": 2}, {"unfreeze": 3}, "unfreeze must be from 1 to 2, the number of stages"),
     ],
 )

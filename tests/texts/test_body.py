@@ -1,11 +1,16 @@
 """Transformers for text that are tuned on labels."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktransfer import FineTune, FineTunedClassifier, FineTunedRegressor, PretrainedTextFeatures
+from sktransfer.images.body import ImageBody
+from sktransfer.sequences.body import SequenceBody
+from sktransfer.texts.body import TextBody
 from tests.helpers.languages import LABELS, TEXTS, write_language
 
 X, Y = TEXTS * 4, LABELS * 4
@@ -194,11 +199,40 @@ def test_two_domains_are_aligned(make):
     assert np.isfinite(tuned.transform(TEXTS)).all()
 
 
+def test_mixup_blends_texts_of_unequal_length(make):
+    plain, mixed, again = (
+        make(strategy=FineTune(1, epochs=1, mixup=mixup)).fit(X, Y).transform(TEXTS)
+        for mixup in (0.0, 0.4, 0.4)
+    )
+    assert_array_equal(mixed, again)
+    assert not np.array_equal(plain, mixed)
+
+
+def test_texts_have_a_learning_rate_of_their_own(make):
+    fitted, stated, wild = (
+        FineTunedClassifier(
+            make(), strategy=FineTune(1, epochs=1, learning_rate=rate), random_state=0
+        ).fit(X, Y)
+        for rate in (None, TextBody.learning_rate, 0.003)
+    )
+    assert TextBody.learning_rate < ImageBody.learning_rate == SequenceBody.learning_rate == 1e-3
+    assert fitted.net_.lr == TextBody.learning_rate
+    assert_array_equal(fitted.predict_proba(TEXTS), stated.predict_proba(TEXTS))
+    assert not np.array_equal(wild.predict_proba(TEXTS), stated.predict_proba(TEXTS))
+    assert fitted.strategy.learning_rate is None
+    head = FineTunedClassifier(make(), strategy=FineTune("head", epochs=1), random_state=0)
+    assert head.fit(X, Y).net_.lr == ImageBody.learning_rate
+    again = pickle.loads(pickle.dumps(fitted))
+    for each, twin in ((fitted, stated), (again, pickle.loads(pickle.dumps(stated)))):
+        assert each.net_.lr == TextBody.learning_rate
+        expected = twin.partial_fit(X, Y).predict_proba(TEXTS)
+        assert_array_equal(each.partial_fit(X, Y).predict_proba(TEXTS), expected)
+
+
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        ({"augment": "light"}, "augment changes images, and X holds texts"),
-        ({"mixup": 0.3}, "mixup needs rows of one shape"),
+        ({"augment": "light"}, "augment changes images and series, and X holds texts"),
         ({"penalty": "delta"}, "compares feature maps, which only images have"),
         ({"unfreeze": 5}, "unfreeze must be from 1 to 4, the number of stages"),
     ],
