@@ -22,6 +22,7 @@ from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
 from sktransfer.features.dask import is_dask, transform_lazily
 from sktransfer.features.layer_choice import choose_layer, is_auto
+from sktransfer.finetuning.averaging import Ends, interpolate_between
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
@@ -33,6 +34,9 @@ from sktransfer.networks.modules import copied, evaluate
 from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.store import FeatureStore
 from sktransfer.store.session import StoreSession
+
+_BODY = "body.module."
+"""Beginning of the names of a network's tensors in the network with its head."""
 
 Record = TypeVar("Record", bound="Fitted")
 
@@ -62,6 +66,10 @@ class Fitted:
         Names of the weights that were tuned.
     n_trained_parameters : int
     history : list of dict
+    ends : dict of str to tuple of ndarray, or None
+        With ``interpolate=``, the tensors of the source network and of the tuned one.
+    interpolate : float or None
+        Where the network lies between them.
     is_tuned : bool
         Whether the network is another one than was loaded.
     """
@@ -78,6 +86,8 @@ class Fitted:
     trained_parameters: tuple[str, ...] = ()
     n_trained_parameters: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    ends: Ends | None = None
+    interpolate: float | None = None
     is_tuned: bool = False
 
     @property
@@ -159,6 +169,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     trained_parameters_ = FittedAttribute("trained_parameters")
     n_trained_parameters_ = FittedAttribute("n_trained_parameters")
     history_ = FittedAttribute("history")
+    interpolate_ = FittedAttribute("interpolate")
 
     # --- what a subclass says -------------------------------------------------------------
 
@@ -501,6 +512,15 @@ class TransformerSource(Generic[Record]):
         """Features of the samples as they are, and of what `change` makes of them."""
         return self._transformer._augmented(X, self.fitted_, change, augment, seed)
 
+    def interpolate(self, alpha: float) -> None:
+        """Move the network to another point between the source network and the tuned one."""
+        ends = self.fitted_.ends
+        within = {name.removeprefix(_BODY): ends[name] for name in ends if name.startswith(_BODY)}
+        module = copied(self.fitted_.module)
+        interpolate_between(within, alpha, module)
+        moved = self._transformer._with_module(self.fitted_, module) if within else self.fitted_
+        self.fitted_ = self._transformer.fitted_ = moved.replace(interpolate=alpha)
+
     def commit(self, tuned: Tuned | None = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""
         fitted = self.fitted_
@@ -511,6 +531,8 @@ class TransformerSource(Generic[Record]):
                 trained_parameters=tuned.trained,
                 n_trained_parameters=tuned.n_trained,
                 history=tuned.history,
+                ends=tuned.ends,
+                interpolate=tuned.alpha,
             )
         self.fitted_ = self._transformer.fitted_ = fitted
 

@@ -1,6 +1,7 @@
 """Fine-tuning of pretrained networks on the labels of a new task."""
 
 from sktransfer.finetuning.classifier import FineTunedClassifier
+from sktransfer.finetuning.interpolation import interpolate_weights, interpolation_scores
 from sktransfer.finetuning.regressor import FineTunedRegressor
 from sktransfer.finetuning.search import count_trained_parameters, strategy_table
 from sktransfer.finetuning.strategy import FineTune
@@ -10,5 +11,7 @@ __all__ = [
     "FineTunedClassifier",
     "FineTunedRegressor",
     "count_trained_parameters",
+    "interpolate_weights",
+    "interpolation_scores",
     "strategy_table",
 ]

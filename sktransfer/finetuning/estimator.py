@@ -29,6 +29,7 @@ from sktransfer.networks.torch_settings import usual_settings
 _FIXED_BY_FIT = (
     "unfreeze", "optimizer", "weight_decay", "layer_decay", "label_smoothing", "penalty",
     "penalty_weight", "alignment", "alignment_weight", "batch_norm", "gradient_clip",
+    "interpolate",
 )  # fmt: skip
 """Parameters of a strategy that must be the same in `partial_fit` as in `fit`."""
 
@@ -278,6 +279,8 @@ class FineTuned(HasStrategy):
                 self._fitted_task,
                 self.features_.device_,
                 self.features_.history_,
+                self.features_.fitted_.ends,
+                self.features_.fitted_.interpolate,
             )
         return self._tuned_cache
 
@@ -292,6 +295,15 @@ class FineTuned(HasStrategy):
         """Losses and seconds of each epoch; empty for ``strategy="frozen"``."""
         check_is_fitted(self)
         return self.features_.history_
+
+    @property
+    def interpolate_(self) -> float:
+        """Where the weights lie between the source (0) and the tuned network (1).
+
+        Only with ``interpolate=``.
+        """
+        check_is_fitted(self)
+        return float(self.features_.interpolate_)
 
     @property
     def trained_parameters_(self) -> tuple[str, ...]:

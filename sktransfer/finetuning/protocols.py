@@ -106,5 +106,8 @@ class TuningSource(Protocol):
     def augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
         """Features of the samples as they are, and of what `change` makes of them."""
 
+    def interpolate(self, alpha: float) -> None:
+        """Move the network to another point between the source network and the tuned one."""
+
     def commit(self, tuned: Any = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""
