@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         count_trained_parameters,
         interpolate_weights,
         interpolation_scores,
+        soup,
         strategy_table,
     )
     from sktransfer.sequences.pretraining import Pretraining
@@ -58,6 +59,7 @@ _HOMES = {
     "interpolation_scores": "sktransfer.finetuning",
     "list_backbones": "sktransfer.backbones",
     "load_backbone": "sktransfer.backbones",
+    "soup": "sktransfer.finetuning",
     "strategy_table": "sktransfer.finetuning",
 }
 
@@ -76,6 +78,7 @@ __all__ = [
     "interpolation_scores",
     "list_backbones",
     "load_backbone",
+    "soup",
     "strategy_table",
 ]
 

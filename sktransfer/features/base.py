@@ -22,7 +22,8 @@ from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
 from sktransfer.features.dask import is_dask, transform_lazily
 from sktransfer.features.layer_choice import choose_layer, is_auto
-from sktransfer.finetuning.averaging import Ends, interpolate_between
+from sktransfer.finetuning.averaging import BODY, Ends, interpolate_between
+from sktransfer.finetuning.cross_fitting import check_cross_fit
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
@@ -34,9 +35,6 @@ from sktransfer.networks.modules import copied, evaluate
 from sktransfer.networks.torch_settings import usual_settings
 from sktransfer.store import FeatureStore
 from sktransfer.store.session import StoreSession
-
-_BODY = "body.module."
-"""Beginning of the names of a network's tensors in the network with its head."""
 
 Record = TypeVar("Record", bound="Fitted")
 
@@ -152,6 +150,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     backbone: Any
     layer: Any
     strategy: Any
+    cross_fit: Any = None  # which pickles of earlier versions lack
     cache: Any
     batch_size: int
     device: str
@@ -238,7 +237,9 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
         """Fit, and compute the features of the same samples.
 
-        With ``layer="auto"`` and a frozen network both take a single pass.
+        With ``layer="auto"`` and a frozen network both take a single pass. With a strategy and
+        `cross_fit` the features are those of networks that were tuned without the sample, and
+        differ from those of `transform`.
 
         Parameters
         ----------
@@ -253,22 +254,29 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         ndarray of shape (n, n_features_out), float32
             Or a DataFrame, after ``set_output``.
         """
-        features = self._fit(X, y, **fit_params)
+        features = self._fit(X, y, cross_fit=self.cross_fit, **fit_params)
         return self.transform(X) if features is None else features
 
     @usual_settings()
     def _fit(
-        self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        cross_fit: int | None = None,
+        sample_weight: Any = None,
+        sample_domain: Any = None,
     ) -> np.ndarray | None:
-        """Fit; if that takes the features of a frozen network, return them."""
+        """Fit; if that takes the features of a frozen network, or cross-fits them, return them."""
         self._check_parameters()
         row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
         with errors_about(X):
             if is_frozen(self.strategy):
                 self.fitted_, features = self._fit_frozen(X, y, task=None, **row_metadata)
                 return features
-            raise_interrupt(fit_on_labels(self, X, y, **row_metadata).tuned)
-        return None
+            result = fit_on_labels(self, X, y, cross_fit=cross_fit, **row_metadata)
+            raise_interrupt(result.tuned)
+        return result.features
 
     def _fit_frozen(
         self, X: Any, y: Any, *, task: str | None, sample_weight: Any, sample_domain: Any
@@ -387,6 +395,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     def _check_common_parameters(self) -> None:
         """Refuse wrong values of the parameters that all transformers have."""
         check_strategy(self.strategy)
+        check_cross_fit(self.cross_fit)
         if not isinstance(self.cache, str | os.PathLike | FeatureStore | None) or self.cache == "":
             raise ValueError(
                 f"cache must be None, the path of a folder or a FeatureStore, got {self.cache!r}"
@@ -512,14 +521,15 @@ class TransformerSource(Generic[Record]):
         """Features of the samples as they are, and of what `change` makes of them."""
         return self._transformer._augmented(X, self.fitted_, change, augment, seed)
 
-    def interpolate(self, alpha: float) -> None:
-        """Move the network to another point between the source network and the tuned one."""
-        ends = self.fitted_.ends
-        within = {name.removeprefix(_BODY): ends[name] for name in ends if name.startswith(_BODY)}
-        module = copied(self.fitted_.module)
-        interpolate_between(within, alpha, module)
-        moved = self._transformer._with_module(self.fitted_, module) if within else self.fitted_
-        self.fitted_ = self._transformer.fitted_ = moved.replace(interpolate=alpha)
+    def interpolate(self, ends: Ends, alpha: float) -> None:
+        """Move the network to a point between a source network and a tuned one."""
+        within = {name.removeprefix(BODY): ends[name] for name in ends if name.startswith(BODY)}
+        moved = self.fitted_.replace(ends=ends, interpolate=alpha)
+        if within:
+            module = copied(self.fitted_.module)
+            interpolate_between(within, alpha, module)
+            moved = self._transformer._with_module(moved, module)
+        self.fitted_ = self._transformer.fitted_ = moved
 
     def commit(self, tuned: Tuned | None = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""

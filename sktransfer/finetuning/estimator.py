@@ -211,6 +211,7 @@ class FineTuned(HasStrategy):
     def _set_fitted(self, features: Any, fitted: FitResult) -> None:
         """Set the fitted attributes, of a tuned network or of a head on frozen features."""
         targets: Targets = fitted.targets
+        vars(self).pop("ingredients_", None)  # of an earlier soup
         self.features_ = features
         self._fitted_task = targets.task
         self._location = targets.location
@@ -369,6 +370,12 @@ class FineTuned(HasStrategy):
             raise ValueError(
                 f"give the strategy to {type(self).__name__}(..., strategy=...), not to its "
                 "features, whose own must be 'frozen'"
+            )
+        if getattr(self.features, "cross_fit", None) is not None:
+            raise ValueError(
+                f"cross_fit={self.features.cross_fit!r} is for a head behind `fit_transform` of "
+                f"the features; {type(self).__name__} trains its own with the network: set it to "
+                "None"
             )
         views: Any = self.test_time_augmentation
         known = views is None or (isinstance(views, str) and views == "flip")

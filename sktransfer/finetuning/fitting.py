@@ -1,10 +1,12 @@
 """Fit a feature transformer and a head on labels, frozen or tuned."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
+from sktransfer.finetuning.cross_fitting import cross_fitted
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import TuningSource
@@ -20,6 +22,7 @@ class FitResult(NamedTuple):
     targets: Targets
     head: LinearHead
     tuned: Tuned | None  # None for frozen features
+    features: np.ndarray | None = None  # of the rows, if they are cross-fitted
 
 
 @usual_settings()
@@ -33,6 +36,7 @@ def fit_on_labels(
     seed: int | None = None,
     start: Any = None,
     verbose: bool = False,
+    cross_fit: int | None = None,
     sample_weight: Any = None,
     sample_domain: Any = None,
 ) -> FitResult:
@@ -56,6 +60,8 @@ def fit_on_labels(
     start : fitted estimator or None, default=None
         Whose network, and head if it fits, to begin with.
     verbose : bool, default=False
+    cross_fit : int or None, default=None
+        Folds for features of the rows by networks that were tuned without them.
     """
     strategy = transformer.strategy
     row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
@@ -66,9 +72,10 @@ def fit_on_labels(
     if start is not None:
         source.start_from(getattr(start, "features_", start))
     tuning = strategy if isinstance(strategy, FineTune) else FineTune()
+    n_rows = source.n_rows(X)
     targets = encode_targets(
         y,
-        n_rows=source.n_rows(X),
+        n_rows=n_rows,
         task=task,
         classes=classes,
         class_weight=tuning.class_weight,
@@ -81,16 +88,31 @@ def fit_on_labels(
         head = fit_head(features[rows], values, weights, task=targets.task, final=True)
         source.commit()
         return FitResult(targets, head, None)
-    tuned = tune(
-        source.tunable(X),
-        targets,
-        strategy,
-        seed_of(strategy, transformer.random_state) if seed is None else seed,
-        progress="fine-tuning" if transformer.verbose or verbose else None,
-        head=_head_of(start, source, targets),
-    )
+    seed = seed_of(strategy, transformer.random_state) if seed is None else seed
+    progress = "fine-tuning" if transformer.verbose or verbose else None
+    head = _head_of(start, source, targets)
+    tuned = tune(source.tunable(X), targets, strategy, seed, progress=progress, head=head)
+    features = None
+    if cross_fit is not None and tuned.trained and not tuned.interrupted:
+
+        def without(held_out: np.ndarray) -> Targets:
+            weights = np.ones(n_rows) if sample_weight is None else np.asarray(sample_weight)
+            masked = {**row_metadata, "sample_weight": np.where(held_out, 0.0, weights)}
+            return encode_targets(
+                y,
+                n_rows=n_rows,
+                task=targets.task if targets.task != "multilabel" else task,
+                classes=classes if targets.task != "classification" else targets.classes,
+                class_weight=tuning.class_weight,
+                **masked,
+            )
+
+        features, interrupted = cross_fitted(
+            lambda: source.tunable(X), targets, without, strategy, seed, cross_fit, progress
+        )
+        tuned = replace(tuned, interrupted=interrupted)
     source.commit(tuned)
-    return FitResult(targets, tuned.head, tuned)
+    return FitResult(targets, tuned.head, tuned, features)
 
 
 def check_structure(module: nn.Module, start: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.metrics import check_scoring
 
-from sktransfer.finetuning.averaging import interpolated_array
+from sktransfer.finetuning.averaging import HEAD, Ends, interpolated_array
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.strategy import check_alpha
 from sktransfer.networks.torch_settings import usual_settings
@@ -71,24 +71,25 @@ def interpolate_weights(estimator: Any, alpha: float) -> Any:
             "weights alone; set interpolate=1.0 and fit it. Of a pipeline pass the step. Got "
             f"{estimator!r}"
         )
+    return between(estimator, ends, alpha)
+
+
+def between(estimator: Any, ends: Ends, alpha: float) -> Any:
+    """A copy of a fitted estimator, with weights between the ends given."""
     moved = copy.deepcopy(estimator)
     inner = getattr(moved, "features_", moved)
-    inner.__tuning_source__().interpolate(alpha)
+    inner.__tuning_source__().interpolate(ends, alpha)
     inner.strategy.interpolate = alpha
     if inner is not moved:
         moved.strategy.interpolate = alpha
         moved._settings_of_fit["interpolate"] = alpha
         values = {
-            name.removeprefix(_HEAD): interpolated_array(source, tuned, alpha)
+            name.removeprefix(HEAD): interpolated_array(source, tuned, alpha)
             for name, (source, tuned) in ends.items()
-            if name.startswith(_HEAD)
+            if name.startswith(HEAD)
         }
         moved._set_head(LinearHead.from_state({**moved._head, **values}))
     return moved
-
-
-_HEAD = "head."
-"""Beginning of the names of a head's tensors in the network with its head."""
 
 
 def interpolation_scores(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
+from sktransfer.finetuning.averaging import Ends
 from sktransfer.finetuning.batches import Inputs
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.strategy import FineTune
@@ -27,6 +28,9 @@ class Tunable(ABC):
     samples: ClassVar[str]
     """Plural of what X holds, for error messages."""
 
+    prepared: tuple[Inputs, np.ndarray]
+    """What `inputs` returned last."""
+
     def __init__(self, body: Body, device: torch.device) -> None:
         self.body = body
         self.device = device
@@ -36,6 +40,10 @@ class Tunable(ABC):
 
         They are features, activations or samples: the deepest that training does not change.
         """
+        self.prepared = self._prepared(trained, strategy)
+        return self.prepared
+
+    def _prepared(self, trained: tuple[str, ...], strategy: FineTune) -> tuple[Inputs, np.ndarray]:
         if strategy.augment is not None and self.samples != "images":
             raise ValueError(
                 f"augment changes images, and X holds {self.samples}; set augment=None"
@@ -106,8 +114,8 @@ class TuningSource(Protocol):
     def augmented(self, X: Any, change: Any, augment: Any, seed: int) -> Iterator[np.ndarray]:
         """Features of the samples as they are, and of what `change` makes of them."""
 
-    def interpolate(self, alpha: float) -> None:
-        """Move the network to another point between the source network and the tuned one."""
+    def interpolate(self, ends: Ends, alpha: float) -> None:
+        """Move the network to a point between a source network and a tuned one."""
 
     def commit(self, tuned: Any = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""
