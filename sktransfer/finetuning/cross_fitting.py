@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune
@@ -23,7 +24,8 @@ def cross_fitted(
     """Features of each row by a network that was tuned on the rows of the other folds.
 
     All networks start from the same source and draw from the same seed, so that their features
-    differ by what the other rows teach them, and not by chance.
+    differ by what the other rows teach them, and not by chance. None is given back as frozen, which
+    would put features of two kinds side by side.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ def cross_fitted(
     ValueError
         There are fewer rows than folds, or a fold leaves too few rows to learn from.
     """
+    strategy = clone(strategy).set_params(guard=False)
     features: np.ndarray | None = None
     for number, held_out in enumerate(folds(targets, n_folds, seed), start=1):
         tunable = tunables()

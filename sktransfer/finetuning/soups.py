@@ -38,7 +38,7 @@ def soup(
     on rows of which some are held out, and all from the same network and the same initial head: the
     weights of networks that began elsewhere have no meaningful mean. A candidate becomes part of
     the mean if the score of the mean on the held-out rows does not fall. One network results, which
-    predicts at the cost of one.
+    predicts at the cost of one. Ingredients are trained with ``guard=False``.
 
     Parameters
     ----------
@@ -187,6 +187,9 @@ class _Candidate:
             made.random_state = seed
         self.tuned = made
         self.tunes = not is_frozen(made.strategy)
+        if self.tunes:
+            # Held-out rows judge the mean; heads of different temperatures have none.
+            made.strategy.guard = False
 
     def keeping_its_source(self) -> FineTuned:
         """The estimator, so that once it is fitted the source is known."""

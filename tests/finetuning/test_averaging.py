@@ -63,7 +63,8 @@ def some(digits):
 
 
 def tuned(X, y, average, *, callbacks=(), partial=False, **settings):
-    how = {"unfreeze": "all", "epochs": 3, "batch_size": 32, "learning_rate": 0.01, **settings}
+    how = {"unfreeze": "all", "epochs": 3, "batch_size": 32, "learning_rate": 0.01, "guard": False}
+    how |= settings
     classifier = FineTunedClassifier(
         PretrainedCNNFeatures(TwoStages, image_size=16, random_state=0, engine="torch"),
         strategy=FineTune(average=average, callbacks=[Recorder(), *callbacks], **how),
@@ -156,7 +157,12 @@ def test_an_interrupt_leaves_the_average_of_the_steps_taken(average, some, recor
     classifier = FineTunedClassifier(
         PretrainedCNNFeatures(TwoStages, image_size=16, random_state=0, engine="torch"),
         strategy=FineTune(
-            "all", epochs=3, batch_size=32, average=average, callbacks=[Recorder(), Break(11)]
+            "all",
+            epochs=3,
+            batch_size=32,
+            guard=False,
+            average=average,
+            callbacks=[Recorder(), Break(11)],
         ),
         random_state=0,
     )
@@ -194,7 +200,7 @@ def test_a_cached_trunk_changes_no_average(digits):
     fits = [
         FineTunedClassifier(
             PretrainedCNNFeatures(layer="blocks.1", image_size=32, engine="torch"),
-            strategy=FineTune(1, epochs=2, average="ema", cache_trunk=cached),
+            strategy=FineTune(1, epochs=2, average="ema", cache_trunk=cached, guard=False),
             random_state=0,
         ).fit(X, y)
         for cached in (True, False)
@@ -207,7 +213,13 @@ def test_sequences_and_texts_are_averaged_as_well(average, recorded, tmp_path):
     X = np.random.RandomState(0).normal(size=(40, 25)).cumsum(axis=1)
     features = RNNSequenceFeatures(views="z", random_state=0)
     strategy = FineTune(
-        "all", epochs=4, batch_size=10, average=average, callbacks=[Recorder()], random_state=0
+        "all",
+        epochs=4,
+        batch_size=10,
+        guard=False,
+        average=average,
+        callbacks=[Recorder()],
+        random_state=0,
     )
     regressor = FineTunedRegressor(features, strategy=strategy, random_state=0).fit(X, X[:, -1])
     _check_average_of(regressor, average, recorded.networks)

@@ -25,7 +25,13 @@ from tests.helpers.languages import LABELS, TEXTS, write_language
 from tests.helpers.networks import TwoStages
 
 SEED = 7
-HOW = {"epochs": 2, "batch_size": 32, "learning_rate": 0.01, "random_state": 3}
+HOW = {
+    "epochs": 2,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "guard": False,
+    "random_state": 3,
+}
 
 
 class Starts(Callback):

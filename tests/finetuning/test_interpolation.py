@@ -30,7 +30,7 @@ from sktransfer.persistence import load, save
 from tests.helpers.languages import LABELS, TEXTS, write_language
 from tests.helpers.networks import TwoStages
 
-HOW = {"unfreeze": "all", "epochs": 2, "batch_size": 32, "learning_rate": 0.01}
+HOW = {"unfreeze": "all", "epochs": 2, "batch_size": 32, "learning_rate": 0.01, "guard": False}
 
 
 class Starts(Callback):
@@ -136,14 +136,46 @@ def test_auto_takes_the_point_of_least_loss_on_rows_held_out(some):
     assert 0 < fitted.interpolate_ < 1
 
 
-def test_auto_holds_rows_out_by_itself_where_there_are_enough(digits):
-    X, y = digits[0][:1000], digits[1][:1000]
-    strategy = {"interpolate": "auto", "epochs": 1, "unfreeze": "head"}
-    held = classifier(**strategy, early_stopping=False, validation_fraction=0.2).fit(X, y)
-    assert len(held.net_.train_split.keywords["valid_ds"]) == 200
-    few = classifier(**strategy, early_stopping=False).fit(X[:120], y[:120])
-    assert few.net_.train_split is None
-    assert few.interpolate_ == 0.5
+def test_auto_is_half_way_without_rows_held_out(some):
+    fitted = classifier(interpolate="auto", early_stopping=False).fit(*some)
+    assert fitted.interpolate_ == 0.5
+
+
+def test_auto_takes_the_point_of_least_loss_that_the_guard_sees(some):
+    how = {"guard": True, "early_stopping": False, "unfreeze": "head", "learning_rate": 0.3}
+    auto = classifier(interpolate="auto", **how).fit(*some)
+    losses = {
+        alpha: classifier(interpolate=alpha, **how).fit(*some).history_[-1]["tuned_loss"]
+        for alpha in (0.0, 0.5, 1.0, auto.interpolate_)
+    }
+    assert min(losses, key=losses.get) == auto.interpolate_ or losses[auto.interpolate_] == min(
+        losses.values()
+    )
+    assert_allclose(auto.history_[-1]["tuned_loss"], losses[auto.interpolate_], rtol=1e-6)
+
+
+def test_a_temperature_divides_the_scores_of_both_ends(some):
+    X = some[0]
+    how = {"guard": True, "early_stopping": False}
+    plain, kept = (classifier(interpolate=alpha, **how).fit(*some) for alpha in (None, 1.0))
+    bare = classifier(interpolate=1.0).fit(*some)
+    assert_array_equal(kept.predict_proba(X), plain.predict_proba(X))
+    temperature = kept.history_[-1]["temperature"]
+    assert temperature != 1
+    for alpha in (0, 0.5, 1):
+        divided, whole = interpolate_weights(kept, alpha), interpolate_weights(bare, alpha)
+        assert_allclose(
+            divided.decision_function(X) * temperature, whole.decision_function(X), atol=1e-3
+        )
+
+
+def test_what_was_given_back_as_frozen_has_nothing_between(some):
+    X, y = some
+    harmful = classifier(interpolate=0.5, guard=True, early_stopping=False, learning_rate=3.0)
+    with pytest.warns(UserWarning, match="made the network worse"):
+        harmful.fit(X, y)
+    assert harmful.interpolate_ == 1
+    assert_array_equal(interpolate_weights(harmful, 0.3).predict_proba(X), harmful.predict_proba(X))
 
 
 def test_a_regressor_goes_from_the_ridge_of_the_source_to_the_tuned_one(some):
@@ -165,7 +197,7 @@ def test_sequences_and_texts_are_interpolated_as_well(tmp_path):
         (RNNSequenceFeatures(views="z", random_state=0), series, series[:, -1] > 0),
         (PretrainedTextFeatures(texts, engine="torch"), TEXTS, LABELS),
     ):
-        strategy = FineTune("all", epochs=2, interpolate=1.0, batch_size=4)
+        strategy = FineTune("all", epochs=2, interpolate=1.0, batch_size=4, guard=False)
         fitted, plain = (
             FineTunedClassifier(
                 features, strategy=clone(strategy).set_params(interpolate=alpha), random_state=0
@@ -205,7 +237,7 @@ def test_files_hold_both_ends(both, some, tmp_path):
         )
     named = FineTunedClassifier(
         PretrainedCNNFeatures(layer="blocks.1", image_size=32),
-        strategy=FineTune(1, epochs=1, interpolate=0.5),
+        strategy=FineTune(1, epochs=1, interpolate=0.5, guard=False),
         random_state=0,
     ).fit(X, some[1])
     named.save(tmp_path / "saved")

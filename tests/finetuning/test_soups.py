@@ -20,7 +20,7 @@ from sktransfer import (
 )
 from tests.helpers.networks import TwoStages
 
-HOW = {"epochs": 2, "batch_size": 32, "early_stopping": False}
+HOW = {"epochs": 2, "batch_size": 32, "early_stopping": False, "guard": False}
 RATES = [0.01, 0.003]
 
 
@@ -135,7 +135,9 @@ def test_pipelines_that_end_with_a_network_and_series_are_mixed():
     X = np.random.RandomState(0).normal(size=(40, 25)).cumsum(axis=1)
     y = X[:, -1]
     regressor = FineTunedRegressor(
-        RNNSequenceFeatures(views="z"), strategy=FineTune("all", epochs=1), random_state=0
+        RNNSequenceFeatures(views="z"),
+        strategy=FineTune("all", epochs=1, guard=False),
+        random_state=0,
     )
     pipeline = make_pipeline(FunctionTransformer(np.negative), regressor)
     grid = {"finetunedregressor__strategy__learning_rate": [1e-3, 1e-4]}
