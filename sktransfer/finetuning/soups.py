@@ -133,9 +133,9 @@ def soup(
     source, total = _weights_of(start.estimator), _weights_of(mean)
     trained = {*mean.trained_parameters_}
     best, n_used = scorer(mean, X_held, y_held), 1
-    ingredients = []
+    ingredients: list[dict[str, Any]] = []
     for each in candidates:
-        note = {"params": each.params, "score": None, "used": False}
+        note: dict[str, Any] = {"params": each.params, "score": None, "used": False}
         ingredients.append(note)
         if each is first:
             note |= {"score": best, "used": True}
@@ -150,10 +150,10 @@ def soup(
         tried = _with_mean(
             mean, source, with_it, n_used + 1, trained | {*fitted.trained_parameters_}
         )
-        note["score"] = scorer(tried, X_held, y_held)
-        if note["score"] >= best:
-            note["used"] = True
-            mean, total, best, n_used = tried, with_it, note["score"], n_used + 1
+        score = scorer(tried, X_held, y_held)
+        note |= {"score": score, "used": score >= best}
+        if note["used"]:
+            mean, total, best, n_used = tried, with_it, score, n_used + 1
             trained |= {*fitted.trained_parameters_}
     mean.ingredients_ = ingredients
     if first.front is None:
@@ -178,20 +178,20 @@ class _Candidate:
                 "soup needs a search of a FineTunedClassifier or FineTunedRegressor, or of a "
                 f"pipeline that ends with one, got {made!r}"
             )
-        if made.strategy is None:
-            made.strategy = FineTune()
+        strategy: Any = FineTune() if made.strategy is None else made.strategy
+        made.strategy = strategy
         # One seed for all, as it draws the weights of networks that are not pretrained.
         if made.features.random_state is None:
             made.features.set_params(random_state=seed)
         if made.random_state is None:
             made.random_state = seed
-        self.tuned = made
-        self.tunes = not is_frozen(made.strategy)
+        self.tuned: Any = made
+        self.tunes = not is_frozen(strategy)
         if self.tunes:
             # Held-out rows judge the mean; heads of different temperatures have none.
-            made.strategy.guard = False
+            strategy.guard = False
 
-    def keeping_its_source(self) -> FineTuned:
+    def keeping_its_source(self) -> Any:
         """The estimator, so that once it is fitted the source is known."""
         if self.tuned.strategy.interpolate is None:
             self.tuned.strategy.interpolate = 1.0

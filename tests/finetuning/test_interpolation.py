@@ -141,24 +141,23 @@ def test_auto_is_half_way_without_rows_held_out(some):
     assert fitted.interpolate_ == 0.5
 
 
+@pytest.mark.filterwarnings("ignore:fine-tuning made the network worse")
 def test_auto_takes_the_point_of_least_loss_that_the_guard_sees(some):
-    how = {"guard": True, "early_stopping": False, "unfreeze": "head", "learning_rate": 0.3}
+    how = {"guard": True, "early_stopping": False, "unfreeze": "head"}
     auto = classifier(interpolate="auto", **how).fit(*some)
     losses = {
         alpha: classifier(interpolate=alpha, **how).fit(*some).history_[-1]["tuned_loss"]
         for alpha in (0.0, 0.5, 1.0, auto.interpolate_)
     }
-    assert min(losses, key=losses.get) == auto.interpolate_ or losses[auto.interpolate_] == min(
-        losses.values()
-    )
     assert_allclose(auto.history_[-1]["tuned_loss"], losses[auto.interpolate_], rtol=1e-6)
+    assert losses[auto.interpolate_] <= min(losses.values()) + 1e-9
 
 
 def test_a_temperature_divides_the_scores_of_both_ends(some):
     X = some[0]
-    how = {"guard": True, "early_stopping": False}
+    how = {"guard": True, "early_stopping": False, "epochs": 8}
     plain, kept = (classifier(interpolate=alpha, **how).fit(*some) for alpha in (None, 1.0))
-    bare = classifier(interpolate=1.0).fit(*some)
+    bare = classifier(interpolate=1.0, epochs=8).fit(*some)
     assert_array_equal(kept.predict_proba(X), plain.predict_proba(X))
     temperature = kept.history_[-1]["temperature"]
     assert temperature != 1
