@@ -211,7 +211,7 @@ class FineTuned(HasStrategy):
     def _set_fitted(self, features: Any, fitted: FitResult) -> None:
         """Set the fitted attributes, of a tuned network or of a head on frozen features."""
         targets: Targets = fitted.targets
-        vars(self).pop("ingredients_", None)  # of an earlier soup
+        self.__dict__.pop("ingredients_", None)  # of an earlier soup
         self.features_ = features
         self._fitted_task = targets.task
         self._location = targets.location

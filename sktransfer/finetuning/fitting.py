@@ -90,9 +90,9 @@ def fit_on_labels(
         return FitResult(targets, head, None)
     seed = seed_of(strategy, transformer.random_state) if seed is None else seed
     progress = "fine-tuning" if transformer.verbose or verbose else None
-    head = _head_of(start, source, targets)
-    tuned = tune(source.tunable(X), targets, strategy, seed, progress=progress, head=head)
-    features = None
+    first = _head_of(start, source, targets)
+    tuned = tune(source.tunable(X), targets, strategy, seed, progress=progress, head=first)
+    without_own: np.ndarray | None = None
     if cross_fit is not None and tuned.trained and not tuned.interrupted:
 
         def without(held_out: np.ndarray) -> Targets:
@@ -107,12 +107,12 @@ def fit_on_labels(
                 **masked,
             )
 
-        features, interrupted = cross_fitted(
+        without_own, interrupted = cross_fitted(
             lambda: source.tunable(X), targets, without, strategy, seed, cross_fit, progress
         )
         tuned = replace(tuned, interrupted=interrupted)
     source.commit(tuned)
-    return FitResult(targets, tuned.head, tuned, features)
+    return FitResult(targets, tuned.head, tuned, without_own)
 
 
 def check_structure(module: nn.Module, start: nn.Module) -> None:
