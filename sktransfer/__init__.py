@@ -34,6 +34,9 @@ if TYPE_CHECKING:
         FineTunedClassifier,
         FineTunedRegressor,
         count_trained_parameters,
+        interpolate_weights,
+        interpolation_scores,
+        soup,
         strategy_table,
     )
     from sktransfer.sequences.pretraining import Pretraining
@@ -52,8 +55,11 @@ _HOMES = {
     "RNNSequenceFeatures": "sktransfer.features",
     "count_trained_parameters": "sktransfer.finetuning",
     "describe_backbone": "sktransfer.backbones",
+    "interpolate_weights": "sktransfer.finetuning",
+    "interpolation_scores": "sktransfer.finetuning",
     "list_backbones": "sktransfer.backbones",
     "load_backbone": "sktransfer.backbones",
+    "soup": "sktransfer.finetuning",
     "strategy_table": "sktransfer.finetuning",
 }
 
@@ -68,8 +74,11 @@ __all__ = [
     "RNNSequenceFeatures",
     "count_trained_parameters",
     "describe_backbone",
+    "interpolate_weights",
+    "interpolation_scores",
     "list_backbones",
     "load_backbone",
+    "soup",
     "strategy_table",
 ]
 

@@ -23,6 +23,8 @@ from sktransfer.exceptions import ConversionError
 from sktransfer.features.calls import Calls
 from sktransfer.features.dask import is_dask, transform_lazily
 from sktransfer.features.layer_choice import choose_layer, is_auto
+from sktransfer.finetuning.averaging import BODY, Ends, interpolate_between
+from sktransfer.finetuning.cross_fitting import check_cross_fit
 from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
@@ -63,6 +65,10 @@ class Fitted:
         Names of the weights that were tuned.
     n_trained_parameters : int
     history : list of dict
+    ends : dict of str to tuple of ndarray, or None
+        With ``interpolate=``, the tensors of the source network and of the tuned one.
+    interpolate : float or None
+        Where the network lies between them.
     is_tuned : bool
         Whether the network is another one than was loaded.
     """
@@ -79,6 +85,8 @@ class Fitted:
     trained_parameters: tuple[str, ...] = ()
     n_trained_parameters: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    ends: Ends | None = None
+    interpolate: float | None = None
     is_tuned: bool = False
 
     def __post_init__(self) -> None:
@@ -148,6 +156,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     backbone: Any
     layer: Any
     strategy: Any
+    cross_fit: Any = None  # which pickles of earlier versions lack
     cache: Any
     batch_size: int
     device: str
@@ -165,6 +174,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     trained_parameters_ = FittedAttribute("trained_parameters")
     n_trained_parameters_ = FittedAttribute("n_trained_parameters")
     history_ = FittedAttribute("history")
+    interpolate_ = FittedAttribute("interpolate")
 
     # --- what a subclass says -------------------------------------------------------------
 
@@ -233,7 +243,9 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> np.ndarray:
         """Fit, and compute the features of the same samples.
 
-        With ``layer="auto"`` and a frozen network both take a single pass.
+        With ``layer="auto"`` and a frozen network both take a single pass. With a strategy and
+        `cross_fit` the features are those of networks that were tuned without the sample, and
+        differ from those of `transform`.
 
         Parameters
         ----------
@@ -248,22 +260,29 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
         ndarray of shape (n, n_features_out), float32
             Or a DataFrame, after ``set_output``.
         """
-        features = self._fit(X, y, **fit_params)
+        features = self._fit(X, y, cross_fit=self.cross_fit, **fit_params)
         return self.transform(X) if features is None else features
 
     @usual_settings()
     def _fit(
-        self, X: Any, y: Any, *, sample_weight: Any = None, sample_domain: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        cross_fit: int | None = None,
+        sample_weight: Any = None,
+        sample_domain: Any = None,
     ) -> np.ndarray | None:
-        """Fit; if that takes the features of a frozen network, return them."""
+        """Fit; if that takes the features of a frozen network, or cross-fits them, return them."""
         self._check_parameters()
         row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
         with errors_about(X):
             if is_frozen(self.strategy):
                 self.fitted_, features = self._fit_frozen(X, y, task=None, **row_metadata)
                 return features
-            raise_interrupt(fit_on_labels(self, X, y, **row_metadata).tuned)
-        return None
+            result = fit_on_labels(self, X, y, cross_fit=cross_fit, **row_metadata)
+            raise_interrupt(result.tuned)
+        return result.features
 
     def _fit_frozen(
         self, X: Any, y: Any, *, task: str | None, sample_weight: Any, sample_domain: Any
@@ -382,6 +401,7 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     def _check_common_parameters(self) -> None:
         """Refuse wrong values of the parameters that all transformers have."""
         check_strategy(self.strategy)
+        check_cross_fit(self.cross_fit)
         if not isinstance(self.cache, str | os.PathLike | FeatureStore | None) or self.cache == "":
             raise ValueError(
                 f"cache must be None, the path of a folder or a FeatureStore, got {self.cache!r}"
@@ -515,6 +535,16 @@ class TransformerSource(Generic[Record]):
         """Features of the samples as they are, and of the views of them that `change` counts."""
         return self._transformer._augmented(X, self.fitted_, change, strategy, seed)
 
+    def interpolate(self, ends: Ends, alpha: float) -> None:
+        """Move the network to a point between a source network and a tuned one."""
+        within = {name.removeprefix(BODY): ends[name] for name in ends if name.startswith(BODY)}
+        moved = self.fitted_.replace(ends=ends, interpolate=alpha)
+        if within:
+            module = copied(self.fitted_.module)
+            interpolate_between(within, alpha, module)
+            moved = self._transformer._with_module(moved, module)
+        self.fitted_ = self._transformer.fitted_ = moved
+
     def commit(self, tuned: Tuned | None = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""
         fitted = self.fitted_
@@ -525,6 +555,8 @@ class TransformerSource(Generic[Record]):
                 trained_parameters=tuned.trained,
                 n_trained_parameters=tuned.n_trained,
                 history=tuned.history,
+                ends=tuned.ends,
+                interpolate=tuned.alpha,
             )
         self.fitted_ = self._transformer.fitted_ = fitted
 

@@ -169,6 +169,12 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         Transfer strategy. "frozen" uses the network as it is; a `FineTune` trains part of it, or
         all, on the labels given to `fit`, and `transform` reads the tuned layer. Its parameters
         can be searched, as ``strategy__learning_rate``.
+    cross_fit : int or None, default=None
+        With a `FineTune`, `fit_transform` gives each row the features of a network that was tuned
+        on other rows, in so many folds (stratified by class), so that a step after it does not
+        learn from features that have seen their labels. `fit` and `transform` use the network tuned
+        on all rows, as scikit-learn's `TargetEncoder` does. It takes as many trainings more. A
+        frozen network, and one whose head alone is trained, needs and does none.
     cache : str, Path, FeatureStore or None, default=None
         Folder of a feature store. Each image then goes through the network once, whatever the
         layers, poolings, folds and processes of a search: one pass stores average and maximum
@@ -297,6 +303,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         channels: str = "last",
         value_range: tuple[float, float] | None = None,
         strategy: str | FineTune = "frozen",
+        cross_fit: int | None = None,
         cache: str | Path | FeatureStore | None = None,
         batch_size: int = 64,
         device: str = "auto",
@@ -322,6 +329,7 @@ class PretrainedCNNFeatures(FeatureTransformer[FittedImages]):
         self.channels = channels
         self.value_range = value_range
         self.strategy = strategy
+        self.cross_fit = cross_fit
         self.cache = cache
         self.batch_size = batch_size
         self.device = device

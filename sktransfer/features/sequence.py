@@ -201,6 +201,12 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         Transfer strategy. "frozen" uses the network as it is; a `FineTune` trains it, or its last
         layers, on the labels given to `fit`. Its stages are the layers of the recurrent network,
         of which the last is read.
+    cross_fit : int or None, default=None
+        With a `FineTune`, `fit_transform` gives each row the features of a network that was tuned
+        on other rows, in so many folds (stratified by class), so that a step after it does not
+        learn from features that have seen their labels. `fit` and `transform` use the network tuned
+        on all rows, as scikit-learn's `TargetEncoder` does. It takes as many trainings more. A
+        frozen network, and one whose head alone is trained, needs and does none.
     cache : str, Path, FeatureStore or None, default=None
         Folder of a feature store. A sequence goes through the network once per view, whatever
         the poolings and heads of a search; with "ppv", whose thresholds are learned, once per
@@ -320,6 +326,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         output_dim: int | None = None,
         pretraining: str | Pretraining | None = None,
         strategy: str | FineTune = "frozen",
+        cross_fit: int | None = None,
         cache: str | Path | FeatureStore | None = None,
         batch_size: int = 64,
         device: str = "auto",
@@ -346,6 +353,7 @@ class RNNSequenceFeatures(FeatureTransformer[FittedSequences]):
         self.output_dim = output_dim
         self.pretraining = pretraining
         self.strategy = strategy
+        self.cross_fit = cross_fit
         self.cache = cache
         self.batch_size = batch_size
         self.device = device

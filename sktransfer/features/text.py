@@ -143,6 +143,12 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
     strategy : "frozen" or FineTune, default="frozen"
         Transfer strategy. "frozen" uses the network as it is; a `FineTune` trains its last blocks,
         or all, on the labels given to `fit`, and `transform` reads the tuned layers.
+    cross_fit : int or None, default=None
+        With a `FineTune`, `fit_transform` gives each row the features of a network that was tuned
+        on other rows, in so many folds (stratified by class), so that a step after it does not
+        learn from features that have seen their labels. `fit` and `transform` use the network tuned
+        on all rows, as scikit-learn's `TargetEncoder` does. It takes as many trainings more. A
+        frozen network, and one whose head alone is trained, needs and does none.
     cache : str, Path, FeatureStore or None, default=None
         Folder of a feature store. Each text then goes through the network once, whatever the
         layers, poolings, folds and processes of a search: one pass stores mean, class token and
@@ -259,6 +265,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         max_length: int | None = None,
         long_texts: str = "warn",
         strategy: str | FineTune = "frozen",
+        cross_fit: int | None = None,
         cache: str | Path | FeatureStore | None = None,
         batch_size: int = 64,
         device: str = "auto",
@@ -277,6 +284,7 @@ class PretrainedTextFeatures(FeatureTransformer[FittedTexts]):
         self.max_length = max_length
         self.long_texts = long_texts
         self.strategy = strategy
+        self.cross_fit = cross_fit
         self.cache = cache
         self.batch_size = batch_size
         self.device = device

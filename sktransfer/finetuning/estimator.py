@@ -30,6 +30,7 @@ from sktransfer.networks.torch_settings import usual_settings
 _FIXED_BY_FIT = (
     "unfreeze", "optimizer", "weight_decay", "layer_decay", "label_smoothing", "penalty",
     "penalty_weight", "alignment", "alignment_weight", "batch_norm", "gradient_clip",
+    "interpolate",
 )  # fmt: skip
 """Parameters of a strategy that must be the same in `partial_fit` as in `fit`."""
 
@@ -215,6 +216,7 @@ class FineTuned(HasStrategy):
     def _set_fitted(self, features: Any, fitted: FitResult) -> None:
         """Set the fitted attributes, of a tuned network or of a head on frozen features."""
         targets: Targets = fitted.targets
+        self.__dict__.pop("ingredients_", None)  # of an earlier soup
         self.features_ = features
         self._fitted_task = targets.task
         self._location = targets.location
@@ -285,6 +287,8 @@ class FineTuned(HasStrategy):
                 self._fitted_task,
                 self.features_.device_,
                 self.features_.history_,
+                self.features_.fitted_.ends,
+                self.features_.fitted_.interpolate,
             )
         return self._tuned_cache
 
@@ -299,6 +303,15 @@ class FineTuned(HasStrategy):
         """Losses and seconds of each epoch; empty for ``strategy="frozen"``."""
         check_is_fitted(self)
         return self.features_.history_
+
+    @property
+    def interpolate_(self) -> float:
+        """Where the weights lie between the source (0) and the tuned network (1).
+
+        Only with ``interpolate=``.
+        """
+        check_is_fitted(self)
+        return float(self.features_.interpolate_)
 
     @property
     def trained_parameters_(self) -> tuple[str, ...]:
@@ -364,6 +377,12 @@ class FineTuned(HasStrategy):
             raise ValueError(
                 f"give the strategy to {type(self).__name__}(..., strategy=...), not to its "
                 "features, whose own must be 'frozen'"
+            )
+        if getattr(self.features, "cross_fit", None) is not None:
+            raise ValueError(
+                f"cross_fit={self.features.cross_fit!r} is for a head behind `fit_transform` of "
+                f"the features; {type(self).__name__} trains its own with the network: set it to "
+                "None"
             )
         views: Any = self.test_time_augmentation
         known = views is None or (isinstance(views, str) and views == "flip")

@@ -1,11 +1,13 @@
 """Fit a feature transformer and a head on labels, frozen or tuned."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
 from sktransfer._pairs import labels_of
+from sktransfer.finetuning.cross_fitting import cross_fitted
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import TuningSource
@@ -21,6 +23,7 @@ class FitResult(NamedTuple):
     targets: Targets
     head: LinearHead
     tuned: Tuned | None  # None for frozen features
+    features: np.ndarray | None = None  # of the rows, if they are cross-fitted
 
 
 @usual_settings()
@@ -34,6 +37,7 @@ def fit_on_labels(
     seed: int | None = None,
     start: Any = None,
     verbose: bool = False,
+    cross_fit: int | None = None,
     sample_weight: Any = None,
     sample_domain: Any = None,
 ) -> FitResult:
@@ -58,6 +62,8 @@ def fit_on_labels(
     start : fitted estimator or None, default=None
         Whose network, and head if it fits, to begin with.
     verbose : bool, default=False
+    cross_fit : int or None, default=None
+        Folds for features of the rows by networks that were tuned without them.
     """
     strategy = transformer.strategy
     y = labels_of(X) if y is None else y
@@ -69,9 +75,10 @@ def fit_on_labels(
     if start is not None:
         source.start_from(getattr(start, "features_", start))
     tuning = strategy if isinstance(strategy, FineTune) else FineTune()
+    n_rows = source.n_rows(X)
     targets = encode_targets(
         y,
-        n_rows=source.n_rows(X),
+        n_rows=n_rows,
         task=task,
         classes=classes,
         class_weight=tuning.class_weight,
@@ -84,16 +91,31 @@ def fit_on_labels(
         head = fit_head(features[rows], values, weights, task=targets.task, final=True)
         source.commit()
         return FitResult(targets, head, None)
-    tuned = tune(
-        source.tunable(X),
-        targets,
-        strategy,
-        seed_of(strategy, transformer.random_state) if seed is None else seed,
-        progress="fine-tuning" if transformer.verbose or verbose else None,
-        head=_head_of(start, source, targets),
-    )
+    seed = seed_of(strategy, transformer.random_state) if seed is None else seed
+    progress = "fine-tuning" if transformer.verbose or verbose else None
+    first = _head_of(start, source, targets)
+    tuned = tune(source.tunable(X), targets, strategy, seed, progress=progress, head=first)
+    without_own: np.ndarray | None = None
+    if cross_fit is not None and tuned.trained and not tuned.interrupted:
+
+        def without(held_out: np.ndarray) -> Targets:
+            weights = np.ones(n_rows) if sample_weight is None else np.asarray(sample_weight)
+            masked = {**row_metadata, "sample_weight": np.where(held_out, 0.0, weights)}
+            return encode_targets(
+                y,
+                n_rows=n_rows,
+                task=targets.task if targets.task != "multilabel" else task,
+                classes=classes if targets.task != "classification" else targets.classes,
+                class_weight=tuning.class_weight,
+                **masked,
+            )
+
+        without_own, interrupted = cross_fitted(
+            lambda: source.tunable(X), targets, without, strategy, seed, cross_fit, progress
+        )
+        tuned = replace(tuned, interrupted=interrupted)
     source.commit(tuned)
-    return FitResult(targets, tuned.head, tuned)
+    return FitResult(targets, tuned.head, tuned, without_own)
 
 
 def check_structure(module: nn.Module, start: nn.Module) -> None:

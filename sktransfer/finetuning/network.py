@@ -167,6 +167,12 @@ class TunedNetwork(nn.Module):
         parameters = dict(self.body.module.named_parameters())
         return {name: parameters[name] for name in self._stage_of}
 
+    def moving_tensors(self) -> list[Tensor]:
+        """What training changes: weights to train, and buffers that batches update."""
+        updated = [module for module, trains in self._modes if trains and module is not self.head]
+        buffers = [buffer for module in updated for buffer in module.buffers(recurse=False)]
+        return [*self.trained_parameters().values(), *self.head.parameters(), *buffers]
+
     def train(self, mode: bool = True) -> "TunedNetwork":
         """Set the training mode of modules with trained parameters, and evaluation for the others.
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
+from sktransfer.finetuning.averaging import Ends
 from sktransfer.finetuning.batches import Inputs
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.strategy import FineTune
@@ -30,6 +31,9 @@ class Tunable(ABC):
     augments: ClassVar[bool] = False
     """Whether samples can be changed at random."""
 
+    prepared: tuple[Inputs, np.ndarray]
+    """What `inputs` returned last."""
+
     def __init__(self, body: Body, device: torch.device) -> None:
         self.body = body
         self.device = device
@@ -39,6 +43,10 @@ class Tunable(ABC):
 
         They are features, activations or samples: the deepest that training does not change.
         """
+        self.prepared = self._prepared(trained, strategy)
+        return self.prepared
+
+    def _prepared(self, trained: tuple[str, ...], strategy: FineTune) -> tuple[Inputs, np.ndarray]:
         if strategy.augment is not None and not self.augments:
             raise ValueError(
                 f"augment changes images and series, and X holds {self.samples}; set augment=None"
@@ -111,6 +119,9 @@ class TuningSource(Protocol):
 
     def augmented(self, X: Any, change: Any, strategy: FineTune, seed: int) -> Iterator[np.ndarray]:
         """Features of the samples as they are, and of the views of them that `change` counts."""
+
+    def interpolate(self, ends: Ends, alpha: float) -> None:
+        """Move the network to a point between a source network and a tuned one."""
 
     def commit(self, tuned: Any = None) -> None:
         """Make the transformer fitted, with a tuned network if there is one."""

@@ -11,6 +11,12 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.utils import noop
 
+from sktransfer.finetuning.averaging import (
+    Ends,
+    WeightAverage,
+    divided_heads,
+    interpolate_between,
+)
 from sktransfer.finetuning.batches import Batches
 from sktransfer.finetuning.network import Body, TunedNetwork
 from sktransfer.finetuning.objective import Objective
@@ -33,9 +39,29 @@ class InterruptibleNet(NeuralNet):
     ----------
     interrupted : bool
         Whether the last training was ended by anything but an `EarlyStopping`.
+    ends : Ends or None
+        With ``interpolate=``, what lies between the source network and the tuned one.
+    alpha : float or None
+        Where the network lies between them.
     """
 
     interrupted = False
+    ends: Ends | None = None
+    alpha: float | None = None
+
+    def move_to(self, alpha: float) -> None:
+        """Set the network to a point between its source and its tuned weights."""
+        assert self.ends is not None
+        interpolate_between(self.ends, alpha, self.module_)
+        self.alpha = alpha
+
+    def divide_scores(self, temperature: float) -> None:
+        """Divide all scores by a temperature, at both ends and between."""
+        self.module_.head.divide_scores(temperature)
+        if self.ends is not None:
+            assert self.alpha is not None
+            self.ends = divided_heads(self.ends, temperature)
+            self.move_to(self.alpha)
 
     def fit_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Run the epochs."""
@@ -106,10 +132,19 @@ def schedule_callbacks(
         factor = rate_over_steps(strategy.schedule, total, rising)
         policy = partial(LRScheduler, torch.optim.lr_scheduler.LambdaLR, step_every="batch")
         callbacks.append(("rate", policy(lr_lambda=factor)))
+    # After whatever changes weights in a step, and before early stopping restores the best.
+    callbacks.extend(average_callbacks(strategy, n_epochs * n_steps))
     if held_out:
         stopping = EarlyStopping(patience=strategy.patience, load_best=True, sink=noop)
         callbacks.append(("stop", stopping))
     return callbacks
+
+
+def average_callbacks(strategy: FineTune, n_steps: int) -> list[tuple[str, Callback]]:
+    """What averages weights over a training of so many steps, if anything does."""
+    if strategy.average is None:
+        return []
+    return [("average", WeightAverage(strategy.average, n_steps))]
 
 
 def step_callbacks(

@@ -14,11 +14,12 @@ from sktransfer._validation import Seed, check_nested
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
+AVERAGES = ("ema", "swa")
 PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 
-SCHEDULE_CALLBACKS = ("unfreeze", "rate", "stop")
+SCHEDULE_CALLBACKS = ("unfreeze", "rate", "average", "stop")
 """Names of the package's callbacks that depend on the position in the whole training."""
 
 RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "clip", "pull")
@@ -82,6 +83,20 @@ class FineTune(BaseEstimator):
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
     patience : int, default=5
+    average : {"ema", "swa"} or None, default=None
+        Keep an average of the weights over steps in place of the last ones. "ema": exponential,
+        with a horizon of a fifth of all steps, corrected for its beginning. "swa": the equal mean
+        over the last quarter of the steps [19]_; an epoch before that has its own weights.
+        Held-out rows judge the average, and the best epoch's average is kept. Updated statistics
+        of batch norm are averaged like weights. `partial_fit` continues from the average, and
+        averages over its own steps.
+    interpolate : float, "auto" or None, default=None
+        Take the weights between the source network with its initial head (0) and the tuned one (1)
+        in body and head alike [20]_. Half-way is less sure of itself, and may cost accuracy.
+        "auto" chooses among 0, 0.1, ... 1 by the loss on the rows that `guard` or early stopping
+        leaves out, and is 0.5 without any. The estimator keeps both ends, so that
+        `interpolate_weights` gives any other point without training; `partial_fit` continues from
+        the tuned end. None is the tuned network and keeps nothing else.
     guard : bool or "auto", default="auto"
         Compare the tuned network with the frozen one on rows that neither has seen, keep the
         frozen one (with a warning) if tuning has made it worse by more than a standard error, and
@@ -181,6 +196,9 @@ class FineTune(BaseEstimator):
        monitoring using convolutional neural networks", ICMI 2017.
     .. [18] H. Guo, Y. Mao and R. Zhang, "Augmenting data with mixup for sentence classification:
        an empirical study", 2019: senMixup.
+    .. [19] P. Izmailov et al., "Averaging weights leads to wider optima and better
+       generalization", UAI 2018.
+    .. [20] M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
 
     Examples
     --------
@@ -214,6 +232,8 @@ class FineTune(BaseEstimator):
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 5,
+        average: str | None = None,
+        interpolate: float | str | None = None,
         guard: bool | str = "auto",
         class_weight: str | dict[Any, float] | None = None,
         sampler: str | None = None,
@@ -247,6 +267,8 @@ class FineTune(BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.average = average
+        self.interpolate = interpolate
         self.guard = guard
         self.class_weight = class_weight
         self.sampler = sampler
@@ -356,8 +378,31 @@ def check_strategy(strategy: Any) -> None:
             raise ValueError(f"{name} must be finite, got {value!r}")
     if np.isinf(strategy.penalty_weight or 0) and strategy.penalty != "l2-sp":
         raise ValueError("penalty_weight may be infinite for penalty='l2-sp' only")
+    if strategy.interpolate is not None and not is_chosen(strategy.interpolate):
+        check_alpha(strategy.interpolate, "interpolate", also=" or None or 'auto'")
     _check_callbacks(strategy.callbacks)
     check_random_state(strategy.random_state)
+
+
+def is_chosen(interpolate: Any) -> bool:
+    """Whether held-out rows are to choose the point between source and tuned weights."""
+    return isinstance(interpolate, str) and interpolate == "auto"
+
+
+def check_alpha(value: Any, name: str, also: str = "") -> None:
+    """Refuse anything but a number from 0 (source) to 1 (tuned).
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    if not is_number or not 0 <= value <= 1:
+        raise ValueError(
+            f"{name} must be a number from 0, the source network, to 1, the tuned one,{also} got "
+            f"{value!r}"
+        )
 
 
 def _check_callbacks(callbacks: Any) -> None:
@@ -382,6 +427,7 @@ def _same(value: Any, option: Any) -> bool:
 _OPTIONS: dict[str, tuple[Any, ...]] = {
     "schedule": SCHEDULES,
     "early_stopping": (True, False, "auto"),
+    "average": (None, *AVERAGES),
     "guard": (True, False, "auto"),
     "sampler": (None, "balanced"),
     "augment_input": ("auto", "tensor", "array", "pil"),

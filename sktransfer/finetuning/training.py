@@ -16,6 +16,14 @@ from skorch.helper import predefined_split
 from torch import Tensor
 
 from sktransfer._validation import Seed, callers_level
+from sktransfer.finetuning.averaging import (
+    ALPHAS,
+    FIXED_ALPHA,
+    Ends,
+    ends_between,
+    interpolate_between,
+    snapshot,
+)
 from sktransfer.finetuning.batches import Batches, Inputs, TrainingRows
 from sktransfer.finetuning.held_out import (
     HeldOutScores,
@@ -23,6 +31,7 @@ from sktransfer.finetuning.held_out import (
     Verdict,
     folds_to_judge,
     judge,
+    row_losses,
     split_to_stop,
 )
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
@@ -32,6 +41,7 @@ from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.skorch_net import (
     InterruptibleNet,
+    average_callbacks,
     make_net,
     penalty_weight,
     schedule_callbacks,
@@ -39,7 +49,7 @@ from sktransfer.finetuning.skorch_net import (
     with_learning_rate,
 )
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
-from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune
+from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune, is_chosen
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 from sktransfer.networks.seeding import everything_seeded, seeded
@@ -76,11 +86,17 @@ class Tuned:
         Names of the body's parameters that were trained.
     interrupted : bool
         Whether the user ended it early.
+    ends : Ends or None
+        With ``interpolate=``, what lies between the source network and the tuned one.
+    alpha : float or None
+        Where the network lies between them.
     """
 
     net: InterruptibleNet
     trained: tuple[str, ...]
     interrupted: bool
+    ends: Ends | None = None
+    alpha: float | None = None
 
     @property
     def network(self) -> TunedNetwork:
@@ -164,7 +180,10 @@ def tune(
     guarded = bool(strategy.guard) and strategy.alignment is None
     folds = folds_to_judge(rows, targets, strategy, seed) if guarded and not split.stops else []
     if not (folds or (guarded and split.stops)):
-        return _finished(training.run(split, training.features(split.train, draw), draw, progress))
+        net = training.run(split, training.features(split.train, draw), draw, progress)
+        if is_chosen(strategy.interpolate) and split.stops and not net.interrupted:
+            net.move_to(training.best_point(net, split))
+        return _finished(net)
     features = training.features(split.train, draw, split.held_out[:_JUDGED_ROWS])
     source = copy.deepcopy(tunable.body.module.state_dict())
     held_out = []
@@ -180,11 +199,15 @@ def tune(
         return _finished(net)
     if not folds:
         held_out.append(training.held_out_scores(net, features, split))
-    verdict = judge(held_out, targets, strategy)
+    verdicts = [judge(parts, targets, strategy) for parts in zip(*held_out, strict=True)]
+    number = min(range(len(verdicts)), key=lambda each: verdicts[each].tuned_loss)
+    verdict, alpha = verdicts[number], training.points[number]
+    if alpha is not None:
+        net.move_to(alpha)
     for name, value in verdict._asdict().items():
         net.history.record(name, value)
     if not verdict.keeps_frozen:
-        net.module_.head.divide_scores(verdict.temperature)
+        net.divide_scores(verdict.temperature)
         return _finished(net)
     warnings.warn(
         f"fine-tuning made the network worse: its loss on held-out rows is "
@@ -198,7 +221,10 @@ def tune(
     best.divide_scores(verdict.temperature)
     state = {name: tensor.detach().cpu().numpy() for name, tensor in best.state_dict().items()}
     history = Tuned(net, (), False).history
-    return rebuild(tunable.body, state, (), strategy, targets.task, str(tunable.device), history)
+    kept = rebuild(tunable.body, state, (), strategy, targets.task, str(tunable.device), history)
+    if strategy.interpolate is not None:  # there is nothing between a network and itself
+        kept.ends, kept.alpha = {}, 1.0
+    return kept
 
 
 class _Features(NamedTuple):
@@ -273,16 +299,36 @@ class _Training:
             values, targets.values[known], targets.weights[known], task=targets.task, final=True
         )
 
+    @property
+    def points(self) -> tuple[float | None, ...]:
+        """Between source and tuned weights, the points that come into question."""
+        asked: Any = self.strategy.interpolate
+        return ALPHAS if is_chosen(asked) else (None if asked is None else float(asked),)
+
+    def best_point(self, net: InterruptibleNet, split: Split) -> float:
+        """The point of least loss on held-out rows."""
+        rows = split.held_out
+        losses = {}
+        for alpha in ALPHAS:
+            net.move_to(alpha)
+            scores = scores_of(net, TrainingRows(self.inputs, self.targets, rows))
+            losses[alpha] = self.targets.weights[rows] @ row_losses(scores, self.targets, rows)
+        return min(losses, key=losses.__getitem__)
+
     def held_out_scores(
         self, net: InterruptibleNet, features: _Features, split: Split
-    ) -> HeldOutScores:
-        """Scores of a net, and of a head on frozen features, for held-out rows."""
+    ) -> list[HeldOutScores]:
+        """Scores of a net at each point, and of a head on frozen features, for held-out rows."""
         rows, values = features.of(split.held_out)
-        tuned = scores_of(net, TrainingRows(self.inputs, self.targets, rows))
+        tuned = []
+        for alpha in self.points:
+            if alpha is not None:
+                net.move_to(alpha)
+            tuned.append(scores_of(net, TrainingRows(self.inputs, self.targets, rows)))
         with torch.inference_mode():
             head = self.final_head(features, split.train)
-            frozen = head(head.standardise(torch.from_numpy(values).float()))
-        return HeldOutScores(rows, tuned, frozen.double().numpy())
+            frozen = head(head.standardise(torch.from_numpy(values).float())).double().numpy()
+        return [HeldOutScores(rows, scores, frozen) for scores in tuned]
 
     def run(
         self,
@@ -326,11 +372,15 @@ class _Training:
                 *step_callbacks(network, strategy, penalty),
                 *schedule_callbacks(network, strategy, n_steps, n_epochs, split.stops),
             ]
+            before = None if strategy.interpolate is None else snapshot(network)
             net = make_net(network, objective, strategy, n_epochs, tunable.device, callbacks)
             if split.stops:
                 held_out = TrainingRows(self.inputs, targets, split.held_out)
                 net.set_params(train_split=predefined_split(held_out))
             net.fit(dataset)
+        if before is not None:
+            net.ends = ends_between(before, network)
+            net.move_to(FIXED_ALPHA if len(self.points) > 1 else float(self.points[0] or 0))
         return net
 
 
@@ -338,7 +388,7 @@ def _finished(net: InterruptibleNet) -> Tuned:
     """The result of a training, whose weights are frozen from now on."""
     _drop_unfinished(net)
     freeze_for_inference(net.module_)
-    return Tuned(net, net.module_.unfrozen_names(), net.interrupted)
+    return Tuned(net, net.module_.unfrozen_names(), net.interrupted, net.ends, net.alpha)
 
 
 def epochs_of(strategy: FineTune, n_steps: int) -> int:
@@ -382,6 +432,8 @@ def rebuild(
     task: str,
     device: str,
     history: list[dict[str, Any]],
+    ends: Ends | None = None,
+    alpha: float | None = None,
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
     strategy = with_learning_rate(strategy, body, trained)
@@ -401,7 +453,7 @@ def rebuild(
         for name, value in epoch.items():
             net.history.record(name, value)
     network.eval().requires_grad_(False)
-    return Tuned(net, trained, False)
+    return Tuned(net, trained, False, ends, alpha)
 
 
 def continue_training(
@@ -425,6 +477,7 @@ def continue_training(
     ]
     # The rows may differ from earlier ones: full steps at once would undo much of what was learned.
     net.callbacks_.append(("rate", LinearWarmup(n_steps)))
+    net.callbacks_.extend(average_callbacks(strategy, n_steps))
     # The schedule of the first training has left the rates at its end, which may be 0.
     for group in net.optimizer_.param_groups:
         group["lr"] = strategy.learning_rate * group["factor"]
@@ -434,10 +487,19 @@ def continue_training(
     n_epochs = len(net.history)
     network.match_source_input()
     network.unfreeze_again()
+    ends = tuned.ends
     try:
+        if ends is not None:  # training goes on from the tuned end, not from between
+            interpolate_between(ends, 1, network)
+            source = snapshot(network)
+            source |= {name: torch.from_numpy(first) for name, (first, _) in ends.items()}
         with _seeded_for(strategy, seed):
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
             net.partial_fit(dataset)
+        if ends is not None:
+            assert tuned.alpha is not None
+            ends = ends_between(source, network)
+            interpolate_between(ends, tuned.alpha, network)
         _drop_unfinished(net)
         freeze_for_inference(network)
     except BaseException:
@@ -447,6 +509,7 @@ def continue_training(
         network.eval().requires_grad_(False)
         raise
     tuned.interrupted = net.interrupted
+    tuned.ends = ends
 
 
 def _seeded_for(strategy: FineTune, seed: int) -> AbstractContextManager[None]:
