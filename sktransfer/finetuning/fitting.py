@@ -1,5 +1,6 @@
 """Fit a feature transformer and a head on labels, frozen or tuned."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ def fit_on_labels(
     seed: int | None = None,
     start: Any = None,
     verbose: bool = False,
+    check_targets: Callable[[Targets], None] | None = None,
     sample_weight: Any = None,
     sample_domain: Any = None,
 ) -> FitResult:
@@ -56,6 +58,9 @@ def fit_on_labels(
     start : fitted estimator or None, default=None
         Whose network, and head if it fits, to begin with.
     verbose : bool, default=False
+    check_targets : callable or None, default=None
+        Called with the encoded targets before anything is learned; raises an error if they do not
+        fit the parameters of the estimator.
     """
     strategy = transformer.strategy
     row_metadata = {"sample_weight": sample_weight, "sample_domain": sample_domain}
@@ -74,9 +79,12 @@ def fit_on_labels(
         class_weight=tuning.class_weight,
         **row_metadata,
     )
+    if check_targets is not None:
+        check_targets(targets)
     if is_frozen(strategy):
         features = source.features(X)
-        rows = np.flatnonzero((targets.weights > 0) & np.isfinite(features).all(axis=1))
+        targets.weights[~np.isfinite(features).all(axis=1)] = 0
+        rows = np.flatnonzero(targets.weights > 0)
         values, weights = targets.values[rows], targets.weights[rows]
         head = fit_head(features[rows], values, weights, task=targets.task, final=True)
         source.commit()

@@ -16,6 +16,7 @@ SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
+LOSSES = ("cross-entropy", "logit-adjusted", "focal")
 
 SCHEDULE_CALLBACKS = ("unfreeze", "rate", "stop")
 """Names of the package's callbacks that depend on the position in the whole training."""
@@ -98,6 +99,16 @@ class FineTune(BaseEstimator):
     task : {"auto", "classification", "regression"}, default="auto"
         Task of a transformer: "auto" treats whole numbers of any dtype as classes, and other
         numbers as regression. Classifiers and regressors ignore it.
+    loss : {"cross-entropy", "logit-adjusted", "focal"}, default="cross-entropy"
+        Loss of classes and labels; numbers have the squared error. "logit-adjusted": the logarithm
+        of each class's share of the training rows is added to its score in training only, so that
+        the scores that are learned are those for classes of equal shares [16]_. `sample_weight`,
+        `class_weight` and `sampler` change the shares, and with balanced ones nothing is left to
+        adjust. "focal": rows that are predicted well count for less [17]_; `class_weight` takes the
+        place of its alpha. Its probabilities are too close to each other.
+    focal_gamma : float, default=2.0
+        Exponent of (1 - p) in the focal loss, where p is the probability of the true class. With 0
+        it is the cross entropy.
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes.
     mixup : float, default=0.0
@@ -160,6 +171,9 @@ class FineTune(BaseEstimator):
     .. [14] A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
        out-of-distribution", ICLR 2022.
     .. [15] C. Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
+    .. [16] A. K. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10
+       with tau = 1.
+    .. [17] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4.
 
     Examples
     --------
@@ -198,6 +212,8 @@ class FineTune(BaseEstimator):
         sampler: str | None = None,
         augment: str | Callable[..., Any] | None = None,
         task: str = "auto",
+        loss: str = "cross-entropy",
+        focal_gamma: float = 2.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         penalty: str | None = None,
@@ -230,6 +246,8 @@ class FineTune(BaseEstimator):
         self.sampler = sampler
         self.augment = augment
         self.task = task
+        self.loss = loss
+        self.focal_gamma = focal_gamma
         self.label_smoothing = label_smoothing
         self.mixup = mixup
         self.penalty = penalty
@@ -340,6 +358,7 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "guard": (True, False, "auto"),
     "sampler": (None, "balanced"),
     "task": ("auto", "classification", "regression"),
+    "loss": LOSSES,
     "penalty": (None, *PENALTIES),
     "alignment": (None, *ALIGNMENTS),
     "batch_norm": ("frozen", "update"),
@@ -353,6 +372,7 @@ _RANGES = (
     ("warmup_epochs", 0, None, "both"),
     ("weight_decay", 0, None, "both"),
     ("validation_fraction", 0, 1, "neither"),
+    ("focal_gamma", 0, None, "both"),
     ("label_smoothing", 0, 1, "left"),
     ("mixup", 0, None, "both"),
     ("penalty_weight", 0, None, "both"),

@@ -27,6 +27,7 @@ from sktransfer.finetuning.held_out import (
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
+from sktransfer.finetuning.priors import log_prior, row_prior
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.skorch_net import (
@@ -150,6 +151,7 @@ def tune(
     if strategy.alignment is not None:
         usable |= ~targets.labelled
     usable &= readable
+    targets.weights[~readable] = 0
     _check_rows(usable, targets, strategy)
     rows = np.flatnonzero(usable)
     draw = np.random.RandomState(seed)
@@ -179,7 +181,10 @@ def tune(
     for name, value in verdict._asdict().items():
         net.history.record(name, value)
     if not verdict.keeps_frozen:
-        net.module_.head.divide_scores(verdict.temperature)
+        head = net.module_.head
+        head.divide_scores(verdict.temperature)
+        # The temperature is of the scores with the shift.
+        _move_bias(head, training.shift * (1 / verdict.temperature - 1))
         return _finished(net)
     warnings.warn(
         f"fine-tuning made the network worse: its loss on held-out rows is "
@@ -191,9 +196,15 @@ def tune(
     tunable.body.module.load_state_dict(source)
     best = training.final_head(features, features.rows)
     best.divide_scores(verdict.temperature)
+    _move_bias(best, -training.shift)
     state = {name: tensor.detach().cpu().numpy() for name, tensor in best.state_dict().items()}
     history = Tuned(net, (), False).history
     return rebuild(tunable.body, state, (), strategy, targets.task, str(tunable.device), history)
+
+
+@torch.no_grad()
+def _move_bias(head: LinearHead, by: Tensor) -> None:
+    head.bias += by.to(head.bias.device)
 
 
 class _Features(NamedTuple):
@@ -222,6 +233,18 @@ class _Training:
     trained: tuple[str, ...]
     seed: int
     head: LinearHead | None
+
+    @property
+    def prior(self) -> np.ndarray | None:
+        """Shares of the classes in the training rows; None for numbers."""
+        of_numbers = self.targets.task == "regression"
+        return None if of_numbers else row_prior(self.targets, self.strategy.sampler)
+
+    @property
+    def shift(self) -> Tensor:
+        """What the loss adds to the scores in training: these stand for the shares of the rows."""
+        shift = make_task_loss(self.strategy, self.targets.task, self.prior).shift
+        return torch.zeros(()) if shift is None else shift
 
     def features(
         self, rows: np.ndarray, draw: np.random.RandomState, held_out: np.ndarray | None = None
@@ -272,7 +295,7 @@ class _Training:
     ) -> HeldOutScores:
         """Scores of a net, and of a head on frozen features, for held-out rows."""
         rows, values = features.of(split.held_out)
-        tuned = scores_of(net, TrainingRows(self.inputs, self.targets, rows))
+        tuned = scores_of(net, TrainingRows(self.inputs, self.targets, rows)) + self.shift.numpy()
         with torch.inference_mode():
             head = self.final_head(features, split.train)
             frozen = head(head.standardise(torch.from_numpy(values).float()))
@@ -299,7 +322,7 @@ class _Training:
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
             ).to(tunable.device)
             objective = Objective(
-                TaskLoss(targets.task, strategy.label_smoothing),
+                make_task_loss(strategy, targets.task, self.prior),
                 None if penalty == "l2-sp" else penalty,  # a callback, not part of the loss
                 penalty_weight(strategy),
                 strategy.alignment,
@@ -349,6 +372,27 @@ def scores_of(net: InterruptibleNet, rows: TrainingRows) -> np.ndarray:
     return np.concatenate([part.cpu().double().numpy() for part in parts])
 
 
+def make_task_loss(strategy: FineTune, task: str, prior: np.ndarray | None) -> TaskLoss:
+    """The loss of a strategy; `prior` has the shares of the classes in the training rows.
+
+    Raises
+    ------
+    ValueError
+        The loss is one of classes, and the targets are numbers.
+    """
+    if strategy.loss == "cross-entropy":
+        return TaskLoss(task, strategy.label_smoothing)
+    if task == "regression":
+        raise ValueError(
+            f"loss={strategy.loss!r} is for classes and labels, and y makes this regression, whose "
+            "loss is the squared error; set loss='cross-entropy', the default"
+        )
+    if strategy.loss == "focal":
+        return TaskLoss(task, strategy.label_smoothing, gamma=strategy.focal_gamma)
+    shift = None if prior is None else torch.from_numpy(log_prior(prior, task)).float()
+    return TaskLoss(task, strategy.label_smoothing, shift=shift)
+
+
 def rebuild(
     body: Body,
     head: Mapping[str, np.ndarray],
@@ -357,11 +401,15 @@ def rebuild(
     task: str,
     device: str,
     history: list[dict[str, Any]],
+    prior: np.ndarray | None = None,
 ) -> Tuned:
-    """Restore a tuned network from a file, without its source network and optimizer state."""
+    """Restore a tuned network from a file, without its source network and optimizer state.
+
+    `prior` has the shares of the classes in the training rows, for the logit-adjusted loss.
+    """
     linear = LinearHead.from_state(head)
     network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
-    loss = TaskLoss(task, strategy.label_smoothing)
+    loss = make_task_loss(strategy, task, prior)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
     callbacks = [("monitor", watch), *step_callbacks(network, strategy, None)]
