@@ -82,7 +82,10 @@ REMEDIES: dict[str, dict[str, str]] = {
     "no remedy": {},
     "class_weight": {"class_weight": "balanced"},
     "sampler": {"sampler": "balanced"},
+    "logit-adjusted": {"loss": "logit-adjusted"},
+    "focal": {"loss": "focal"},
 }
+PRIOR = {"class_prior": "balanced"}  # a remedy without training
 
 
 class Model(Protocol):
@@ -341,10 +344,17 @@ def made(strategy: Any, seed: int) -> Any:
 
 
 def ours(
-    X: np.ndarray, y: np.ndarray, strategy: Any, weights: str, seed: int, features: dict[str, Any]
+    X: np.ndarray,
+    y: np.ndarray,
+    strategy: Any,
+    weights: str,
+    seed: int,
+    features: dict[str, Any],
+    class_prior: str | None = None,
 ) -> Model:
     """Fine-tuning by this package."""
-    return estimator(strategy, weights, seed, **features).fit(X, y)
+    chosen = estimator(strategy, weights, seed, **features)
+    return chosen.set_params(class_prior=class_prior).fit(X, y)
 
 
 def learning_rate(unfreeze: str | int, case: dict[str, Any]) -> float:
@@ -377,6 +387,7 @@ def fitting(case: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], Model]:
     who, weights, seed = case["contestant"], case["weights"], case["seed"]
     if who == "ours":
         how = {"strategy": case["strategy"], "features": case.get("features", {})}
+        how["class_prior"] = case.get("class_prior")
         warm_up(weights, seed)
         return partial(ours, weights=weights, seed=seed, **how)
     if who in ("hand-written", "skorch"):
@@ -501,6 +512,9 @@ def remedied(same: dict[str, Any], unfreeze: str | int) -> dict[str, dict[str, A
         }
         for remedy, more in REMEDIES.items()
     }  # fmt: skip
+    cases["ours, prior correction"] = {**cases["ours, no remedy"], **PRIOR}
+    cases["ours frozen, no remedy"] = {**same, "contestant": "ours", "strategy": "frozen"}
+    cases["ours frozen, prior correction"] = {**cases["ours frozen, no remedy"], **PRIOR}
     cases["hand-written, no remedy"] = {**same, "contestant": "hand-written", "unfreeze": unfreeze}
     for remedy in ("no remedy", "class_weight"):
         cases[f"frozen, {remedy}"] = {**same, "contestant": "frozen", **REMEDIES[remedy]}

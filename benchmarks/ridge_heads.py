@@ -164,6 +164,7 @@ def main() -> None:
     made = parser(__doc__, rounds=5)
     made.add_argument("--data", type=Path, default=DATA, help="folder of Fashion-MNIST's files")
     made.add_argument("--icons", type=Path, default=ICONS, help="folder of folders of icons")
+    made.add_argument("--cache", help="folder that keeps features for another run")
     made.add_argument("--labels", type=int, default=LABELS)
     made.add_argument("--test", type=int, default=TEST)
     options = made.parse_args()
@@ -171,13 +172,14 @@ def main() -> None:
         options.rounds, options.labels, options.test = 1, 60, 100
     wanted = [*CONTESTANTS, OURS]
     scores: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.rounds):
-            for name, task in tasks(options, seed, cache):
+            for name, task in tasks(options, seed, options.cache or folder):
                 found = measure(task, wanted)
                 for contestant, score in found.items():
                     scores.setdefault(name, {}).setdefault(contestant, []).append(score)
-                print(f"{name:<28}" + "".join(f"{score:>12.3f}" for score in found.values()))
+                cells = "".join(f"{score:>12.3f}" for score in found.values())
+                print(f"{name:<28}{cells}", flush=True)
     summary = {}
     for contestant in wanted:
         every = [score for of_task in scores.values() for score in of_task[contestant]]

@@ -79,9 +79,9 @@ def fit_head(
     """Scale features, and fit a linear model to them, with values as in `Targets`.
 
     Classes and labels get logistic regression, whose penalty and scaling of features are chosen by
-    the log loss of held-out rows; numbers get ridge regression, likewise by leave-one-out errors, or
-    their weighted mean where that has smaller ones. With `random` the weights are drawn instead, as
-    ``torch.nn.Linear`` does. A head that is not `final` is the start of a training.
+    the log loss of held-out rows; numbers get ridge regression, with both by leave-one-out errors,
+    or their weighted mean where that has smaller ones. With `random` the weights are drawn instead,
+    as ``torch.nn.Linear`` does. A head that is not `final` is the start of a training.
     """
     features, weights = features.astype(np.float64), weights.astype(np.float64)
     share = weights / weights.sum()

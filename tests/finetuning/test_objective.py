@@ -113,8 +113,10 @@ def test_a_linear_model_of_the_logit_adjusted_loss_is_that_of_cross_entropy_less
     models = []
     for shift in (None, shares.log()):
         loss, layer = TaskLoss("classification", 0.0, shift=shift), torch.nn.Linear(2, 3).double()
-        steps = torch.optim.LBFGS(layer.parameters(), max_iter=500, tolerance_grad=1e-12,
-                                  tolerance_change=1e-14, line_search_fn="strong_wolfe")  # fmt: skip
+        exact = {"tolerance_grad": 1e-12, "tolerance_change": 1e-14}
+        steps = torch.optim.LBFGS(
+            layer.parameters(), max_iter=500, line_search_fn="strong_wolfe", **exact
+        )
 
         def closure(loss=loss, layer=layer, steps=steps):
             steps.zero_grad()
