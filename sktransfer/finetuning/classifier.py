@@ -47,7 +47,8 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         numbers of its columns.
     class_prior_ : ndarray of shape (n_classes,), float64
         Shares of the classes as the training saw them, by the weights of the rows, `class_weight`
-        and `sampler`; for several labels, the share of rows that have each.
+        and `sampler`; for several labels, the share of rows that have each. `partial_fit` keeps
+        those of the first fit.
     features_ : transformer
         Fitted, with the tuned network.
     coef_ : ndarray of shape (n_outputs, n_features), float64

@@ -176,9 +176,9 @@ def _of_scaler(name: str, scaler: Any, X: Any) -> ScalingReport | None:
     rows = rows[np.isfinite(rows).all(axis=1)]
     if not len(rows):
         return None
-    n_seen = getattr(scaler, "n_samples_seen_", None)
-    by_deviation = isinstance(scaler, StandardScaler) and scaler.with_mean and n_seen is not None
-    limit = float(np.sqrt(np.min(n_seen) - 1)) if by_deviation else None
+    limit = None
+    if isinstance(scaler, StandardScaler) and scaler.with_mean:
+        limit = float(np.sqrt(np.min(scaler.n_samples_seen_) - 1))
     reached = np.abs(np.asarray(scaler.transform(X), dtype=np.float64))
     reached = reached[np.isfinite(reached).all(axis=1)].max(axis=0)
     # scikit-learn sets the scale of a constant column to 1.
