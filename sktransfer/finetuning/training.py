@@ -143,6 +143,7 @@ def tune(
             f"alignment={strategy.alignment!r} needs rows of two domains; pass "
             "sample_domain to fit, positive for source and negative for target rows"
         )
+    make_task_loss(strategy, targets.task, None)  # refuses a loss of classes for numbers
     trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
     inputs, readable = tunable.inputs(trained, strategy)
     if strategy.mixup and not inputs.mixable:
@@ -199,7 +200,8 @@ def tune(
     _move_bias(best, -training.shift)
     state = {name: tensor.detach().cpu().numpy() for name, tensor in best.state_dict().items()}
     history = Tuned(net, (), False).history
-    return rebuild(tunable.body, state, (), strategy, targets.task, str(tunable.device), history)
+    device = str(tunable.device)
+    return rebuild(tunable.body, state, (), strategy, targets.task, device, history, training.prior)
 
 
 @torch.no_grad()
@@ -246,6 +248,15 @@ class _Training:
         shift = make_task_loss(self.strategy, self.targets.task, self.prior).shift
         return torch.zeros(()) if shift is None else shift
 
+    @property
+    def sampling_shift(self) -> Tensor:
+        """What a sampler changes in the scores, from the shares of the rows to those it draws."""
+        if self.prior is None or self.strategy.sampler is None:
+            return torch.zeros(())
+        task = self.targets.task
+        drawn = log_prior(self.prior, task) - log_prior(row_prior(self.targets), task)
+        return torch.from_numpy(drawn).float()
+
     def features(
         self, rows: np.ndarray, draw: np.random.RandomState, held_out: np.ndarray | None = None
     ) -> _Features:
@@ -283,12 +294,14 @@ class _Training:
         )
 
     def final_head(self, features: _Features, rows: np.ndarray) -> LinearHead:
-        """The head of the frozen network."""
+        """The head of the frozen network, for the same shares of the classes as the tuned one."""
         known, values = features.of(rows)
         targets = self.targets
-        return fit_head(
+        head = fit_head(
             values, targets.values[known], targets.weights[known], task=targets.task, final=True
         )
+        _move_bias(head, self.sampling_shift)
+        return head
 
     def held_out_scores(
         self, net: InterruptibleNet, features: _Features, split: Split

@@ -233,7 +233,7 @@ def rare(digits):
     return digits[0][np.concatenate(rows)], digits[1][np.concatenate(rows)]
 
 
-@pytest.mark.parametrize("strategy", ["frozen", FineTune("head", epochs=1)], ids=str)
+@pytest.mark.parametrize("strategy", ["frozen", FineTune("head", epochs=1, guard=False)], ids=str)
 def test_a_prior_changes_probabilities_by_bayes_rule_without_a_new_fit(strategy, rare):
     fitted = classifier(strategy).fit(*rare)
     assert_allclose(fitted.class_prior_, np.array([40, 20, 4]) / 64, rtol=1e-6)
@@ -271,14 +271,14 @@ def test_the_prior_of_several_labels_shifts_the_odds_of_each(some):
 
 
 def test_a_prior_that_does_not_fit_the_classes_is_an_error_before_anything_is_learned(rare):
-    late = classifier(FineTune("head", epochs=1), class_prior={0: 0.5, 1: 0.5})
+    late = classifier(FineTune("head", epochs=1, guard=False), class_prior={0: 0.5, 1: 0.5})
     with pytest.raises(ValueError, match=r"to each of the classes \[0, 1, 2\], got"):
         late.fit(*rare)
     assert not hasattr(late, "features_")
 
 
 def test_scores_of_the_adjusted_loss_stand_for_equal_shares(rare):
-    strategy = FineTune("head", epochs=30, loss="logit-adjusted", random_state=0)
+    strategy = FineTune("head", epochs=30, loss="logit-adjusted", guard=False)
     adjusted = classifier(strategy).fit(*rare)
     before = adjusted.predict_proba(rare[0])
     adjusted.class_prior = "balanced"
@@ -290,7 +290,7 @@ def test_scores_of_the_adjusted_loss_stand_for_equal_shares(rare):
 
 @pytest.mark.slow
 def test_the_shares_of_the_adjusted_loss_come_back_from_a_file(rare, tmp_path):
-    strategy = FineTune("head", epochs=1, loss="logit-adjusted")
+    strategy = FineTune("head", epochs=1, loss="logit-adjusted", guard=False)
     fitted = FineTunedClassifier(SMALL_REAL, strategy=strategy, random_state=0).fit(*rare)
     expected = np.log(fitted.class_prior_)
     for again in (fitted, by_pickle(fitted, tmp_path), by_save(fitted, tmp_path)):
@@ -305,8 +305,19 @@ def test_the_shares_of_the_adjusted_loss_come_back_from_a_file(rare, tmp_path):
 )
 def test_losses_learn_with_what_else_changes_rows_and_labels(loss, more, rare):
     weights = np.random.RandomState(0).uniform(0.5, 2, len(rare[1]))
-    fitted = classifier(FineTune(1, epochs=8, loss=loss, batch_size=16, **more))
+    fitted = classifier(FineTune(1, epochs=8, loss=loss, batch_size=16, guard=False, **more))
     assert fitted.fit(*rare, sample_weight=weights).score(*rare) > 0.9
+
+
+def test_a_network_that_is_given_back_as_frozen_stands_for_the_shares_of_its_loss(rare):
+    wild = FineTune("all", epochs=1, learning_rate=10.0, guard=True, loss="logit-adjusted")
+    with pytest.warns(UserWarning, match="fine-tuning made the network worse"):
+        kept = classifier(wild).fit(*rare)
+    frozen = classifier("frozen").fit(*rare)
+    inverse = np.sum(kept.coef_ * frozen.coef_) / np.sum(frozen.coef_**2)  # of the temperature
+    assert_allclose(kept.coef_, inverse * frozen.coef_, rtol=1e-3, atol=1e-6)
+    expected = inverse * frozen.intercept_ - np.log(frozen.class_prior_)
+    assert_allclose(kept.intercept_, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_losses_of_classes_are_refused_for_numbers(some):
