@@ -206,7 +206,7 @@ def tune(
 
 @torch.no_grad()
 def _move_bias(head: LinearHead, by: Tensor) -> None:
-    head.bias += by.to(head.bias.device)
+    head.bias.add_(by.to(head.bias.device))
 
 
 class _Features(NamedTuple):
