@@ -178,6 +178,10 @@ def remedied(same: dict[str, Any], unfreeze: str | int) -> Cases:
     cases: Cases = {}
     for remedy, more in REMEDIES.items():
         add_ours(cases, f"ours, {remedy}", same, **like_peers(unfreeze, same, **more))
+    prior = {"class_prior": "balanced"}
+    cases["ours, prior correction"] = {**cases["ours, no remedy"], **prior}
+    cases["ours frozen, no remedy"] = frozen(same)
+    cases["ours frozen, prior correction"] = {**frozen(same), **prior}
     cases["loop, no remedy"] = {**same, "contestant": "loop", "unfreeze": unfreeze}
     for remedy in ("no remedy", "class_weight"):
         cases[f"frozen, {remedy}"] = {**same, "contestant": "frozen", **REMEDIES[remedy]}

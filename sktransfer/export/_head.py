@@ -1,7 +1,7 @@
 """Conversion of the steps after a network to ONNX, and their connection to the network."""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from sktransfer.exceptions import ConversionError
 from sktransfer.export._network import OPSET, cause
+from sktransfer.finetuning.classifier import FineTunedClassifier
 from sktransfer.finetuning.estimator import FineTuned
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ _OPTIONS: dict[str, tuple[dict[str, bool], ...]] = {
 }
 
 _INPUT = "features"
+
+
+class BoundedRegression(LinearRegression):
+    """A linear model whose predictions stay between two rows of bounds, (2, n_outputs)."""
+
+    bounds_: np.ndarray
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict numbers, (n, n_outputs)."""
+        return np.clip(super().predict(X), *self.bounds_)
 
 
 def linear_head(estimator: FineTuned) -> LogisticRegression | LinearRegression:
@@ -37,11 +48,21 @@ def linear_head(estimator: FineTuned) -> LogisticRegression | LinearRegression:
             f"{estimator.test_time_augmentation!r}"
         )
     coef, intercept = estimator.coef_, estimator.intercept_
-    if estimator._fitted_task == "classification":
+    if isinstance(estimator, FineTunedClassifier):
+        intercept = intercept + estimator._prior_shift()
         if len(coef) == 2:  # scikit-learn has a single row for two classes
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         return logistic(coef, intercept, estimator.classes_)
-    head = LinearRegression()
+    bounds = getattr(estimator, "prediction_bounds_", None)
+    if bounds is None:  # from a file of an older version
+        return _linear(LinearRegression(), coef, intercept)
+    bounded = BoundedRegression()
+    bounded.bounds_ = bounds
+    return _linear(bounded, coef, intercept)
+
+
+def _linear(head: LinearRegression, coef: np.ndarray, intercept: np.ndarray) -> LinearRegression:
+    """A linear regression with these weights."""
     head.coef_, head.intercept_, head.n_features_in_ = coef, intercept, coef.shape[1]
     return head
 
@@ -63,6 +84,10 @@ def head_model(
         # skl2onnx 1.20 converts LDA of two classes to probabilities that are wrong by 0.1 and more.
         last = logistic(last.coef_, last.intercept_, last.classes_)
         tail = Pipeline([*tail.steps[:-1], (name, last)])
+    bounds = getattr(last, "bounds_", None) if isinstance(last, BoundedRegression) else None
+    if bounds is not None:  # skl2onnx converts the exact classes that it knows
+        last = _linear(LinearRegression(), last.coef_, last.intercept_)
+        tail = Pipeline([*tail.steps[:-1], (name, last)])
     attempts = _OPTIONS.get(kind, ({},))
     for number, options in enumerate(attempts):
         try:
@@ -82,7 +107,26 @@ def head_model(
             f"skl2onnx puts out {found} where {list(outputs)} are expected; end the pipeline with "
             "a classifier, a regressor or a transformer"
         )
+    if bounds is not None:
+        _bound(head.graph, bounds)
     return head
+
+
+def _bound(graph: "GraphProto", bounds: np.ndarray) -> None:
+    """Clip the output of a graph, each column by its bounds, which ``Clip`` has one of for all."""
+    from onnx import helper, numpy_helper
+
+    output = graph.output[0].name
+    unbounded = f"{output}/unbounded"
+    for node in graph.node:
+        node.output[:] = [unbounded if name == output else name for name in node.output]
+    name = unbounded
+    for operator, row in zip(("Max", "Min"), bounds, strict=True):
+        bound = f"{output}/{operator}"
+        graph.initializer.append(numpy_helper.from_array(row[None].astype(np.float32), bound))
+        result = output if operator == "Min" else f"{output}/above"
+        graph.node.append(helper.make_node(operator, [name, bound], [result]))
+        name = result
 
 
 def _converted(tail: Pipeline, n_features: int, options: dict[str, bool]) -> "ModelProto":

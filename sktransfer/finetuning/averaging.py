@@ -141,14 +141,17 @@ def interpolated_array(source: np.ndarray, tuned: np.ndarray, alpha: float) -> n
     return ((1 - alpha) * source + alpha * tuned).astype(source.dtype)
 
 
-def divided_heads(ends: Ends, temperature: float) -> Ends:
-    """Both ends, with heads whose scores are divided by a temperature."""
+def rescaled_heads(ends: Ends, temperature: float, shift: Tensor) -> Ends:
+    """Both ends, with heads whose scores are divided by a temperature and then shifted."""
 
-    def divided(array: np.ndarray) -> np.ndarray:
-        return torch.from_numpy(array).div(temperature).numpy()
+    def rescaled(name: str, array: np.ndarray) -> np.ndarray:
+        if not name.startswith(HEAD):
+            return array
+        divided = torch.from_numpy(array).div(temperature)
+        return (divided + shift if name.endswith("bias") else divided).numpy()
 
     return {
-        name: (divided(source), divided(tuned)) if name.startswith(HEAD) else (source, tuned)
+        name: (rescaled(name, source), rescaled(name, tuned))
         for name, (source, tuned) in ends.items()
     }
 

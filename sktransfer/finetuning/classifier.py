@@ -8,6 +8,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
 from sktransfer.finetuning.estimator import FineTuned
+from sktransfer.finetuning.priors import check_prior, equal_prior, log_prior, row_prior
+from sktransfer.finetuning.strategy import FineTune, is_frozen
+from sktransfer.finetuning.targets import Targets
 
 
 class FineTunedClassifier(ClassifierMixin, FineTuned):
@@ -20,6 +23,11 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     strategy : FineTune, "frozen" or None, default=None
         How to tune; None is ``FineTune()``. "frozen" fits logistic regression to the features of
         the untuned network.
+    class_prior : "balanced", dict, array-like of shape (n_classes,) or None, default=None
+        Shares of the classes where predictions are made, if they differ from those of the training
+        rows (`class_prior_`): by Bayes' rule log(new share / training share) is added to the scores
+        [1]_. "balanced" is equal shares, for which balanced accuracy is the accuracy. For several
+        labels, the share of rows that have each, or a half. It may be changed without a new `fit`.
     start_from : fitted estimator or None, default=None
         A fitted `FineTunedClassifier`, `FineTunedRegressor` or feature transformer of the same
         network, whose weights training starts from; also its head, if it has the same outputs.
@@ -38,11 +46,16 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     classes_ : ndarray
         Labels in the order of the columns of `predict_proba`; for an indicator matrix as y, the
         numbers of its columns.
+    class_prior_ : ndarray of shape (n_classes,), float64
+        Shares of the classes as the training saw them, by the weights of the rows, `class_weight`
+        and `sampler`; for several labels, the share of rows that have each. `partial_fit` keeps
+        those of the first fit.
     features_ : transformer
         Fitted, with the tuned network.
     coef_ : ndarray of shape (n_outputs, n_features), float64
         Weights of the head for the features that `features_` returns.
     intercept_ : ndarray of shape (n_outputs,), float64
+        Without what `class_prior` adds to it.
     net_ : skorch.NeuralNet
         The net that was trained: the part of the network after its cached trunk, and the head.
     history_ : list of dict
@@ -58,6 +71,11 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     --------
     sktransfer.FineTune : Parameters of the strategy.
     FineTunedRegressor : The same for numbers.
+
+    References
+    ----------
+    .. [1] M. Saerens, P. Latinne and C. Decaestecker, "Adjusting the outputs of a classifier to new
+       a priori probabilities", Neural Computation 14, 2002, equation 2.4.
 
     Examples
     --------
@@ -77,6 +95,27 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
     """
 
     _task = "classification"
+
+    def __init__(
+        self,
+        features: Any,
+        *,
+        strategy: FineTune | str | None = None,
+        class_prior: Any = None,
+        start_from: Any = None,
+        test_time_augmentation: str | int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            features,
+            strategy=strategy,
+            start_from=start_from,
+            test_time_augmentation=test_time_augmentation,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_prior = class_prior
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of the classes.
@@ -155,6 +194,29 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):
         if self._fitted_task == "multilabel":
             return (scores > 0).astype(np.int64)
         return self.classes_[scores.argmax(axis=1)]
+
+    def _head_scores(self, features: np.ndarray) -> np.ndarray:
+        return super()._head_scores(features) + self._prior_shift()
+
+    def _prior_shift(self) -> np.ndarray:
+        """What `class_prior` adds to the scores, (n_outputs,)."""
+        if self.class_prior is None:
+            return np.zeros(self._n_outputs)
+        task, strategy = self._fitted_task, self.features_.strategy
+        wanted = check_prior(self.class_prior, self.classes_, task)
+        adjusted = not is_frozen(strategy) and strategy.loss == "logit-adjusted"
+        learned = equal_prior(task, self._n_outputs) if adjusted else self.class_prior_
+        return log_prior(wanted, task) - log_prior(learned, task)
+
+    def _check_targets(self, targets: Targets) -> None:
+        if self.class_prior is not None:
+            assert targets.classes is not None
+            check_prior(self.class_prior, targets.classes, targets.task)
+
+    def _see_targets(self, targets: Targets) -> None:
+        strategy = self.features_.strategy
+        sampler = None if is_frozen(strategy) else strategy.sampler
+        self.class_prior_ = row_prior(targets, sampler)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -28,9 +28,9 @@ from sktransfer.finetuning.training import (
 from sktransfer.networks.torch_settings import usual_settings
 
 _FIXED_BY_FIT = (
-    "unfreeze", "optimizer", "weight_decay", "layer_decay", "label_smoothing", "penalty",
-    "penalty_weight", "alignment", "alignment_weight", "batch_norm", "gradient_clip",
-    "interpolate",
+    "unfreeze", "optimizer", "weight_decay", "layer_decay", "loss", "focal_gamma",
+    "label_smoothing", "penalty", "penalty_weight", "alignment", "alignment_weight", "batch_norm",
+    "gradient_clip", "interpolate",
 )  # fmt: skip
 """Parameters of a strategy that must be the same in `partial_fit` as in `fit`."""
 
@@ -155,6 +155,7 @@ class FineTuned(HasStrategy):
         seed = seed_of(strategy, self.random_state) + len(tuned.net.history)
         continue_training(tuned, inputs, targets, strategy, seed)
         source.commit(tuned)
+        self._see_more(targets)
         self._set_head(tuned.head)
         raise_interrupt(tuned)
         return self
@@ -208,6 +209,7 @@ class FineTuned(HasStrategy):
             seed=seed,
             start=start,
             verbose=self.verbose,
+            check_targets=self._check_targets,
             **row_metadata,
         )
         self._set_fitted(features, fitted)
@@ -236,7 +238,17 @@ class FineTuned(HasStrategy):
                 setattr(self, name, getattr(features, name))
             elif hasattr(self, name):
                 delattr(self, name)
+        self._see_targets(targets)
         self._set_head(fitted.head)
+
+    def _check_targets(self, targets: Targets) -> None:
+        """Check parameters of subclasses that depend on the targets of `fit`."""
+
+    def _see_targets(self, targets: Targets) -> None:
+        """Set what subclasses learn from the targets of `fit` beside the head."""
+
+    def _see_more(self, targets: Targets) -> None:
+        """Update it by the targets of a later `partial_fit`."""
 
     def _set_head(self, head: LinearHead) -> None:
         """Set the head as plain arrays, for raw features and in the units of y."""
@@ -256,13 +268,17 @@ class FineTuned(HasStrategy):
         check_is_fitted(self)
         change = self.test_time_augmentation
         if change is None:
-            return np.asarray(self.features_.transform(X)) @ self.coef_.T + self.intercept_
+            return self._head_scores(np.asarray(self.features_.transform(X)))
         strategy = self.features_.strategy
         if is_frozen(strategy) or strategy.augment is None:
             strategy = FineTune(augment="light")
         source = self.features_.__tuning_source__()
         views = source.augmented(X, change, strategy, self._view_seed)
-        return np.mean([view @ self.coef_.T + self.intercept_ for view in views], axis=0)
+        return np.mean([self._head_scores(view) for view in views], axis=0)
+
+    def _head_scores(self, features: np.ndarray) -> np.ndarray:
+        """Outputs of the head for features, (n, n_features), of a single view."""
+        return features @ self.coef_.T + self.intercept_
 
     # --- fitted attributes ----------------------------------------------------------------
 
@@ -289,6 +305,8 @@ class FineTuned(HasStrategy):
                 self.features_.history_,
                 self.features_.fitted_.ends,
                 self.features_.fitted_.interpolate,
+                # Numbers have none, and neither have files of older versions.
+                getattr(self, "class_prior_", None),
             )
         return self._tuned_cache
 

@@ -1,5 +1,6 @@
 """Fit a feature transformer and a head on labels, frozen or tuned."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ def fit_on_labels(
     start: Any = None,
     verbose: bool = False,
     cross_fit: int | None = None,
+    check_targets: Callable[[Targets], None] | None = None,
     sample_weight: Any = None,
     sample_domain: Any = None,
 ) -> FitResult:
@@ -64,6 +66,9 @@ def fit_on_labels(
     verbose : bool, default=False
     cross_fit : int or None, default=None
         Folds for features of the rows by networks that were tuned without them.
+    check_targets : callable or None, default=None
+        Called with the encoded targets before anything is learned; raises an error if they do not
+        fit the parameters of the estimator.
     """
     strategy = transformer.strategy
     y = labels_of(X) if y is None else y
@@ -84,9 +89,12 @@ def fit_on_labels(
         class_weight=tuning.class_weight,
         **row_metadata,
     )
+    if check_targets is not None:
+        check_targets(targets)
     if is_frozen(strategy):
         features = source.features(X)
-        rows = np.flatnonzero((targets.weights > 0) & np.isfinite(features).all(axis=1))
+        targets.weights[~np.isfinite(features).all(axis=1)] = 0
+        rows = np.flatnonzero(targets.weights > 0)
         values, weights = targets.values[rows], targets.weights[rows]
         head = fit_head(features[rows], values, weights, task=targets.task, final=True)
         source.commit()

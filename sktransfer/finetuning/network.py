@@ -54,11 +54,11 @@ class LinearHead(nn.Module):
         """Features on the scale that they had before tuning."""
         return (features - self.mean) / self.scale
 
-    def divide_scores(self, temperature: float) -> None:
-        """Divide all scores by a temperature."""
+    def rescale_scores(self, temperature: float, shift: Tensor) -> None:
+        """Divide all scores by a temperature, and then shift those of each output."""
         with torch.no_grad():
             self.weight.div_(temperature)
-            self.bias.div_(temperature)
+            self.bias.div_(temperature).add_(shift.to(self.bias.device))
 
     def forward(self, standardised: Tensor) -> Tensor:
         """Map features to scores."""

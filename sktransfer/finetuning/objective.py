@@ -16,26 +16,49 @@ from sktransfer.finetuning.penalties import delta_penalty, relational_penalty, s
 class TaskLoss(nn.Module):
     """Cross entropy, binary cross entropy of several labels, or squared error of each row.
 
-    `smoothing` is the share of each label that is spread over all classes.
+    `smoothing` is the share of each label that is spread over all classes. With `gamma` the cross
+    entropies are focal losses (Lin et al. 2017, equation 4). `shift`, (n_outputs,), is added to the
+    scores: the log shares of the classes, or the log odds of the labels, make it the logit-adjusted
+    loss (Menon et al. 2021, equation 10).
     """
 
-    def __init__(self, task: str, smoothing: float) -> None:
+    def __init__(
+        self, task: str, smoothing: float, gamma: float = 0.0, shift: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.task = task
         self.smoothing = smoothing
+        self.gamma = gamma
+        self.shift: Tensor | None
+        self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, scores: Tensor, values: Tensor) -> Tensor:
         """Loss of each row, (n,), for `scores` and `values` of shape (n, n_outputs)."""
         if self.task == "regression":
             return (scores - values).square().mean(1)
+        if self.shift is not None:
+            scores = scores + self.shift
         n_options = values.shape[1] if self.task == "classification" else 2
         # Not in evaluation: the loss on held-out rows should not depend on the smoothing.
         if self.training and self.smoothing:
             values = values * (1 - self.smoothing) + self.smoothing / n_options
         if self.task == "classification":
-            return -(values * scores.log_softmax(1)).sum(1)
-        losses = nn.functional.binary_cross_entropy_with_logits(scores, values, reduction="none")
-        return losses.mean(1)
+            return self._focused(values, scores.log_softmax(1)).sum(1)
+        if not self.gamma:  # torch computes both terms at once
+            losses = nn.functional.binary_cross_entropy_with_logits(
+                scores, values, reduction="none"
+            )
+            return losses.mean(1)
+        yes = self._focused(values, nn.functional.logsigmoid(scores))
+        return (yes + self._focused(1 - values, nn.functional.logsigmoid(-scores))).mean(1)
+
+    def _focused(self, values: Tensor, log_p: Tensor) -> Tensor:
+        """Terms of the cross entropy, weighted by (1 - p) to the power of gamma."""
+        if not self.gamma:
+            return -values * log_p
+        # Where p rounds to 1 the power of zero would have an infinite gradient for gamma below 1.
+        rest = -torch.expm1(log_p.clamp(max=-torch.finfo(log_p.dtype).tiny))
+        return -values * rest**self.gamma * log_p
 
 
 class Objective(nn.Module):

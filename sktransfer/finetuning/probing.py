@@ -20,13 +20,17 @@ _INITIAL_C_SHARE = 0.1
 """C of an initial head, relative to the best one: a head that fits its rows perfectly has no
 gradient left from which the network could learn."""
 
-_POWERS = (1.0, 0.5)
+_POWERS = {"classification": (1.0, 0.5), "multilabel": (1.0, 0.5), "regression": (1.0, 0.5, 0.0)}
 """Powers of the standard deviation by which features are divided. 1 gives all features the same
-variance; 0.5 (Pareto scaling) leaves more to those that vary more. The first suits series, the
-second images."""
+variance; 0.5 (Pareto scaling) leaves more to those that vary more; 0 divides all by the mean
+deviation. The first suits series, the others images."""
 
 _LEAST_SCALE = 0.1
-"""Least scale of a feature in an initial head, relative to the mean scale."""
+"""Least scale of a feature, relative to the mean scale."""
+
+_ROUNDING = 16 * float(np.finfo(np.float32).eps)
+"""Least scale of a feature, relative to its mean: networks compute in float32, and their sums round
+in another way in batches of another size."""
 
 _FOLDS = 3
 _ROWS_OF_ONE_FOLD = 1000
@@ -75,9 +79,9 @@ def fit_head(
     """Scale features, and fit a linear model to them, with values as in `Targets`.
 
     Classes and labels get logistic regression, whose penalty and scaling of features are chosen by
-    the log loss of held-out rows; numbers get ridge regression on standardised features, whose
-    penalty is chosen by leave-one-out errors. With `random` the weights are drawn instead, as
-    ``torch.nn.Linear`` does. A head that is not `final` is the start of a training.
+    the log loss of held-out rows; numbers get ridge regression, with both by leave-one-out errors,
+    or their weighted mean where that has smaller ones. With `random` the weights are drawn instead,
+    as ``torch.nn.Linear`` does. A head that is not `final` is the start of a training.
     """
     features, weights = features.astype(np.float64), weights.astype(np.float64)
     share = weights / weights.sum()
@@ -85,10 +89,12 @@ def fit_head(
     std = np.sqrt(share @ (features - mean) ** 2)
     # Rounding gives a constant column a tiny deviation, which must not be scaled up to 1.
     constant = std <= len(features) * np.finfo(np.float64).eps * np.abs(mean)
-    if not final:
-        # Dividing by a tiny deviation would amplify a unit enormously once tuning activates it.
-        std = np.maximum(std, _LEAST_SCALE * std.mean())
-    scales = [np.where(constant, 1.0, std**p * std.mean() ** (1 - p)) for p in _POWERS]
+    # Dividing by a tiny deviation would amplify a feature enormously in a row that has more of it
+    # than the training rows, or once tuning activates it.
+    std = np.maximum(std, _LEAST_SCALE * std.mean())
+    std = np.maximum(std, _ROUNDING * np.abs(mean))
+    powers = _POWERS[task] if final or task != "regression" else (1.0,)
+    scales = [np.where(constant, 1.0, std**p * std.mean() ** (1 - p)) for p in powers]
     n_outputs = values.shape[1]
     if random is not None:
         bound = 1 / np.sqrt(features.shape[1])
@@ -98,10 +104,9 @@ def fit_head(
     counted = weights > 0
     centred, values, weights = (features - mean)[counted], values[counted], weights[counted]
     if task == "regression":
-        ridge = RidgeCV(alphas=_ALPHAS).fit(centred / scales[0], values, sample_weight=weights)
-        return LinearHead(
-            mean, scales[0], ridge.coef_.reshape(n_outputs, -1), np.ravel(ridge.intercept_)
-        )
+        ridges = [_ridge(centred / scale, values, weights) for scale in scales]
+        best = min(range(len(scales)), key=lambda number: ridges[number].error.sum())
+        return LinearHead(mean, scales[best], ridges[best].coef, ridges[best].intercept)
     with warnings.catch_warnings():
         if not final:
             warnings.simplefilter("ignore", ConvergenceWarning)  # an initial head may be rough
@@ -123,6 +128,34 @@ def fit_head(
         coef = np.stack([c[1] - c[0] for c, _ in models])
         intercept = np.array([b[1] - b[0] for _, b in models])
     return LinearHead(mean, scales[best], tables[best].of_columns(coef), intercept)
+
+
+class _Ridge(NamedTuple):
+    """Coefficients, (n_outputs, n_features), intercepts and leave-one-out errors, (n_outputs,)."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    error: np.ndarray
+
+
+def _ridge(table: np.ndarray, values: np.ndarray, weights: np.ndarray) -> _Ridge:
+    """Ridge regression of each output with its best penalty, or the mean if none is as good.
+
+    The errors are weighted means of squares. Without the row i, of weight w_i, the mean of the
+    others differs from y_i by (y_i - mean) W / (W - w_i), where W is the sum of all weights.
+    """
+    n_outputs = values.shape[1]
+    model = RidgeCV(alphas=_ALPHAS, alpha_per_target=n_outputs > 1)
+    model.fit(table, values if n_outputs > 1 else values[:, 0], sample_weight=weights)
+    coef, intercept = model.coef_.reshape(n_outputs, -1), np.ravel(model.intercept_)
+    error = -np.ravel(model.best_score_)
+    if len(values) > 1:
+        mean = weights @ values / weights.sum()
+        left_out = (values - mean) / (1 - weights / weights.sum())[:, None]
+        of_mean = np.mean(weights[:, None] * left_out**2, axis=0)
+        worse = ~(error < of_mean)
+        coef[worse], intercept[worse], error[worse] = 0.0, mean[worse], of_mean[worse]
+    return _Ridge(coef, intercept, error)
 
 
 def _logistic(

@@ -7,12 +7,19 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
 from sktransfer.finetuning.estimator import FineTuned
+from sktransfer.finetuning.targets import Targets
+
+_MARGIN = 0.5
+"""Margin of the bounds on either side, as a share of the range of y."""
 
 
 class FineTunedRegressor(RegressorMixin, FineTuned):
     """A pretrained network, fine-tuned as a regressor end to end.
 
-    Targets are standardised for training; predictions are in the units of y.
+    Targets are standardised for training; predictions are in the units of y, and bounded: a linear
+    head has no limits, and a row of features unlike those of all training rows could otherwise be
+    predicted to be thousands of deviations away. Bounds that hold the true value make no error
+    larger.
 
     Parameters
     ----------
@@ -37,6 +44,9 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
     coef_ : ndarray of shape (n_outputs, n_features), float64
         Weights of the head for the features that `features_` returns.
     intercept_ : ndarray of shape (n_outputs,), float64
+    prediction_bounds_ : ndarray of shape (2, n_outputs), float64
+        Least and largest prediction of each output: those of y in training, and half of their
+        distance beyond either. `partial_fit` moves them apart if its y goes further.
     net_ : skorch.NeuralNet
     history_ : list of dict
     trained_parameters_ : tuple of str
@@ -78,7 +88,34 @@ class FineTunedRegressor(RegressorMixin, FineTuned):
         scores = self._scores(X)
         return scores[:, 0] if self._flat else scores
 
+    def _head_scores(self, features: np.ndarray) -> np.ndarray:
+        scores = super()._head_scores(features)
+        bounds: Any = getattr(self, "prediction_bounds_", None)
+        # Estimators from files of older versions have no bounds.
+        return scores if bounds is None else np.clip(scores, *bounds)
+
+    def _see_targets(self, targets: Targets) -> None:
+        self._range = _range_of(targets)
+        self._set_bounds()
+
+    def _see_more(self, targets: Targets) -> None:
+        (low, high), (lower, higher) = self._range, _range_of(targets)
+        self._range = np.stack([np.minimum(low, lower), np.maximum(high, higher)])
+        self._set_bounds()
+
+    def _set_bounds(self) -> None:
+        margin = _MARGIN * np.diff(self._range, axis=0)
+        self.prediction_bounds_ = self._range + np.concatenate([-margin, margin])
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _range_of(targets: Targets) -> np.ndarray:
+    """Least and largest y of the rows that count, (2, n_outputs)."""
+    assert targets.location is not None
+    mean, scale = targets.location
+    values = targets.values[targets.weights > 0].astype(np.float64) * scale + mean
+    return np.stack([values.min(axis=0), values.max(axis=0)])

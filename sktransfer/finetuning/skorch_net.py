@@ -10,12 +10,13 @@ from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.utils import noop
+from torch import Tensor
 
 from sktransfer.finetuning.averaging import (
     Ends,
     WeightAverage,
-    divided_heads,
     interpolate_between,
+    rescaled_heads,
 )
 from sktransfer.finetuning.batches import Batches
 from sktransfer.finetuning.network import Body, TunedNetwork
@@ -55,12 +56,12 @@ class InterruptibleNet(NeuralNet):
         interpolate_between(self.ends, alpha, self.module_)
         self.alpha = alpha
 
-    def divide_scores(self, temperature: float) -> None:
-        """Divide all scores by a temperature, at both ends and between."""
-        self.module_.head.divide_scores(temperature)
+    def rescale_scores(self, temperature: float, shift: Tensor) -> None:
+        """Divide all scores by a temperature and shift them, at both ends and between."""
+        self.module_.head.rescale_scores(temperature, shift)
         if self.ends is not None:
             assert self.alpha is not None
-            self.ends = divided_heads(self.ends, temperature)
+            self.ends = rescaled_heads(self.ends, temperature, shift)
             self.move_to(self.alpha)
 
     def fit_loop(self, *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,7 @@ AVERAGES = ("ema", "swa")
 PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
+LOSSES = ("cross-entropy", "logit-adjusted", "focal")
 
 SCHEDULE_CALLBACKS = ("unfreeze", "rate", "average", "stop")
 """Names of the package's callbacks that depend on the position in the whole training."""
@@ -125,6 +126,16 @@ class FineTune(BaseEstimator):
     task : {"auto", "classification", "regression"}, default="auto"
         Task of a transformer: "auto" treats whole numbers of any dtype as classes, and other
         numbers as regression. Classifiers and regressors ignore it.
+    loss : {"cross-entropy", "logit-adjusted", "focal"}, default="cross-entropy"
+        Loss of classes and labels; numbers have the squared error. "logit-adjusted": the logarithm
+        of each class's share of the training rows is added to its score in training only, so that
+        the scores that are learned are those for classes of equal shares [21]_. `sample_weight`,
+        `class_weight` and `sampler` change the shares, and with balanced ones nothing is left to
+        adjust. "focal": rows that are predicted well count for less [22]_; `class_weight` takes the
+        place of its alpha. Its probabilities are too close to each other.
+    focal_gamma : float, default=2.0
+        Exponent of (1 - p) in the focal loss, where p is the probability of the true class. With 0
+        it is the cross entropy.
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes.
     mixup : float, default=0.0
@@ -199,6 +210,9 @@ class FineTune(BaseEstimator):
     .. [19] P. Izmailov et al., "Averaging weights leads to wider optima and better
        generalization", UAI 2018.
     .. [20] M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
+    .. [21] A. K. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10
+       with tau = 1.
+    .. [22] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4.
 
     Examples
     --------
@@ -240,6 +254,8 @@ class FineTune(BaseEstimator):
         augment: str | Callable[..., Any] | None = None,
         augment_input: str = "auto",
         task: str = "auto",
+        loss: str = "cross-entropy",
+        focal_gamma: float = 2.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         penalty: str | None = None,
@@ -275,6 +291,8 @@ class FineTune(BaseEstimator):
         self.augment = augment
         self.augment_input = augment_input
         self.task = task
+        self.loss = loss
+        self.focal_gamma = focal_gamma
         self.label_smoothing = label_smoothing
         self.mixup = mixup
         self.penalty = penalty
@@ -432,6 +450,7 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "sampler": (None, "balanced"),
     "augment_input": ("auto", "tensor", "array", "pil"),
     "task": ("auto", "classification", "regression"),
+    "loss": LOSSES,
     "penalty": (None, *PENALTIES),
     "alignment": (None, *ALIGNMENTS),
     "batch_norm": ("auto", "frozen", "update"),
@@ -445,6 +464,7 @@ _RANGES = (
     ("warmup_epochs", 0, None, "both"),
     ("weight_decay", 0, None, "both"),
     ("validation_fraction", 0, 1, "neither"),
+    ("focal_gamma", 0, None, "both"),
     ("label_smoothing", 0, 1, "left"),
     ("mixup", 0, None, "both"),
     ("penalty_weight", 0, None, "both"),

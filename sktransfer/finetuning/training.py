@@ -37,6 +37,7 @@ from sktransfer.finetuning.held_out import (
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
+from sktransfer.finetuning.priors import log_prior, row_prior
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.skorch_net import (
@@ -163,6 +164,7 @@ def tune(
             f"alignment={strategy.alignment!r} needs rows of two domains; pass "
             "sample_domain to fit, positive for source and negative for target rows"
         )
+    make_task_loss(strategy, targets.task, None)  # refuses a loss of classes for numbers
     trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
     strategy = with_learning_rate(strategy, tunable.body, trained)
     inputs, readable = tunable.inputs(trained, strategy)
@@ -170,6 +172,7 @@ def tune(
     if strategy.alignment is not None:
         usable |= ~targets.labelled
     usable &= readable
+    targets.weights[~readable] = 0
     _check_rows(usable, targets, strategy)
     rows = np.flatnonzero(usable)
     draw = np.random.RandomState(seed)
@@ -207,7 +210,8 @@ def tune(
     for name, value in verdict._asdict().items():
         net.history.record(name, value)
     if not verdict.keeps_frozen:
-        net.divide_scores(verdict.temperature)
+        # The temperature is that of the scores with the shift of the loss.
+        net.rescale_scores(verdict.temperature, training.shift * (1 / verdict.temperature - 1))
         return _finished(net)
     warnings.warn(
         f"fine-tuning made the network worse: its loss on held-out rows is "
@@ -218,10 +222,11 @@ def tune(
     )
     tunable.body.module.load_state_dict(source)
     best = training.final_head(features, features.rows)
-    best.divide_scores(verdict.temperature)
+    best.rescale_scores(verdict.temperature, -training.shift)
     state = {name: tensor.detach().cpu().numpy() for name, tensor in best.state_dict().items()}
     history = Tuned(net, (), False).history
-    kept = rebuild(tunable.body, state, (), strategy, targets.task, str(tunable.device), history)
+    device, prior = str(tunable.device), training.prior
+    kept = rebuild(tunable.body, state, (), strategy, targets.task, device, history, prior=prior)
     if strategy.interpolate is not None:  # there is nothing between a network and itself
         kept.ends, kept.alpha = {}, 1.0
     return kept
@@ -254,6 +259,27 @@ class _Training:
     seed: int
     head: LinearHead | None
     batch_norm: str
+
+    @property
+    def prior(self) -> np.ndarray | None:
+        """Shares of the classes in the training rows; None for numbers."""
+        of_numbers = self.targets.task == "regression"
+        return None if of_numbers else row_prior(self.targets, self.strategy.sampler)
+
+    @property
+    def shift(self) -> Tensor:
+        """What the loss adds to the scores in training: these stand for the shares of the rows."""
+        shift = make_task_loss(self.strategy, self.targets.task, self.prior).shift
+        return torch.zeros(()) if shift is None else shift
+
+    @property
+    def sampling_shift(self) -> Tensor:
+        """What a sampler changes in the scores, from the shares of the rows to those it draws."""
+        if self.prior is None or self.strategy.sampler is None:
+            return torch.zeros(())
+        task = self.targets.task
+        drawn = log_prior(self.prior, task) - log_prior(row_prior(self.targets), task)
+        return torch.from_numpy(drawn).float()
 
     def features(
         self, rows: np.ndarray, draw: np.random.RandomState, held_out: np.ndarray | None = None
@@ -292,12 +318,14 @@ class _Training:
         )
 
     def final_head(self, features: _Features, rows: np.ndarray) -> LinearHead:
-        """The head of the frozen network."""
+        """The head of the frozen network, for the same shares of the classes as the tuned one."""
         known, values = features.of(rows)
         targets = self.targets
-        return fit_head(
+        head = fit_head(
             values, targets.values[known], targets.weights[known], task=targets.task, final=True
         )
+        head.rescale_scores(1.0, self.sampling_shift)
+        return head
 
     @property
     def points(self) -> tuple[float | None, ...]:
@@ -324,7 +352,8 @@ class _Training:
         for alpha in self.points:
             if alpha is not None:
                 net.move_to(alpha)
-            tuned.append(scores_of(net, TrainingRows(self.inputs, self.targets, rows)))
+            scores = scores_of(net, TrainingRows(self.inputs, self.targets, rows))
+            tuned.append(scores + self.shift.numpy())
         with torch.inference_mode():
             head = self.final_head(features, split.train)
             frozen = head(head.standardise(torch.from_numpy(values).float())).double().numpy()
@@ -352,7 +381,7 @@ class _Training:
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
             ).to(tunable.device)
             objective = Objective(
-                TaskLoss(targets.task, strategy.label_smoothing),
+                make_task_loss(strategy, targets.task, self.prior),
                 None if penalty == "l2-sp" else penalty,  # a callback, not part of the loss
                 penalty_weight(strategy),
                 strategy.alignment,
@@ -424,6 +453,27 @@ def scores_of(net: InterruptibleNet, rows: TrainingRows) -> np.ndarray:
     return np.concatenate([part.cpu().double().numpy() for part in parts])
 
 
+def make_task_loss(strategy: FineTune, task: str, prior: np.ndarray | None) -> TaskLoss:
+    """The loss of a strategy; `prior` has the shares of the classes in the training rows.
+
+    Raises
+    ------
+    ValueError
+        The loss is one of classes, and the targets are numbers.
+    """
+    if strategy.loss == "cross-entropy":
+        return TaskLoss(task, strategy.label_smoothing)
+    if task == "regression":
+        raise ValueError(
+            f"loss={strategy.loss!r} is for classes and labels, and y makes this regression, whose "
+            "loss is the squared error; set loss='cross-entropy', the default"
+        )
+    if strategy.loss == "focal":
+        return TaskLoss(task, strategy.label_smoothing, gamma=strategy.focal_gamma)
+    shift = None if prior is None else torch.from_numpy(log_prior(prior, task)).float()
+    return TaskLoss(task, strategy.label_smoothing, shift=shift)
+
+
 def rebuild(
     body: Body,
     head: Mapping[str, np.ndarray],
@@ -434,14 +484,18 @@ def rebuild(
     history: list[dict[str, Any]],
     ends: Ends | None = None,
     alpha: float | None = None,
+    prior: np.ndarray | None = None,
 ) -> Tuned:
-    """Restore a tuned network from a file, without its source network and optimizer state."""
+    """Restore a tuned network from a file, without its source network and optimizer state.
+
+    `prior` has the shares of the classes in the training rows, for the logit-adjusted loss.
+    """
     strategy = with_learning_rate(strategy, body, trained)
     linear = LinearHead.from_state(head)
     # "auto" depends on the rows of the first training, which are not known here.
     batch_norm = "update" if strategy.batch_norm == "update" else "frozen"
     network = TunedNetwork(body, linear, trained, batch_norm, None).to(device)
-    loss = TaskLoss(task, strategy.label_smoothing)
+    loss = make_task_loss(strategy, task, prior)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
     callbacks = [("monitor", watch), *step_callbacks(network, strategy, None)]

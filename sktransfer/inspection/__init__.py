@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sktransfer.inspection.grad_cam import GradCAMDisplay
     from sktransfer.inspection.layer_probe import LayerProbeDisplay
     from sktransfer.inspection.report.transfer_report import TransferReport
+    from sktransfer.inspection.scaling import ScalingReport, diagnose_scaling
     from sktransfer.inspection.shift import ShiftDisplay
     from sktransfer.inspection.transferability import TransferabilityDisplay
 
@@ -24,9 +25,11 @@ _HOMES = {
     "FineTuningDisplay": "fine_tuning",
     "GradCAMDisplay": "grad_cam",
     "LayerProbeDisplay": "layer_probe",
+    "ScalingReport": "scaling",
     "ShiftDisplay": "shift",
     "TransferReport": "report.transfer_report",
     "TransferabilityDisplay": "transferability",
+    "diagnose_scaling": "scaling",
 }
 
 __all__ = [
@@ -35,9 +38,11 @@ __all__ = [
     "FineTuningDisplay",
     "GradCAMDisplay",
     "LayerProbeDisplay",
+    "ScalingReport",
     "ShiftDisplay",
     "TransferReport",
     "TransferabilityDisplay",
+    "diagnose_scaling",
 ]
 
 

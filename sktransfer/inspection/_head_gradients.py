@@ -56,12 +56,14 @@ class DifferentiableHead:
 
 def head_of_fine_tuned(estimator: FineTuned) -> DifferentiableHead:
     """The linear head of a fine-tuned estimator; with two classes, each against the other."""
-    coef, intercept = estimator.coef_, estimator.intercept_
-    if estimator._fitted_task == "classification" and len(coef) == 2:
-        coef, intercept = coef - coef[::-1], intercept - intercept[::-1]
+    coef = estimator.coef_
+    two = estimator._fitted_task == "classification" and len(coef) == 2
+    if two:
+        coef = coef - coef[::-1]
 
     def scores(features: np.ndarray) -> np.ndarray:
-        return features @ coef.T + intercept
+        found = estimator._head_scores(features)
+        return found - found[:, ::-1] if two else found
 
     return DifferentiableHead(
         type(estimator).__name__,

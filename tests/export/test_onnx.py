@@ -220,6 +220,35 @@ def test_fine_tuned_regressors_are_exported_with_their_head(pictures):
 
 
 @pytest.mark.slow
+def test_predictions_of_fine_tuned_regressors_are_bounded_in_the_model_too(pictures):
+    images, _ = pictures
+    regressor = FineTunedRegressor(network(), strategy="frozen", random_state=0)
+    for numbers in (images.mean((1, 2)), images.mean((1, 2, 3))):
+        regressor.fit(images, numbers)
+        middle = regressor.predict(images).mean(axis=0)
+        regressor.coef_ = 50 * regressor.coef_
+        regressor.intercept_ = 50 * regressor.intercept_ - 49 * middle
+        found = run(to_onnx(regressor, X=images), regressor, images)["prediction"]
+        expected = regressor.predict(images).reshape(len(images), -1)
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-4)
+        low, high = regressor.prediction_bounds_
+        assert np.isclose(expected, low).any()
+        assert np.isclose(expected, high).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_other_shares_of_the_classes_are_part_of_the_model(pictures, n_classes):
+    images, labels = pictures
+    rows = slice(None) if n_classes == 3 else labels != "red"
+    prior = [0.9, 0.1] if n_classes == 2 else [0.05, 0.9, 0.05]
+    classifier = FineTunedClassifier(network(), strategy="frozen", class_prior=prior)
+    classifier.fit(images[rows], labels[rows])
+    found = run(to_onnx(classifier, X=images), classifier, images)
+    np.testing.assert_allclose(found["probabilities"], classifier.predict_proba(images), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_refused(pictures):
     images, labels = pictures
 

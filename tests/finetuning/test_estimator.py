@@ -175,9 +175,154 @@ def test_a_frozen_classifier_is_logistic_regression_on_the_features(some):
 def test_a_frozen_regressor_is_ridge_regression_on_the_features(some):
     target = some[0].mean(axis=(1, 2))
     fitted = regressor("frozen").fit(some[0], target)
-    scaled = make_pipeline(images_of(), StandardScaler()).fit_transform(some[0])
-    oracle = RidgeCV(alphas=np.logspace(-2, 6, 17)).fit(scaled, target)
-    assert_allclose(fitted.predict(some[0]), oracle.predict(scaled), atol=1e-3)
+    features = images_of().fit_transform(some[0]).astype(np.float64)
+    deviations = np.maximum(features.std(0), 0.1 * features.std(0).mean())
+    tables = [
+        (features - features.mean(0)) / (deviations**p * deviations.mean() ** (1 - p))
+        for p in (1, 0.5, 0)
+    ]
+    ridges = [RidgeCV(alphas=np.logspace(-2, 6, 17)).fit(table, target) for table in tables]
+    best = int(np.argmax([ridge.best_score_ for ridge in ridges]))
+    assert_allclose(fitted.predict(some[0]), ridges[best].predict(tables[best]), atol=1e-3)
+
+
+def test_predictions_stay_within_half_a_range_of_the_numbers_of_training(some):
+    X = some[0].copy()
+    targets = np.stack([X.mean((1, 2)), 100 * X[:, :4].mean((1, 2))], axis=1)
+    weights = np.r_[np.zeros(10), np.ones(150)]
+    targets[:10] += 1e6  # these do not count
+    fitted = regressor("frozen").fit(X, targets, sample_weight=weights)
+    low, high = targets[10:].min(0), targets[10:].max(0)
+    expected = [low - (high - low) / 2, high + (high - low) / 2]
+    assert_allclose(fitted.prediction_bounds_, expected, rtol=1e-5)
+    within = fitted.predict(X)
+    assert_allclose(within, np.clip(within, *fitted.prediction_bounds_))
+    fitted.coef_ = 1e6 * fitted.coef_  # around the mean of what is predicted
+    fitted.intercept_ = 1e6 * fitted.intercept_ - (1e6 - 1) * within.mean(0)
+    for again in (fitted, by_pickle(fitted, None)):
+        found = again.predict(X)
+        assert_allclose(found.min(0), fitted.prediction_bounds_[0])
+        assert_allclose(found.max(0), fitted.prediction_bounds_[1])
+    unreadable = FineTunedRegressor(images_of(on_error="nan"), strategy="frozen")
+    images = [*X[:40]]
+    unreadable.fit(images, targets[10:50, 0])
+    with pytest.warns(UserWarning, match="could not be read"):
+        assert_array_equal(np.isnan(unreadable.predict([X[0], None, X[1]])), [False, True, False])
+
+
+def test_bounds_move_apart_with_the_numbers_of_later_rows(some):
+    X = some[0][:40]
+    y = X.mean((1, 2))
+    going = regressor(FineTune("head", batch_size=32)).partial_fit(X, y)
+    first = going.prediction_bounds_
+    going.partial_fit(X, np.clip(y, *np.quantile(y, [0.4, 0.6])))
+    assert_allclose(going.prediction_bounds_, first)
+    going.partial_fit(X, np.where(np.arange(40) == 0, 10 * y.max(), y))
+    low, high = y.min(), 10 * y.max()
+    expected = [[low - (high - low) / 2], [high + (high - low) / 2]]
+    assert_allclose(going.prediction_bounds_, expected, rtol=1e-5)
+
+
+# --- shares of the classes ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rare(digits):
+    """Zeros, ones and a few twos."""
+    rows = [np.flatnonzero(digits[1] == label)[:n] for label, n in ((0, 40), (1, 20), (2, 4))]
+    return digits[0][np.concatenate(rows)], digits[1][np.concatenate(rows)]
+
+
+@pytest.mark.parametrize("strategy", ["frozen", FineTune("head", epochs=1, guard=False)], ids=str)
+def test_a_prior_changes_probabilities_by_bayes_rule_without_a_new_fit(strategy, rare):
+    fitted = classifier(strategy).fit(*rare)
+    assert_allclose(fitted.class_prior_, np.array([40, 20, 4]) / 64, rtol=1e-6)
+    plain = fitted.predict_proba(rare[0])
+    for prior in ("balanced", {2: 0.5, 0: 0.2, 1: 0.3}, [0.2, 0.3, 0.5]):
+        fitted.class_prior = prior
+        shares = np.ones(3) / 3 if prior == "balanced" else np.array([0.2, 0.3, 0.5])
+        expected = plain * shares / fitted.class_prior_
+        expected /= expected.sum(axis=1, keepdims=True)
+        found = fitted.predict_proba(rare[0])
+        assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+        assert_array_equal(fitted.predict(rare[0]), found.argmax(axis=1))
+        again = classifier(strategy, class_prior=prior).fit(*rare)
+        assert_allclose(again.predict_proba(rare[0]), found, atol=1e-5)
+    fitted.class_prior = fitted.class_prior_
+    assert_allclose(fitted.predict_proba(rare[0]), plain)
+
+
+def test_the_prior_of_two_classes_shifts_their_decision_function(two):
+    fitted = classifier("frozen").fit(*two)
+    before = fitted.decision_function(two[0])
+    fitted.class_prior = [0.25, 0.75]
+    odds = np.log(3) - np.diff(np.log(fitted.class_prior_))
+    assert_allclose(fitted.decision_function(two[0]) - before, np.full(80, odds), rtol=1e-6)
+
+
+def test_the_prior_of_several_labels_shifts_the_odds_of_each(some):
+    labels = np.stack([some[1] < 2, some[1] % 2], axis=1).astype(int)
+    fitted = classifier("frozen").fit(some[0], labels)
+    before = fitted.decision_function(some[0])
+    fitted.class_prior = "balanced"
+    share = labels.mean(0)
+    found = fitted.decision_function(some[0])
+    assert_allclose(found - before, np.tile(-np.log(share / (1 - share)), (160, 1)), rtol=1e-5)
+
+
+def test_a_prior_that_does_not_fit_the_classes_is_an_error_before_anything_is_learned(rare):
+    late = classifier(FineTune("head", epochs=1, guard=False), class_prior={0: 0.5, 1: 0.5})
+    with pytest.raises(ValueError, match=r"to each of the classes \[0, 1, 2\], got"):
+        late.fit(*rare)
+    assert not hasattr(late, "features_")
+
+
+def test_scores_of_the_adjusted_loss_stand_for_equal_shares(rare):
+    strategy = FineTune("head", epochs=30, loss="logit-adjusted", guard=False)
+    adjusted = classifier(strategy).fit(*rare)
+    before = adjusted.predict_proba(rare[0])
+    adjusted.class_prior = "balanced"
+    assert_allclose(adjusted.predict_proba(rare[0]), before)
+    plain = classifier(clone(strategy).set_params(loss="cross-entropy")).fit(*rare)
+    # The rarest class gains, as it does by the correction of a network without the loss.
+    assert before[:, 2].mean() > plain.predict_proba(rare[0])[:, 2].mean() + 0.01
+
+
+@pytest.mark.slow
+def test_the_shares_of_the_adjusted_loss_come_back_from_a_file(rare, tmp_path):
+    strategy = FineTune("head", epochs=1, loss="logit-adjusted", guard=False)
+    fitted = FineTunedClassifier(SMALL_REAL, strategy=strategy, random_state=0).fit(*rare)
+    expected = np.log(fitted.class_prior_)
+    for again in (fitted, by_pickle(fitted, tmp_path), by_save(fitted, tmp_path)):
+        again.partial_fit(*rare)
+        assert_allclose(again.net_.criterion_.task_loss.shift, expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["logit-adjusted", "focal"])
+@pytest.mark.parametrize(
+    "more", [{"mixup": 0.2}, {"label_smoothing": 0.1}, {"class_weight": "balanced"}], ids=str
+)
+def test_losses_learn_with_what_else_changes_rows_and_labels(loss, more, rare):
+    weights = np.random.RandomState(0).uniform(0.5, 2, len(rare[1]))
+    fitted = classifier(FineTune(1, epochs=8, loss=loss, batch_size=16, guard=False, **more))
+    assert fitted.fit(*rare, sample_weight=weights).score(*rare) > 0.9
+
+
+def test_a_network_that_is_given_back_as_frozen_stands_for_the_shares_of_its_loss(rare):
+    wild = FineTune("all", epochs=1, learning_rate=10.0, guard=True, loss="logit-adjusted")
+    with pytest.warns(UserWarning, match="fine-tuning made the network worse"):
+        kept = classifier(wild).fit(*rare)
+    frozen = classifier("frozen").fit(*rare)
+    inverse = np.sum(kept.coef_ * frozen.coef_) / np.sum(frozen.coef_**2)  # of the temperature
+    assert_allclose(kept.coef_, inverse * frozen.coef_, rtol=1e-3, atol=1e-6)
+    expected = inverse * frozen.intercept_ - np.log(frozen.class_prior_)
+    assert_allclose(kept.intercept_, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_losses_of_classes_are_refused_for_numbers(some):
+    with pytest.raises(ValueError, match="loss='focal' is for classes and labels, and y makes thi"):
+        regressor(FineTune("head", loss="focal")).fit(some[0], some[0].mean((1, 2)))
 
 
 @pytest.mark.slow
@@ -248,6 +393,8 @@ def test_the_strategy_has_one_place(some):
         ({"callbacks": "progress"}, "callbacks must be a list"),
         ({"gradual": 0}, "gradual == 0"),
         ({"early_stopping": "yes"}, "early_stopping must be one of"),
+        ({"loss": "hinge"}, "loss must be one of .*'cross-entropy', 'logit-adjusted', 'focal'"),
+        ({"focal_gamma": -1}, "focal_gamma == -1"),
     ],
     ids=str,
 )
@@ -408,7 +555,8 @@ SMALL_REAL = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
     scope="module", params=[FineTune(1, epochs=1), FineTune("head", epochs=1), "frozen"], ids=str
 )
 def fitted(request, two):
-    return FineTunedClassifier(SMALL_REAL, strategy=request.param, random_state=0).fit(*two)
+    how = {"strategy": request.param, "class_prior": [0.3, 0.7], "random_state": 0}
+    return FineTunedClassifier(SMALL_REAL, **how).fit(*two)
 
 
 @pytest.mark.slow
@@ -436,7 +584,9 @@ def test_tuned_sequences_come_back_from_a_file(way, tmp_path):
         strategy=FineTune(1, epochs=1),
         random_state=0,
     ).fit(X, y)
-    assert_array_equal(way(fitted, tmp_path).predict(X), fitted.predict(X))
+    again = way(fitted, tmp_path)
+    assert_array_equal(again.predict(X), fitted.predict(X))
+    assert_array_equal(again.prediction_bounds_, [[-0.5], [1.5]])
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, softmax
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
@@ -31,7 +31,8 @@ def one_hot(codes, n_classes):
 def scaled(features, weights, power):
     """Features divided by a power of their deviations, by scikit-learn's scaler."""
     scaler = StandardScaler().fit(features, sample_weight=weights)
-    scale = scaler.scale_**power * scaler.scale_.mean() ** (1 - power)
+    scale = np.maximum(scaler.scale_, 0.1 * scaler.scale_.mean())
+    scale = scale**power * scale.mean() ** (1 - power)
     return (features - scaler.mean_) / scale
 
 
@@ -128,10 +129,69 @@ def test_regression_is_ridge_with_a_penalty_chosen_by_leave_one_out_errors(weigh
     targets = (FEATURES @ RNG.normal(size=(6, n_outputs)) * 0.1).astype(np.float32)
     targets += RNG.normal(size=targets.shape).astype(np.float32) + 3
     head = fit_head(FEATURES, targets, weights, task="regression", final=True)
-    scaler = StandardScaler().fit(FEATURES, sample_weight=weights)
-    table = scaler.transform(FEATURES)
-    model = RidgeCV(alphas=np.logspace(-2, 6, 17)).fit(table, targets, sample_weight=weights)
-    assert_allclose(scores_of(head, FEATURES), model.predict(table).reshape(N, -1), atol=1e-3)
+    tables = [scaled(FEATURES, weights, power) for power in (1.0, 0.5, 0.0)]
+    fits = [[ridge(table, y, weights) for y in targets.T] for table in tables]
+    errors = [sum(-model.best_score_ for model in models) for models in fits]
+    best = int(np.argmin(errors))
+    expected = [model.predict(tables[best]) for model in fits[best]]
+    assert_allclose(scores_of(head, FEATURES), np.stack(expected, 1), atol=1e-3)
+
+
+def ridge(table, y, weights):
+    return RidgeCV(alphas=np.logspace(-2, 6, 17)).fit(table, y, sample_weight=weights)
+
+
+def left_out_error(predict, y, weights):
+    """Weighted mean square of the errors of rows that a fit without them predicts."""
+    errors = [y[i] - predict(np.arange(len(y)) != i, i) for i in range(len(y))]
+    return np.mean(weights * np.square(errors))
+
+
+@pytest.mark.parametrize("weights", [UNIFORM, WEIGHTS])
+def test_numbers_without_a_pattern_are_predicted_by_their_weighted_mean(weights):
+    rng = np.random.RandomState(1)
+    noise = rng.normal(5, 2, N)
+    signal = 0.1 * FEATURES[:, 2] + rng.normal(size=N) * 0.2
+    head = fit_head(FEATURES, np.stack([noise, signal], 1), weights, task="regression", final=True)
+    assert_array_equal(head.weight[0].detach(), np.zeros(6))
+    assert_allclose(head.bias[0].item(), np.average(noise, weights=weights), rtol=1e-6)
+    assert head.weight[1].abs().max() > 0.1
+    # As brute force has it: no penalty is better than the mean for the one, and some for the other.
+    table = scaled(FEATURES, weights, 1.0)
+
+    def by_mean(y):
+        return lambda kept, i: np.average(y[kept], weights=weights[kept])
+
+    def by_ridge(y, alpha):
+        def predict(kept, i):
+            model = Ridge(alpha).fit(table[kept], y[kept], sample_weight=weights[kept])
+            return model.predict(table[i : i + 1])[0]
+
+        return predict
+
+    for y, learns in ((noise, False), (signal, True)):
+        of_mean = left_out_error(by_mean(y), y, weights)
+        of_ridge = min(left_out_error(by_ridge(y, a), y, weights) for a in (1.0, 1e2, 1e4, 1e6))
+        assert (of_ridge < of_mean) == learns
+
+
+def test_a_row_that_has_more_of_a_rare_feature_is_not_far_away():
+    features = np.column_stack([FEATURES, np.where(np.arange(N) == 3, 1e-4, 0)]).astype("float32")
+    deviations = features.std(0, dtype=np.float64)
+    new = features[:1].copy()
+    new[0, -1] = 1.0  # ten thousand times as much as any row so far
+    assert 1 / deviations[-1] > 9e4
+    for task, values in (("classification", one_hot(CODES, 3)), ("regression", FEATURES[:, :1])):
+        head = fit_head(features, values, UNIFORM, task=task, final=True)
+        assert head.scale[-1] >= 0.1 * deviations.mean() * 0.999
+        assert np.abs(scores_of(head, new) - scores_of(head, features[:1])).max() < 0.1
+
+
+def test_a_feature_that_is_rounding_has_no_say_where_all_features_are_nearly_constant():
+    rng = np.random.RandomState(0)
+    features = (7 + 1e-6 * rng.normal(size=(N, 4))).astype(np.float32)
+    head = fit_head(features, FEATURES[:, :1], UNIFORM, task="regression", final=True)
+    assert_allclose(head.scale, 16 * np.finfo(np.float32).eps * 7, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -165,6 +225,7 @@ def test_features_keep_some_of_their_scale_where_that_predicts_better():
             features = np.hstack([signal * 0.03, rng.normal(size=(60, 2)) * 30]).astype(np.float32)
         head = fit_head(features, one_hot(codes, 2), np.ones(60), task="classification", final=True)
         std = features.astype(np.float64).std(0)
+        std = np.maximum(std, 0.1 * std.mean())
         assert_allclose(head.scale, std**power * std.mean() ** (1 - power), rtol=1e-4)
 
 

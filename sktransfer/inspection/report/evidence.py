@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from sktransfer._composites import is_fitted, is_search, model_of
@@ -29,6 +30,7 @@ from sktransfer.inspection.report.protocol import (
     predictions_of,
 )
 from sktransfer.inspection.report.samples import readable_rows, samples_of
+from sktransfer.inspection.scaling import ScalingReport, diagnose_scaling
 from sktransfer.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -268,6 +270,15 @@ class Evidence:
         model = model_of(self.model)
         with self.caching(model):
             return features_of(model, self.X.take(self.shown))
+
+    @computed_once
+    def scaling(self) -> ScalingReport | None:
+        """Whether the model scales features by next to nothing; None if it is no pipeline."""
+        model = model_of(self.model)
+        if not isinstance(model, Pipeline):
+            return None
+        with self.caching(model):
+            return diagnose_scaling(model, self.X.take(self.shown))
 
     def passes(self) -> int:
         """Rows that went through frozen networks since the report began."""

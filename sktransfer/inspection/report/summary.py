@@ -26,6 +26,9 @@ _LARGE_DIFFERENCE = 0.05
 
 _MOST_NAMED = 5
 
+_LONGEST = 1000
+"""Most characters of a sentence that another module has written."""
+
 Value = TypeVar("Value")
 
 
@@ -68,6 +71,10 @@ def conclusions_of(evidence: Evidence, findings: Findings) -> Iterator[str]:
         yield _SHIFTS[findings["shift"]]
     if "probe" in findings:
         yield from _layer(findings["probe"], scores)
+    scaling = _or_none(lambda: evidence.scaling)
+    if scaling is not None and scaling.step is not None:
+        text = plain(str(scaling), _LONGEST)
+        yield f"{text[0].upper()}{text[1:]}."
     n_failed = len(evidence.failures)
     if n_failed:
         yield f"{count(n_failed, 'row')} could not be read and {_are(n_failed)} left out."

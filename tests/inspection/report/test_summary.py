@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sktransfer import PretrainedCNNFeatures
 from tests.helpers.reports import in_short, quiet, small_network, small_pipeline
 
 pytestmark = pytest.mark.slow
@@ -50,3 +51,14 @@ def test_rows_without_a_target_are_told(digits):
     made = quiet(model, digits[0][:40], y, cv=2)
     assert "3 rows of X have no target and are not scored." in in_short(made)
     assert made.summary()["without_label"] == 3
+
+
+def test_a_scaler_that_divides_by_next_to_nothing_is_told(digits):
+    X, y = digits[0][:140], digits[1][:140].astype(float)
+    features = PretrainedCNNFeatures(engine="torch", image_size=32)  # the last layer: mostly zero
+    model = make_pipeline(features, StandardScaler(), Ridge()).fit(X[:40], y[:40])
+    made = quiet(model, X[40:], y[40:], sections=["scores"])
+    assert "Standardscaler divides" in in_short(made)
+    assert "by next to nothing" in in_short(made)
+    plain = make_pipeline(features, Ridge()).fit(X[:40], y[:40])
+    assert "next to nothing" not in in_short(quiet(plain, X[40:], y[40:], sections=["scores"]))
