@@ -39,6 +39,7 @@ from sktransfer.finetuning.skorch_net import (
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
 from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune
 from sktransfer.finetuning.targets import Targets
+from sktransfer.finetuning.trainable import restricted
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 from sktransfer.networks.seeding import seeded
 
@@ -102,9 +103,7 @@ class Tuned:
     @property
     def n_trained(self) -> int:
         """Number of trained parameters, including the head's."""
-        trained = self.network.trained_parameters()
-        parameters = [*(trained[name] for name in self.trained), *self.head.parameters()]
-        return sum(parameter.numel() for parameter in parameters)
+        return self.network.n_trained(self.trained)
 
 
 def tune(
@@ -142,7 +141,8 @@ def tune(
             f"alignment={strategy.alignment!r} needs rows of two domains; pass "
             "sample_domain to fit, positive for source and negative for target rows"
         )
-    trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
+    stages = restricted(tunable.body.stages, tunable.body.module, strategy.tune)
+    trained = resolve_unfreeze(strategy.unfreeze, stages, strategy.tune)
     inputs, readable = tunable.inputs(trained, strategy)
     if strategy.mixup and not inputs.mixable:
         raise ValueError("mixup needs rows of one shape, which sequences do not have; set mixup=0")
@@ -297,6 +297,7 @@ class _Training:
                 self.trained,
                 strategy.batch_norm,
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
+                **_partly(strategy, tunable.body, self.trained),
             ).to(tunable.device)
             objective = Objective(
                 TaskLoss(targets.task, strategy.label_smoothing),
@@ -324,6 +325,7 @@ class _Training:
                 held_out = TrainingRows(self.inputs, targets, split.held_out)
                 net.set_params(train_split=predefined_split(held_out))
             net.fit(dataset)
+        network.freeze()  # else low-rank updates would follow the weights into the next training
         return net
 
 
@@ -360,7 +362,10 @@ def rebuild(
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
     linear = LinearHead.from_state(head)
-    network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
+    partly = _partly(strategy, body, trained)
+    with seeded(0):
+        network = TunedNetwork(body, linear, trained, strategy.batch_norm, None, **partly)
+    network.to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
@@ -372,7 +377,7 @@ def rebuild(
         net.history.new_epoch()
         for name, value in epoch.items():
             net.history.record(name, value)
-    network.eval().requires_grad_(False)
+    network.freeze()
     return Tuned(net, trained, False)
 
 
@@ -396,26 +401,29 @@ def continue_training(
     ]
     # The rows may differ from earlier ones: full steps at once would undo much of what was learned.
     net.callbacks_.append(("rate", LinearWarmup(n_steps)))
-    # The schedule of the first training has left the rates at its end, which may be 0.
-    for group in net.optimizer_.param_groups:
-        group["lr"] = strategy.learning_rate * group["factor"]
     # An error or an interrupt must leave the estimator as it was.
     parts = (network, net.criterion_, net.optimizer_)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     n_epochs = len(net.history)
     network.match_source_input()
-    network.unfreeze_again()
     try:
         with seeded(seed):
+            network.unfreeze_again()
+            if strategy.tune == "lora" and tuned.trained:
+                net.initialize_optimizer()  # for the new factors
+            # The schedule of the first training has left the rates at its end, which may be 0.
+            for group in net.optimizer_.param_groups:
+                group["lr"] = strategy.learning_rate * group["factor"]
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
             net.partial_fit(dataset)
         _drop_unfinished(net)
         freeze_for_inference(network)
     except BaseException:
+        network.freeze()
+        net.optimizer_ = parts[-1]
         for part, state in zip(parts, before, strict=True):
             part.load_state_dict(state)
         del net.history[n_epochs:]
-        network.eval().requires_grad_(False)
         raise
     tuned.interrupted = net.interrupted
 
@@ -431,7 +439,7 @@ def raise_interrupt(tuned: Tuned | None) -> None:
 
 def freeze_for_inference(network: TunedNetwork) -> None:
     """Set evaluation mode, freeze all parameters, and check that they are finite."""
-    network.eval().requires_grad_(False)
+    network.freeze()
     if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
         raise ValueError(
             "fine-tuning diverged: weights are NaN or infinite; lower learning_rate, or set "
@@ -455,6 +463,14 @@ def extract_features(
 def to_device(batch: Any, device: torch.device) -> Any:
     """Move a tensor, or a tuple of them, to a device."""
     return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
+
+
+def _partly(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments of `TunedNetwork` for a `tune` that trains a part of what is unfrozen."""
+    if strategy.tune == "all" or not trained:
+        return {}
+    unfrozen = resolve_unfreeze(strategy.unfreeze, body.stages)
+    return {"unfrozen": unfrozen, "rank": strategy.rank if strategy.tune == "lora" else None}
 
 
 def _drop_unfinished(net: NeuralNet) -> None:
