@@ -57,7 +57,8 @@ class FineTune(BaseEstimator):
         Number of epochs after which one more of the stages to train is unfrozen, starting from the
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
     learning_rate : float, default=0.001
-        Peak learning rate of the head and the deepest stage.
+        Peak learning rate of the head and the deepest stage. With another `tune` than "all" that
+        of the stage is ten times as high, as biases and factors need larger steps.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
