@@ -1,6 +1,7 @@
 """Fine-tuning of biases, normalisation layers and low-rank updates, from end to end."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def data(digits):
 
 
 def tuned(features, X, y, unfreeze="all", **settings):
-    how = {"epochs": 2, "batch_size": 8, **settings}
+    how = {"epochs": 2, "batch_size": 8, "guard": False, **settings}
     classifier = FineTunedClassifier(features, strategy=FineTune(unfreeze, **how), random_state=0)
     return classifier.fit(X, y)
 
@@ -255,6 +256,18 @@ def test_batch_norm_of_unfrozen_stages_may_learn_statistics(tune, data):
         statistics = {name for name in learned if "running" in name}
         assert bool(statistics) == (batch_norm == "update")
         assert {name.split(".")[0] for name in learned} == {"second"}
+
+
+def test_the_trainings_of_a_guard_leave_no_updates_behind(digits):
+    X, y = digits[0][:80], digits[1][:80] % 2
+    before = weights_of(small().fit(X).module_)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fine-tuning made the network worse")
+        classifier = tuned(small(), X, y, tune="lora", rank=1, guard=True, epochs=4)
+    after = weights_of(classifier.features_.module_)
+    trained = classifier.trained_parameters_
+    assert moved(before, after) == set(trained)
+    assert all(rank_of(after[name] - before[name]) == 1 for name in trained)
 
 
 @pytest.mark.parametrize("penalty", ["delta", "bss", "rkd"])

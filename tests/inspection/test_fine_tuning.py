@@ -88,7 +88,10 @@ def test_epochs_are_whole_numbers():
 def test_pipelines_and_searches_are_looked_into(digits):
     images, labels = digits[0][:60], digits[1][:60]
     features = PretrainedCNNFeatures(
-        layer="blocks.1", image_size=32, strategy=FineTune("head", epochs=1, guard=False), random_state=0
+        layer="blocks.1",
+        image_size=32,
+        strategy=FineTune("head", epochs=1, guard=False),
+        random_state=0,
     )
     search = GridSearchCV(
         make_pipeline(features, LogisticRegression(max_iter=1000)),
