@@ -28,7 +28,7 @@ from sktransfer.finetuning.training import (
 from sktransfer.networks.torch_settings import usual_settings
 
 _FIXED_BY_FIT = (
-    "unfreeze", "optimizer", "weight_decay", "layer_decay", "loss", "focal_gamma",
+    "unfreeze", "tune", "rank", "optimizer", "weight_decay", "layer_decay", "loss", "focal_gamma",
     "label_smoothing", "penalty", "penalty_weight", "alignment", "alignment_weight", "batch_norm",
     "gradient_clip", "interpolate",
 )  # fmt: skip
@@ -145,8 +145,8 @@ class FineTuned(HasStrategy):
             )
             raise_interrupt(self._fit(X, y, first, classes, row_metadata).tuned)
             return self
-        tuned = self._tuned
         self._check_unchanged(strategy, classes)
+        tuned = self._tuned
         targets = self._encoded(X, y, strategy, row_metadata)
         source = self.features_.__tuning_source__()
         tunable = source.tunable(X, body=tuned.network.body)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from sktransfer.finetuning.low_rank import LowRankUpdates, n_entries
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.networks.layers import Read, Trace
 from sktransfer.networks.modules import copied
@@ -111,6 +112,8 @@ class Body(nn.Module):
 class TunedNetwork(nn.Module):
     """Body and head, of which the head and the named parameters of the body are trained.
 
+    The parts of `unfrozen` are in training mode; those of `trained` if it is None. With a `rank`,
+    low-rank updates of the parameters are trained in their place.
     `compare` tells the output of the source network that a penalty needs for the same batches:
     "features", "maps" or None.
     """
@@ -122,6 +125,9 @@ class TunedNetwork(nn.Module):
         trained: Collection[str],
         batch_norm: str,
         compare: str | None,
+        *,
+        unfrozen: Collection[str] | None = None,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.training = False  # the body may be in use until training begins
@@ -131,6 +137,12 @@ class TunedNetwork(nn.Module):
         self._compare = compare
         self._stage_of = {name: body.stages.of[name] for name in trained}
         self._first = 0
+        # Before the first trained weight the network may be skipped, and is the same in any mode.
+        begin = min(self._stage_of.values(), default=0)
+        unfrozen = trained if unfrozen is None else unfrozen
+        self._mode_of = {n: body.stages.of[n] for n in unfrozen if body.stages.of[n] >= begin}
+        self._rank = rank
+        self.updates: LowRankUpdates | None = None
         # In a list, so that torch does not register it as a submodule: it is neither trained nor
         # part of the state dict.
         self._source = [copied(body).requires_grad_(False)] if compare else []
@@ -138,7 +150,7 @@ class TunedNetwork(nn.Module):
             for module in body.module.modules():
                 if isinstance(module, _NormBase) and module.momentum is not None:
                     module.momentum = max(module.momentum, _MOMENTUM)
-        self.unfreeze_from(0)
+        self.unfreeze_again()
 
     def unfreeze_from(self, first: int) -> None:
         """Train the head, and of the chosen parameters those in stages from `first` on."""
@@ -150,8 +162,17 @@ class TunedNetwork(nn.Module):
         self.train(self.training)
 
     def unfreeze_again(self) -> None:
-        """Undo `freeze_for_inference`: train the stages that were trained before."""
+        """Undo `freeze`: train the stages that were trained before, with new low-rank updates."""
+        if self._rank is not None:
+            self.updates = LowRankUpdates(self.body.module, self._stage_of, self._rank)
         self.unfreeze_from(self._first)
+
+    def freeze(self) -> None:
+        """Set evaluation mode and freeze all parameters; updates remain in the weights."""
+        if self.updates is not None:
+            self.updates.release()
+            self.updates = None
+        self.eval().requires_grad_(False)
 
     def unfrozen_names(self) -> tuple[str, ...]:
         """Names of the body's parameters that have been unfrozen so far."""
@@ -173,6 +194,14 @@ class TunedNetwork(nn.Module):
         buffers = [buffer for module in updated for buffer in module.buffers(recurse=False)]
         return [*self.trained_parameters().values(), *self.head.parameters(), *buffers]
 
+    def n_trained(self, names: Collection[str]) -> int:
+        """Number of entries that are trained for some weights of the body, and of the head."""
+        parameters = self.trained_parameters()
+        n_of_head = sum(parameter.numel() for parameter in self.head.parameters())
+        if self._rank is not None:
+            return n_of_head + n_entries(self.body.module, names, self._rank)
+        return n_of_head + sum(parameters[name].numel() for name in names)
+
     def train(self, mode: bool = True) -> "TunedNetwork":
         """Set the training mode of modules with trained parameters, and evaluation for the others.
 
@@ -189,13 +218,18 @@ class TunedNetwork(nn.Module):
     def _training_modes(self) -> list[tuple[nn.Module, bool]]:
         """Each module, with whether it is in training mode during training."""
         trains = {id(self): True, id(self.head): True}
+        unfrozen = {
+            id(parameter)
+            for name, parameter in self.body.module.named_parameters()
+            if self._mode_of.get(name, -1) >= self._first
+        }
         for module in self.body.module.modules():
             parameters = list(module.parameters())
-            trained = bool(parameters) and all(each.requires_grad for each in parameters)
+            trained = bool(parameters) and all(id(each) in unfrozen for each in parameters)
             if isinstance(module, _NormBase):
                 trained = trained and self._batch_norm == "update"
             if isinstance(module, nn.RNNBase):  # cuDNN computes gradients in training mode only
-                trained = any(parameter.requires_grad for parameter in parameters)
+                trained = any(id(parameter) in unfrozen for parameter in parameters)
             trains[id(module)] = trained
         # Modules without parameters, such as dropout, follow the module that contains them.
         for parent in self.body.module.modules():

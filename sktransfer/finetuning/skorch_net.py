@@ -19,6 +19,7 @@ from sktransfer.finetuning.averaging import (
     rescaled_heads,
 )
 from sktransfer.finetuning.batches import Batches
+from sktransfer.finetuning.low_rank import WriteUpdates
 from sktransfer.finetuning.network import Body, TunedNetwork
 from sktransfer.finetuning.objective import Objective
 from sktransfer.finetuning.penalties import PullToSource
@@ -28,6 +29,9 @@ from sktransfer.finetuning.strategy import PENALTY_WEIGHTS, FineTune
 
 _PLATEAU_EPOCHS = 3
 _MOMENTUM = 0.9
+
+_RATES = {"all": 1.0, "bias": 10.0, "norm": 10.0, "lora": 10.0}
+"""Learning rate of the body's parameters, relative to `learning_rate`, for each `tune`."""
 
 _LEAST_WARMUP = 32
 """Steps. An epoch of 200 rows has only three, and so short a warmup destroyed features."""
@@ -153,6 +157,8 @@ def step_callbacks(
 ) -> list[tuple[str, Callback]]:
     """Callbacks for every step, also of `continue_training`; the user's own come last."""
     callbacks: list[tuple[str, Callback]] = []
+    if network.updates is not None:
+        callbacks.append(("updates", WriteUpdates()))
     if strategy.gradient_clip is not None:
         callbacks.append(("clip", GradientNormClipping(strategy.gradient_clip)))
     if penalty == "l2-sp":
@@ -196,6 +202,7 @@ def _optimizer_factory(network: TunedNetwork, strategy: FineTune) -> Any:
     return optimizer_for(
         network,
         build,
+        rate=_RATES[strategy.tune],
         layer_decay=strategy.layer_decay,
         weight_decay=strategy.weight_decay,
         body_decay=0.0 if strategy.penalty == "l2-sp" else strategy.weight_decay,

@@ -118,25 +118,36 @@ def optimizer_for(
     network: TunedNetwork,
     build: Callable[..., torch.optim.Optimizer],
     *,
+    rate: float = 1.0,
     layer_decay: float,
     weight_decay: float,
     body_decay: float,
 ) -> Callable[..., torch.optim.Optimizer]:
     """A function that skorch calls to build the optimizer of a network and its criterion.
 
-    Learning rates fall from the deepest stage to the shallowest. Vectors, such as biases and the
-    scales of batch norm, have no weight decay. Parameters with the same settings form one group, as
-    a step over few large groups is faster than over one group per name, as skorch would make.
+    Learning rates of the body have the factor `rate`, and fall from the deepest stage to the
+    shallowest. Low-rank factors stand for the weights that they update. Vectors, such as biases
+    and the scales of batch norm, have no weight decay. Parameters with the same settings form one
+    group, as a step over few large groups is faster than over one group per name, as skorch would
+    make.
     """
-    stage_of = network.body.stages.of
-    deepest = len(network.body.stages.names) - 1
-    settings = {id(network.head.weight): (1.0, weight_decay), id(network.head.bias): (1.0, 0.0)}
-    for name, parameter in network.trained_parameters().items():
-        decay = body_decay if parameter.ndim > 1 else 0.0
-        settings[id(parameter)] = (layer_decay ** (deepest - stage_of[name]), decay)
-    in_network = {id(parameter) for parameter in network.parameters()}
+
+    def settings_of() -> dict[int, tuple[float, float]]:
+        """Factor of the rate and weight decay of each parameter, by its id."""
+        stage_of = network.body.stages.of
+        deepest = len(network.body.stages.names) - 1
+        head = network.head
+        settings = {id(head.weight): (1.0, weight_decay), id(head.bias): (1.0, 0.0)}
+        for name, parameter in network.trained_parameters().items():
+            decay = body_decay if parameter.ndim > 1 else 0.0
+            factor = rate * layer_decay ** (deepest - stage_of[name])
+            trained = (parameter,) if network.updates is None else network.updates.factors(name)
+            settings |= {id(each): (factor, decay) for each in trained}
+        return settings
 
     def optimizer(parameters: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        settings = settings_of()  # only now, as every training has low-rank factors of its own
+        in_network = {id(parameter) for parameter in network.parameters()}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in (p for group in parameters for p in group["params"]):
             # Parameters outside the network are the criterion's, such as a discriminator's.

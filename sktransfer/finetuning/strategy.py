@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer._validation import Seed, check_nested
 
+TUNES = ("all", "bias", "norm", "lora")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 AVERAGES = ("ema", "swa")
@@ -23,7 +24,7 @@ LOSSES = ("cross-entropy", "logit-adjusted", "focal")
 SCHEDULE_CALLBACKS = ("unfreeze", "rate", "average", "stop")
 """Names of the package's callbacks that depend on the position in the whole training."""
 
-RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "clip", "pull")
+RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "updates", "clip", "pull")
 """Names of all callbacks of the package."""
 
 PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
@@ -47,13 +48,22 @@ class FineTune(BaseEstimator):
         of the stages, rounded up. "head": none. "all": every weight that the features depend on.
         Any other string, or several: names of modules or parameters, with shell-style wildcards;
         one that matches nothing is an error.
+    tune : {"all", "bias", "norm", "lora"}, default="all"
+        What to train of these weights: all of them; only vectors that are biases [23]_; only
+        scales and shifts of normalisation layers (batch, layer, group, RMS) [24]_; or low-rank
+        updates of the matrices of linear, attention, recurrent and convolutional layers [25]_,
+        which are merged into the matrices. Other weights stay as they are. Where nothing is left
+        to train, it is an error.
+    rank : int, default=8
+        Rank of the updates with ``tune="lora"``.
     gradual : int or None, default=None
         Number of epochs after which one more of the stages to train is unfrozen, starting from the
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
     learning_rate : float or None, default=None
         Peak learning rate of the head and the deepest stage. None takes what suits the samples:
         0.001 for images and sequences and for a head alone, 0.0001 for the weights of text
-        networks.
+        networks. With another `tune` than "all" the rate of the stage is ten times as high, as
+        biases and factors need larger steps.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
@@ -213,6 +223,12 @@ class FineTune(BaseEstimator):
     .. [21] A. K. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10
        with tau = 1.
     .. [22] T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4.
+    .. [23] E. Ben Zaken, Y. Goldberg and S. Ravfogel, "BitFit: simple parameter-efficient
+       fine-tuning for transformer-based masked language-models", ACL 2022.
+    .. [24] J. Frankle, D. J. Schwab and A. S. Morcos, "Training BatchNorm and only BatchNorm", ICLR
+       2021.
+    .. [25] E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022,
+       equation 3, with alpha equal to the rank.
 
     Examples
     --------
@@ -233,6 +249,8 @@ class FineTune(BaseEstimator):
         self,
         unfreeze: int | float | str | Sequence[str] = 1,
         *,
+        tune: str = "all",
+        rank: int = 8,
         gradual: int | None = None,
         learning_rate: float | None = None,
         layer_decay: float = 1.0,
@@ -270,6 +288,8 @@ class FineTune(BaseEstimator):
         random_state: Seed = None,
     ) -> None:
         self.unfreeze = unfreeze
+        self.tune = tune
+        self.rank = rank
         self.gradual = gradual
         self.learning_rate = learning_rate
         self.layer_decay = layer_decay
@@ -387,6 +407,12 @@ def check_strategy(strategy: Any) -> None:
     for name in ("epochs", "gradual"):
         if getattr(strategy, name) is not None:
             check_scalar(getattr(strategy, name), name, numbers.Integral, min_val=1)
+    check_scalar(strategy.rank, "rank", numbers.Integral, min_val=1)
+    if strategy.tune == "lora" and strategy.penalty == "l2-sp":
+        raise ValueError(
+            "penalty='l2-sp' pulls weights, and tune='lora' trains factors of their change, which "
+            "weight_decay pulls to zero; set penalty=None"
+        )
     for name, low, high, ends in _RANGES:
         value = getattr(strategy, name)
         if value is None and name in ("learning_rate", "gradient_clip", "penalty_weight"):
@@ -443,6 +469,7 @@ def _same(value: Any, option: Any) -> bool:
 
 
 _OPTIONS: dict[str, tuple[Any, ...]] = {
+    "tune": TUNES,
     "schedule": SCHEDULES,
     "early_stopping": (True, False, "auto"),
     "average": (None, *AVERAGES),

@@ -52,6 +52,7 @@ from sktransfer.finetuning.skorch_net import (
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
 from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune, is_chosen
 from sktransfer.finetuning.targets import Targets
+from sktransfer.finetuning.trainable import restricted
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 from sktransfer.networks.seeding import everything_seeded, seeded
 
@@ -124,9 +125,7 @@ class Tuned:
     @property
     def n_trained(self) -> int:
         """Number of trained parameters, including the head's."""
-        trained = self.network.trained_parameters()
-        parameters = [*(trained[name] for name in self.trained), *self.head.parameters()]
-        return sum(parameter.numel() for parameter in parameters)
+        return self.network.n_trained(self.trained)
 
 
 def tune(
@@ -165,7 +164,8 @@ def tune(
             "sample_domain to fit, positive for source and negative for target rows"
         )
     make_task_loss(strategy, targets.task, None)  # refuses a loss of classes for numbers
-    trained = resolve_unfreeze(strategy.unfreeze, tunable.body.stages)
+    stages = restricted(tunable.body.stages, tunable.body.module, strategy.tune)
+    trained = resolve_unfreeze(strategy.unfreeze, stages, strategy.tune)
     strategy = with_learning_rate(strategy, tunable.body, trained)
     inputs, readable = tunable.inputs(trained, strategy)
     usable = targets.weights > 0
@@ -379,6 +379,7 @@ class _Training:
                 self.trained,
                 self.batch_norm,
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
+                **_partly(strategy, tunable.body, self.trained),
             ).to(tunable.device)
             objective = Objective(
                 make_task_loss(strategy, targets.task, self.prior),
@@ -410,6 +411,7 @@ class _Training:
         if before is not None:
             net.ends = ends_between(before, network)
             net.move_to(FIXED_ALPHA if len(self.points) > 1 else float(self.points[0] or 0))
+        network.freeze()  # else low-rank updates would follow the weights into the next training
         return net
 
 
@@ -494,7 +496,10 @@ def rebuild(
     linear = LinearHead.from_state(head)
     # "auto" depends on the rows of the first training, which are not known here.
     batch_norm = "update" if strategy.batch_norm == "update" else "frozen"
-    network = TunedNetwork(body, linear, trained, batch_norm, None).to(device)
+    partly = _partly(strategy, body, trained)
+    with seeded(0):
+        network = TunedNetwork(body, linear, trained, batch_norm, None, **partly)
+    network.to(device)
     loss = make_task_loss(strategy, task, prior)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
@@ -506,7 +511,7 @@ def rebuild(
         net.history.new_epoch()
         for name, value in epoch.items():
             net.history.record(name, value)
-    network.eval().requires_grad_(False)
+    network.freeze()
     return Tuned(net, trained, False, ends, alpha)
 
 
@@ -532,15 +537,11 @@ def continue_training(
     # The rows may differ from earlier ones: full steps at once would undo much of what was learned.
     net.callbacks_.append(("rate", LinearWarmup(n_steps)))
     net.callbacks_.extend(average_callbacks(strategy, n_steps))
-    # The schedule of the first training has left the rates at its end, which may be 0.
-    for group in net.optimizer_.param_groups:
-        group["lr"] = strategy.learning_rate * group["factor"]
     # An error or an interrupt must leave the estimator as it was.
     parts = (network, net.criterion_, net.optimizer_)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     n_epochs = len(net.history)
     network.match_source_input()
-    network.unfreeze_again()
     ends = tuned.ends
     try:
         if ends is not None:  # training goes on from the tuned end, not from between
@@ -548,6 +549,12 @@ def continue_training(
             source = snapshot(network)
             source |= {name: torch.from_numpy(first) for name, (first, _) in ends.items()}
         with _seeded_for(strategy, seed):
+            network.unfreeze_again()
+            if strategy.tune == "lora" and tuned.trained:
+                net.initialize_optimizer()  # for the new factors
+            # The schedule of the first training has left the rates at its end, which may be 0.
+            for group in net.optimizer_.param_groups:
+                group["lr"] = strategy.learning_rate * group["factor"]
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
             net.partial_fit(dataset)
         if ends is not None:
@@ -557,10 +564,11 @@ def continue_training(
         _drop_unfinished(net)
         freeze_for_inference(network)
     except BaseException:
+        network.freeze()
+        net.optimizer_ = parts[-1]
         for part, state in zip(parts, before, strict=True):
             part.load_state_dict(state)
         del net.history[n_epochs:]
-        network.eval().requires_grad_(False)
         raise
     tuned.interrupted = net.interrupted
     tuned.ends = ends
@@ -582,7 +590,7 @@ def raise_interrupt(tuned: Tuned | None) -> None:
 
 def freeze_for_inference(network: TunedNetwork) -> None:
     """Set evaluation mode, freeze all parameters, and check that they are finite."""
-    network.eval().requires_grad_(False)
+    network.freeze()
     if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
         raise ValueError(
             "fine-tuning diverged: weights are NaN or infinite; lower learning_rate, or set "
@@ -606,6 +614,14 @@ def extract_features(
 def to_device(batch: Any, device: torch.device) -> Any:
     """Move a tensor, or a tuple of them, to a device."""
     return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
+
+
+def _partly(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments of `TunedNetwork` for a `tune` that trains a part of what is unfrozen."""
+    if strategy.tune == "all" or not trained:
+        return {}
+    unfrozen = resolve_unfreeze(strategy.unfreeze, body.stages)
+    return {"unfrozen": unfrozen, "rank": strategy.rank if strategy.tune == "lora" else None}
 
 
 def _drop_unfinished(net: NeuralNet) -> None:

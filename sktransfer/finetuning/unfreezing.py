@@ -84,13 +84,16 @@ def stages_before(
     return [name for name in stages.names[:first] if name in ends and ends[name] <= read]
 
 
-def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
-    """Names of the parameters to train, in the order of the network."""
+def resolve_unfreeze(unfreeze: Any, stages: Stages, tune: str = "all") -> tuple[str, ...]:
+    """Names of the parameters to train, in the order of the network.
+
+    `stages` hold those weights only that `tune` can train; it is for messages.
+    """
     n_stages = len(stages.names)
     if isinstance(unfreeze, str) and unfreeze == "head":
         return ()
     if isinstance(unfreeze, str) and unfreeze == "all":
-        return _some_of(stages.of, unfreeze, stages)
+        return _some_of(stages.of, unfreeze, stages, tune)
     if type(unfreeze) is not bool and isinstance(unfreeze, numbers.Real):
         if stages.of and not stages.known:
             raise ValueError(
@@ -100,7 +103,7 @@ def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
             )
         first = n_stages - _count(unfreeze, stages)
         names = [name for name, stage in stages.of.items() if stage >= first]
-        return _some_of(names, unfreeze, stages)
+        return _some_of(names, unfreeze, stages, tune)
     patterns = [unfreeze] if isinstance(unfreeze, str) else unfreeze
     if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
         raise ValueError(_RULE.format(unfreeze))
@@ -112,8 +115,9 @@ def resolve_unfreeze(unfreeze: Any, stages: Stages) -> tuple[str, ...]:
         matching = {name for name in stages.of if _matches(name, pattern)}
         if not matching:
             raise ValueError(
-                f"unfreeze={pattern!r} matches no weight that the features depend on; stages are "
-                f"{list(stages.names)}, and weights {_abbreviated(stages.of)}"
+                f"unfreeze={pattern!r} matches no weight that the features depend on"
+                f"{_TRAINABLE[tune]}; stages are {list(stages.names)}, and weights "
+                f"{_abbreviated(stages.of)}"
             )
         found |= matching
     return tuple(name for name in stages.of if name in found)
@@ -125,12 +129,24 @@ _RULE = (
 )
 
 
-def _some_of(names: Iterable[str], unfreeze: Any, stages: Stages) -> tuple[str, ...]:
+_TRAINABLE = {
+    "all": "",
+    "bias": " and tune='bias' trains, which is a bias",
+    "norm": " and tune='norm' trains, which is that of a normalisation layer",
+    "lora": " and tune='lora' trains, which is the matrix of a linear, attention, recurrent or "
+    "convolutional layer",
+}
+"""What `tune` trains, for messages about weights that are not there."""
+
+
+def _some_of(names: Iterable[str], unfreeze: Any, stages: Stages, tune: str) -> tuple[str, ...]:
     names = tuple(names)
     if not names:
+        cure = "" if tune == "all" else ", tune to 'all'"
         raise ValueError(
             f"unfreeze={unfreeze!r} selects no weight to train among the stages "
-            f"{list(stages.names)}; choose more stages, or set it to 'head'"
+            f"{list(stages.names)}{_TRAINABLE[tune].replace(' and', ' that')}; choose more "
+            f"stages{cure}, or set it to 'head'"
         )
     return names
 
