@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sktransfer._validation import Seed, callers_level
 from sktransfer.finetuning.batches import Batches, Inputs, TrainingRows
+from sktransfer.finetuning.checkpoints import Checkpoint
 from sktransfer.finetuning.held_out import (
     HeldOutScores,
     Split,
@@ -24,10 +25,12 @@ from sktransfer.finetuning.held_out import (
     judge,
     split_to_stop,
 )
+from sktransfer.finetuning.identity import training_identity
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.probing import fit_head
+from sktransfer.finetuning.progress_files import OpenFiles
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.skorch_net import (
     InterruptibleNet,
@@ -158,7 +161,26 @@ def tune(
     draw = np.random.RandomState(seed)
     split = split_to_stop(rows, targets, strategy, draw)
     batch_norm = batch_norm_mode(strategy, len(rows), tunable.body.n_positions)
-    training = _Training(tunable, inputs, targets, strategy, trained, seed, head, batch_norm)
+    with OpenFiles(strategy.checkpoint) as files:
+        training = _Training(
+            tunable, inputs, targets, strategy, trained, seed, head, batch_norm, files
+        )
+        tuned = _judged(training, rows, split, draw, progress)
+        if not tuned.interrupted:
+            files.remove()
+    return tuned
+
+
+def _judged(
+    training: "_Training",
+    rows: np.ndarray,
+    split: Split,
+    draw: np.random.RandomState,
+    progress: str | None,
+) -> Tuned:
+    """A tuned network, or that of the source where held-out rows say that it is better."""
+    tunable, targets = training.tunable, training.targets
+    strategy, seed = training.strategy, training.seed
     # In domain adaptation, held-out rows of the source do not tell what suits the target.
     guarded = bool(strategy.guard) and strategy.alignment is None
     folds = folds_to_judge(rows, targets, strategy, seed) if guarded and not split.stops else []
@@ -227,6 +249,7 @@ class _Training:
     seed: int
     head: LinearHead | None
     batch_norm: str
+    files: OpenFiles
 
     def features(
         self, rows: np.ndarray, draw: np.random.RandomState, held_out: np.ndarray | None = None
@@ -294,14 +317,22 @@ class _Training:
         tunable, targets, strategy = self.tunable, self.targets, self.strategy
         # Without trained weights in the body its features are those of the source.
         penalty = strategy.penalty if self.trained else None
+        file = None if strategy.checkpoint is None else self.files.open(self._identity(split))
+        saved = None if file is None else file.read()
         with seeded(self.seed):  # dropout and initialisations draw from torch's global generators
-            head = self.initial_head(features, split.train, draw)
+            if saved is None:
+                head = self.initial_head(features, split.train, draw)
+            else:
+                names = ("mean", "scale", "weight", "bias")
+                head = LinearHead.from_state({n: saved["network"][f"head.{n}"] for n in names})
             network = TunedNetwork(
                 tunable.body,
                 head.to(tunable.device),
                 self.trained,
                 self.batch_norm,
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
+                precision=strategy.precision,
+                recompute=strategy.recompute_activations,
             ).to(tunable.device)
             objective = Objective(
                 TaskLoss(targets.task, strategy.label_smoothing),
@@ -313,9 +344,11 @@ class _Training:
             )
             sampling = _sampling_options(strategy, targets, draw)
             dataset = TrainingRows(self.inputs, targets, split.train, **sampling)
-            if penalty == "delta":
+            if penalty == "delta" and saved is not None:
+                objective.channel_weights = saved["criterion"]["channel_weights"]
+            elif penalty == "delta":
                 objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
-            n_steps = len(Batches(dataset, strategy.batch_size))
+            n_steps = len(Batches(dataset, strategy.batch_size * strategy.accumulate))
             n_epochs = epochs_of(strategy, n_steps)
             watch = ProgressMonitor(n_epochs * n_steps, n_epochs, progress, strategy.learning_rate)
             callbacks = [
@@ -324,12 +357,33 @@ class _Training:
                 *step_callbacks(network, strategy, penalty),
                 *schedule_callbacks(network, strategy, n_steps, n_epochs, split.stops),
             ]
+            if file is not None:
+                callbacks.append(("checkpoint", Checkpoint(file, saved)))
             net = make_net(network, objective, strategy, n_epochs, tunable.device, callbacks)
             if split.stops:
                 held_out = TrainingRows(self.inputs, targets, split.held_out)
                 net.set_params(train_split=predefined_split(held_out))
             net.fit(dataset)
         return net
+
+    def _identity(self, split: Split) -> str:
+        """The name of the checkpoint of a training on some rows."""
+        body, strategy = self.tunable.body, self.strategy
+        some = split.train[: strategy.batch_size]
+        size, device = strategy.batch_size, self.tunable.device
+        features = extract_features(body, self.inputs, some, size, device)
+        held_out = split.held_out if split.stops else None
+        return training_identity(
+            body,
+            self.inputs,
+            features,
+            self.targets,
+            split.train,
+            held_out,
+            strategy,
+            self.seed,
+            self.head,
+        )
 
 
 def _finished(net: InterruptibleNet) -> Tuned:
@@ -385,7 +439,15 @@ def rebuild(
     linear = LinearHead.from_state(head)
     # "auto" depends on the rows of the first training, which are not known here.
     batch_norm = "update" if strategy.batch_norm == "update" else "frozen"
-    network = TunedNetwork(body, linear, trained, batch_norm, None).to(device)
+    network = TunedNetwork(
+        body,
+        linear,
+        trained,
+        batch_norm,
+        None,
+        precision=strategy.precision,
+        recompute=strategy.recompute_activations,
+    ).to(device)
     loss = TaskLoss(task, strategy.label_smoothing)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
@@ -412,7 +474,8 @@ def continue_training(
     dataset = TrainingRows(
         inputs, targets, rows, **_sampling_options(strategy, targets, np.random.RandomState(seed))
     )
-    n_steps = len(Batches(dataset, strategy.batch_size))
+    step_rows = strategy.batch_size * strategy.accumulate
+    n_steps = len(Batches(dataset, step_rows))
     watch = ProgressMonitor(n_steps, 1, None, strategy.learning_rate)
     net.callbacks_ = [
         (name, watch if name == "monitor" else each)
@@ -432,7 +495,12 @@ def continue_training(
     network.unfreeze_again()
     try:
         with seeded(seed):
-            net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
+            net.set_params(
+                max_epochs=1,
+                train_split=None,
+                batch_size=strategy.batch_size,
+                iterator_train__batch_size=step_rows,
+            )
             net.partial_fit(dataset)
         _drop_unfinished(net)
         freeze_for_inference(network)
