@@ -61,9 +61,11 @@ def images_of(**parameters):
 
 
 def made(folder, features=None, estimator=FineTunedClassifier, seed=0, **settings):
-    how = {"unfreeze": "all", "epochs": N_EPOCHS, "batch_size": 16, "checkpoint": folder}
+    how = {"unfreeze": "all", "epochs": N_EPOCHS, "batch_size": 16, "guard": False}
     features = images_of() if features is None else features
-    return estimator(features, strategy=FineTune(**{**how, **settings}), random_state=seed)
+    return estimator(
+        features, strategy=FineTune(**{**how, "checkpoint": folder, **settings}), random_state=seed
+    )
 
 
 def weights_of(estimator):
@@ -182,7 +184,7 @@ def test_numbers_and_transformers_are_resumed(some, tmp_path):
     assert_same(made(tmp_path, **how).fit(X, y), whole)
 
     def transformer(folder, *callbacks):
-        strategy = FineTune(epochs=3, checkpoint=folder, callbacks=list(callbacks))
+        strategy = FineTune(epochs=3, guard=False, checkpoint=folder, callbacks=list(callbacks))
         return images_of(strategy=strategy)
 
     expected = transformer(None).fit(*some).transform(X)
@@ -224,6 +226,38 @@ def test_folds_of_a_search_share_a_folder(some, tmp_path):
         cross_val_predict(stopped, *some, cv=2)
     found = cross_val_predict(made(tmp_path, epochs=2), *some, cv=2, method="decision_function")
     assert_array_equal(found, expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+class InTraining(Callback):
+    """Counts epochs of all trainings of a fit, and presses Ctrl-C in one of them."""
+
+    n_trainings = n_epochs = 0
+    stop_in = None
+
+    def on_train_begin(self, net, **kwargs):
+        InTraining.n_trainings += 1
+
+    def on_epoch_begin(self, net, **kwargs):
+        InTraining.n_epochs += 1
+        if InTraining.n_trainings == InTraining.stop_in and len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+def test_trainings_of_a_fit_that_have_ended_are_not_run_again(some, tmp_path, monkeypatch):
+    X, y = some[0], some[1] % 2
+    whole = made(None, guard=True, epochs=3).fit(X, y)
+    judged = made(tmp_path, guard=True, epochs=3, callbacks=[InTraining()])
+    for name, value in {"n_trainings": 0, "n_epochs": 0, "stop_in": 3}.items():
+        monkeypatch.setattr(InTraining, name, value)
+    with pytest.raises(KeyboardInterrupt):
+        judged.fit(X, y)
+    assert len(list(tmp_path.iterdir())) == 3
+    for name, value in {"n_trainings": 0, "n_epochs": 0, "stop_in": None}.items():
+        monkeypatch.setattr(InTraining, name, value)
+    assert_same(judged.fit(X, y), whole)
+    # Of the first three, the third had two epochs left.
+    assert InTraining.n_epochs == 3 * (InTraining.n_trainings - 3) + 2
     assert list(tmp_path.iterdir()) == []
 
 

@@ -123,7 +123,9 @@ def test_a_training_of_texts_is_the_same(tmp_path):
     found = [
         FineTunedClassifier(
             PretrainedTextFeatures(folder),
-            strategy=FineTune("all", epochs=2, batch_size=8, recompute_activations=recompute),
+            strategy=FineTune(
+                "all", epochs=2, batch_size=8, guard=False, recompute_activations=recompute
+            ),
             random_state=0,
         )
         .fit(TEXTS * 2, LABELS * 2)
@@ -134,7 +136,7 @@ def test_a_training_of_texts_is_the_same(tmp_path):
 
 
 def test_a_recurrent_network_says_that_it_has_no_stages_to_run_again():
-    strategy = FineTune("all", epochs=1, recompute_activations=True)
+    strategy = FineTune("all", epochs=1, guard=False, recompute_activations=True)
     classifier = FineTunedClassifier(
         RNNSequenceFeatures(hidden_size=4, random_state=0), strategy=strategy
     )

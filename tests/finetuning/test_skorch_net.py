@@ -29,7 +29,7 @@ def images_of(network=TwoStages, **parameters):
 
 
 def fitted(X, y, features=None, metadata=None, **settings):
-    how = {"unfreeze": "all", "epochs": 2, "learning_rate": 3e-3, **settings}
+    how = {"unfreeze": "all", "epochs": 2, "learning_rate": 3e-3, "guard": False, **settings}
     classifier = FineTunedClassifier(
         images_of() if features is None else features, strategy=FineTune(**how), random_state=0
     )
