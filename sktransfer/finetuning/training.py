@@ -499,8 +499,9 @@ def continue_training(
                 max_epochs=1,
                 train_split=None,
                 batch_size=strategy.batch_size,
-                iterator_train__batch_size=step_rows,
             )
+            # skorch sets parameters of an iterator before a net is initialised, and not after.
+            net.iterator_train__batch_size = step_rows
             net.partial_fit(dataset)
         _drop_unfinished(net)
         freeze_for_inference(network)

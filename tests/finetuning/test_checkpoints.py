@@ -165,7 +165,7 @@ def test_the_discriminator_of_domains_is_resumed_with_its_progress(digits, tmp_p
 
 def test_texts_and_sequences_are_resumed(tmp_path):
     texts = PretrainedTextFeatures(write_language(tmp_path / "bert"))
-    series = RNNSequenceFeatures(hidden_size=6, random_state=0)
+    series = RNNSequenceFeatures(weights="random", hidden_size=6, random_state=0)
     rng = np.random.RandomState(0)
     cases = [(texts, TEXTS * 2, LABELS * 2), (series, rng.randn(20, 12), [0, 1] * 10)]
     for features, X, y in cases:

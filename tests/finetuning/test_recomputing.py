@@ -138,7 +138,7 @@ def test_a_training_of_texts_is_the_same(tmp_path):
 def test_a_recurrent_network_says_that_it_has_no_stages_to_run_again():
     strategy = FineTune("all", epochs=1, guard=False, recompute_activations=True)
     classifier = FineTunedClassifier(
-        RNNSequenceFeatures(hidden_size=4, random_state=0), strategy=strategy
+        RNNSequenceFeatures(weights="random", hidden_size=4, random_state=0), strategy=strategy
     )
     with pytest.raises(ValueError, match="recompute_activations=True needs a network that runs"):
         classifier.fit(np.random.RandomState(0).randn(8, 10), [0, 1] * 4)

@@ -111,7 +111,7 @@ def test_no_more_rows_than_a_batch_are_in_the_network_at_once(digits, monkeypatc
 def test_steps_of_several_batches_of_texts_and_series(tmp_path):
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     texts = PretrainedTextFeatures(write_language(tmp_path / "bert", **no_dropout))
-    series = RNNSequenceFeatures(hidden_size=6, random_state=0)
+    series = RNNSequenceFeatures(weights="random", hidden_size=6, random_state=0)
     X = np.random.RandomState(0).randn(24, 12)
     for features, some, y in ((texts, TEXTS * 2, LABELS * 2), (series, X, [0, 1] * 12)):
         whole, pieces = (
@@ -157,13 +157,14 @@ def test_a_step_in_bfloat16_has_the_gradients_of_torchs_autocast(digits):
     assert found
     for name, parameter in network.named_parameters():
         if name in found:
-            assert_array_equal(found[name], parameter.grad, err_msg=name)
+            most = float(parameter.grad.abs().max())
+            assert_allclose(found[name], parameter.grad, atol=0.01 * most, err_msg=name)
 
 
 @pytest.mark.parametrize("backbone", ["gru", "lstm"])
 def test_recurrent_networks_are_trained_in_bfloat16_too(backbone):
     X = np.random.RandomState(0).randn(24, 12)
-    features = RNNSequenceFeatures(backbone, hidden_size=6, random_state=0)
+    features = RNNSequenceFeatures(backbone, weights="random", hidden_size=6, random_state=0)
     single, half = (
         fitted(X, [0, 1] * 12, features, precision=precision).predict_proba(X)
         for precision in ("float32", "bfloat16")
