@@ -29,9 +29,17 @@ def images_of(network=TwoStages, **parameters):
 
 
 def fitted(X, y, features=None, metadata=None, **settings):
-    how = {"unfreeze": "all", "epochs": 2, "learning_rate": 3e-3, "guard": False, **settings}
+    how = {
+        "unfreeze": "all",
+        "epochs": 2,
+        "learning_rate": 3e-3,
+        "guard": False,
+        "batch_norm": "frozen",
+    }
     classifier = FineTunedClassifier(
-        images_of() if features is None else features, strategy=FineTune(**how), random_state=0
+        images_of() if features is None else features,
+        strategy=FineTune(**{**how, **settings}),
+        random_state=0,
     )
     return classifier.fit(X, y, **(metadata or {}))
 
