@@ -55,7 +55,7 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
     for target in targets:
         check_writable(target)
     files = [_beside(target, "part") for target in targets]
-    with _locked(targets[0]):
+    with locked(targets[0]):
         try:
             for file in files:
                 file.open("wb").close()
@@ -84,7 +84,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     RuntimeError
         Another process, or thread, is writing it.
     """
-    with _locked(target):
+    with locked(target):
         fresh, old = _beside(target, "new"), _beside(target, "old")
         if old.exists() and not target.exists():
             old.rename(target)
@@ -145,8 +145,14 @@ def _state(folder: Path) -> tuple[int, ...] | None:
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Be the only one that writes a target, among all processes and threads."""
+def locked(target: Path) -> Iterator[None]:
+    """Be the only one that writes a target, among all processes and threads.
+
+    Raises
+    ------
+    RuntimeError
+        Another one is writing it.
+    """
     # The kernel releases it when its holder dies, however that happens.
     lock = FileLock(_beside(target, "lock"))
     try:

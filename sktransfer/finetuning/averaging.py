@@ -95,6 +95,18 @@ class WeightAverage(Callback):
         self._take_the_average()
         self.moving, self.mean, self.reached = [], [], []
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the rest of a training depends on, for a checkpoint."""
+        return {"step": self.step, "mean": self.mean, "reached": self.reached}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.step = state["step"]
+        for name in ("mean", "reached"):
+            tensors = [torch.empty_like(tensor) for tensor in self.moving[: len(state[name])]]
+            _copy(state[name], tensors)
+            setattr(self, name, tensors)
+
     def _share(self, number: int) -> float:
         """Weight of the latest of so many steps in their average."""
         if self.average == "swa":

@@ -4,6 +4,7 @@ skorch accepts any class in place of ``DataLoader``. This one draws from its own
 while ``DataLoader`` uses torch's global one, and takes whole batches out of arrays.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -74,6 +75,8 @@ class TrainingRows(Dataset[Any]):
         self.sampler = sampler
         self.mixup = mixup
         self.rng = None if seed is None else np.random.default_rng(seed)
+        self.epoch_begin: dict[str, Any] | None = None
+        self._resumption: tuple[int, dict[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,6 +92,32 @@ class TrainingRows(Dataset[Any]):
             "labelled": torch.from_numpy(self.targets.labelled[rows]),
         }
         return self.inputs.batch(rows, training=training), targets
+
+    def begin_epoch(self) -> None:
+        """Note the state of the generator, from which `resume_epoch` draws the same epoch."""
+        if self.rng is not None:
+            self.epoch_begin = dict(self.rng.bit_generator.state)
+
+    def resume_epoch(self, begin: dict[str, Any], n_done: int, now: dict[str, Any]) -> None:
+        """Let the next epoch be one that was broken off, without the batches that are done.
+
+        Parameters
+        ----------
+        begin, now : dict
+            States of the generator, before the epoch and after its last batch.
+        n_done : int
+        """
+        assert self.rng is not None
+        self.rng.bit_generator.state = begin
+        self._resumption = n_done, now
+
+    def batches_done(self) -> int:
+        """Number of batches that the epoch, whose order has just been drawn, had before."""
+        n_done = 0
+        if self._resumption is not None and self.rng is not None:
+            n_done, self.rng.bit_generator.state = self._resumption
+            self._resumption = None
+        return n_done
 
 
 class Batches:
@@ -111,7 +140,9 @@ class Batches:
                 rows = self.dataset.rows[start : start + self.batch_size]
                 yield self.dataset.take(rows, training=False)
             return
-        for rows in np.array_split(self._order(rng), len(self)):
+        self.dataset.begin_epoch()
+        order = self._order(rng)
+        for rows in np.array_split(order, len(self))[self.dataset.batches_done() :]:
             batch = self.dataset.take(rows, training=True)
             mixup, mixable = self.dataset.mixup, self.dataset.inputs.mixable
             yield _mixup(batch, mixup, rng, mixable) if mixup else batch
@@ -133,6 +164,31 @@ class Batches:
         codes = self.dataset.targets.codes[rows]
         share = 1 / np.bincount(codes)[codes]
         return rng.choice(rows, len(rows), p=share / share.sum())
+
+
+def pieces_of_step(
+    batch: tuple[Any, dict[str, Tensor]], batch_size: int, most: int
+) -> list[tuple[Any, dict[str, Tensor]]]:
+    """The rows of a step in at most so many pieces, whose targets tell the size of the whole.
+
+    As in an epoch, none has a single row unless `batch_size` is 1.
+    """
+    inputs, targets = batch
+    n = len(targets["labelled"])
+    n_pieces = min(most, -(-n // batch_size), n if batch_size == 1 else max(1, n // 2))
+    if n_pieces == 1:
+        return [batch]
+    whole = {"n_rows": torch.tensor(n), "n_labelled": targets["labelled"].sum()}
+    bounds = np.linspace(0, n, n_pieces + 1).round().astype(int).tolist()
+    return [
+        (
+            inputs[begin:end]
+            if isinstance(inputs, Tensor)
+            else tuple(each[begin:end] for each in inputs),
+            {name: each[begin:end] for name, each in targets.items()} | whole,
+        )
+        for begin, end in itertools.pairwise(bounds)
+    ]
 
 
 def _mixup(

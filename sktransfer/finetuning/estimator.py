@@ -30,7 +30,7 @@ from sktransfer.networks.torch_settings import usual_settings
 _FIXED_BY_FIT = (
     "unfreeze", "tune", "rank", "optimizer", "weight_decay", "layer_decay", "loss", "focal_gamma",
     "label_smoothing", "penalty", "penalty_weight", "alignment", "alignment_weight", "batch_norm",
-    "gradient_clip", "interpolate",
+    "gradient_clip", "interpolate", "precision", "recompute_activations",
 )  # fmt: skip
 """Parameters of a strategy that must be the same in `partial_fit` as in `fit`."""
 
@@ -142,6 +142,7 @@ class FineTuned(HasStrategy):
                 guard=False,
                 warmup_epochs=0,
                 gradual=None,
+                checkpoint=None,
             )
             raise_interrupt(self._fit(X, y, first, classes, row_metadata).tuned)
             return self

@@ -1,6 +1,7 @@
 """The network that is tuned: a body that computes features, and a linear head."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from sktransfer.finetuning.low_rank import LowRankUpdates, n_entries
+from sktransfer.finetuning.recomputing import modules_to_recompute, recomputed
 from sktransfer.finetuning.unfreezing import Stages
 from sktransfer.networks.layers import Read, Trace
 from sktransfer.networks.modules import copied
@@ -30,6 +32,14 @@ class NetworkOutput(NamedTuple):
     source: Tensor | None = None
     maps: Tensor | None = None
     source_maps: Tensor | None = None
+
+
+def joined_outputs(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
+    """Scores and features for the rows of several batches, without their graphs."""
+    return NetworkOutput(
+        torch.cat([output.scores.detach() for output in outputs]),
+        torch.cat([output.features.detach() for output in outputs]),
+    )
 
 
 class LinearHead(nn.Module):
@@ -115,7 +125,8 @@ class TunedNetwork(nn.Module):
     The parts of `unfrozen` are in training mode; those of `trained` if it is None. With a `rank`,
     low-rank updates of the parameters are trained in their place.
     `compare` tells the output of the source network that a penalty needs for the same batches:
-    "features", "maps" or None.
+    "features", "maps" or None. In training the body computes in `precision`, and keeps no
+    activations inside its stages if `recompute` is true.
     """
 
     def __init__(
@@ -128,6 +139,8 @@ class TunedNetwork(nn.Module):
         *,
         unfrozen: Collection[str] | None = None,
         rank: int | None = None,
+        precision: str = "float32",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.training = False  # the body may be in use until training begins
@@ -135,6 +148,8 @@ class TunedNetwork(nn.Module):
         self.head = head
         self._batch_norm = batch_norm
         self._compare = compare
+        self._precision = precision
+        self._recomputed = modules_to_recompute(body, trained) if recompute else ()
         self._stage_of = {name: body.stages.of[name] for name in trained}
         self._first = 0
         # Before the first trained weight the network may be skipped, and is the same in any mode.
@@ -242,16 +257,35 @@ class TunedNetwork(nn.Module):
     def forward(self, batch: Any) -> NetworkOutput:
         """Scores and features of a batch, and in training the outputs that penalties compare."""
         maps = source = source_maps = None
-        if self.training and self._compare == "maps":
-            features, maps = self.body.with_maps(batch)
-        else:
-            features = self.body(batch)
-        standardised = self.head.standardise(features)
+        with self._as_in_training():
+            if self.training and self._compare == "maps":
+                features, maps = self.body.with_maps(batch)
+            else:
+                features = self.body(batch)
+        # Head and losses are cheap, and sums of squares need the digits.
+        standardised = self.head.standardise(features.float())
         # Validation needs no comparison with the source network, which would double its cost.
         if self.training and self._compare:
-            with torch.no_grad():
+            with torch.no_grad(), self._as_in_training():
                 if maps is not None:
-                    source_maps = self._source[0].with_maps(batch)[1]
+                    source_maps = self._source[0].with_maps(batch)[1].float()
                 else:
-                    source = self.head.standardise(self._source[0](batch))
+                    source = self._source[0](batch)
+            source = None if source is None else self.head.standardise(source.float()).detach()
+            maps = None if maps is None else maps.float()
         return NetworkOutput(self.head(standardised), standardised, source, maps, source_maps)
+
+    @contextmanager
+    def _as_in_training(self) -> Iterator[None]:
+        """Run the body in the precision of the training, and with little memory if that is set.
+
+        Not in validation: what is judged there is the network as it is going to be used.
+        """
+        with ExitStack() as stack:
+            if self.training and self._precision != "float32":
+                device = self.head.weight.device.type
+                dtype = getattr(torch, self._precision)
+                stack.enter_context(torch.autocast(device, dtype=dtype))
+            if self.training and self._recomputed:
+                stack.enter_context(recomputed(self.body.module, self._recomputed))
+            yield

@@ -90,9 +90,13 @@ class Objective(nn.Module):
         self.progress = 0.0
 
     def forward(self, output: NetworkOutput, target: dict[str, Tensor]) -> Tensor:
-        """Loss of a batch; in evaluation mode that of the task alone."""
+        """Loss of a batch; in evaluation mode that of the task alone.
+
+        Where the target holds `n_rows` and `n_labelled` of all batches of a step, the losses of
+        these add up to that of the step.
+        """
         labelled = target["labelled"]
-        n_labelled = labelled.sum().clamp(min=1)
+        n_labelled = target.get("n_labelled", labelled.sum()).clamp(min=1)
         scores = output.scores
         if "partners" in target:  # mixup of rows that are not blended yet
             scores = torch.lerp(scores[target["partners"]], scores, target["share"][:, None])
@@ -104,10 +108,11 @@ class Objective(nn.Module):
         loss: Tensor = losses.sum() / n_labelled
         if not self.training:
             return loss
+        share = len(labelled) / target["n_rows"] if "n_rows" in target else 1.0
         if self.penalty is not None and self.penalty_weight:
-            loss = loss + self.penalty_weight * self._penalty(output)
+            loss = loss + share * self.penalty_weight * self._penalty(output)
         if self.alignment is not None:
-            loss = loss + self.alignment_weight * self._gap(output.features, labelled)
+            loss = loss + share * self.alignment_weight * self._gap(output.features, labelled)
         return loss
 
     def _penalty(self, output: NetworkOutput) -> Tensor:

@@ -18,9 +18,9 @@ from sktransfer.finetuning.averaging import (
     interpolate_between,
     rescaled_heads,
 )
-from sktransfer.finetuning.batches import Batches
+from sktransfer.finetuning.batches import Batches, pieces_of_step
 from sktransfer.finetuning.low_rank import WriteUpdates
-from sktransfer.finetuning.network import Body, TunedNetwork
+from sktransfer.finetuning.network import Body, TunedNetwork, joined_outputs
 from sktransfer.finetuning.objective import Objective
 from sktransfer.finetuning.penalties import PullToSource
 from sktransfer.finetuning.schedules import rate_over_steps
@@ -38,7 +38,11 @@ _LEAST_WARMUP = 32
 
 
 class InterruptibleNet(NeuralNet):
-    """A net that tells Ctrl-C from early stopping: by KeyboardInterrupt skorch ends for either.
+    """A net whose training may be interrupted, resumed, and make a step of several batches.
+
+    By KeyboardInterrupt skorch ends for Ctrl-C and for early stopping; this net tells them apart.
+    Where the iterator gives several times `batch_size` rows for a step, they go through the network
+    in as many pieces.
 
     Attributes
     ----------
@@ -48,11 +52,14 @@ class InterruptibleNet(NeuralNet):
         With ``interpolate=``, what lies between the source network and the tuned one.
     alpha : float or None
         Where the network lies between them.
+    epochs_before : int
+        Epochs of an earlier process, whose checkpoint a callback has restored.
     """
 
     interrupted = False
     ends: Ends | None = None
     alpha: float | None = None
+    epochs_before = 0
 
     def move_to(self, alpha: float) -> None:
         """Set the network to a point between its source and its tuned weights."""
@@ -68,14 +75,31 @@ class InterruptibleNet(NeuralNet):
             self.ends = rescaled_heads(self.ends, temperature, shift)
             self.move_to(self.alpha)
 
-    def fit_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the epochs."""
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> Any:
+        """Run the epochs that are left."""
         self.interrupted = False
+        epochs = self.max_epochs if epochs is None else epochs
+        left, self.epochs_before = epochs - self.epochs_before, 0
         try:
-            return super().fit_loop(*args, **kwargs)
+            return super().fit_loop(X, y, left, **kwargs)
         except KeyboardInterrupt as end:
             self.interrupted = not _is_early_stopping(end)
             raise
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Add up the gradients of the pieces of a step."""
+        n_batches = self.iterator_train__batch_size // self.batch_size
+        pieces = pieces_of_step(batch, self.batch_size, n_batches)
+        if len(pieces) == 1:
+            step: dict[str, Any] = super().train_step_single(batch, **fit_params)
+            return step
+        losses, outputs = [], []
+        for piece in pieces:
+            step = super().train_step_single(piece, **fit_params)
+            losses.append(step["loss"].detach())
+            # Without maps and graphs, which would be those of all pieces.
+            outputs.append(joined_outputs([step.pop("y_pred")]))
+        return {"loss": torch.stack(losses).sum(), "y_pred": joined_outputs(outputs)}
 
 
 def _is_early_stopping(end: KeyboardInterrupt) -> bool:
@@ -102,6 +126,7 @@ def make_net(
         batch_size=strategy.batch_size,
         iterator_train=Batches,
         iterator_valid=Batches,
+        iterator_train__batch_size=strategy.batch_size * strategy.accumulate,
         train_split=None,  # `tune` sets it if rows are held out
         callbacks=callbacks,
         device=str(device),

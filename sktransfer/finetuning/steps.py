@@ -34,6 +34,14 @@ class UnfreezeGradually(Callback):
         net.module_.unfreeze_from(self.stages[n_unfrozen - 1] if n_unfrozen else self.stages[0] + 1)
         self.epoch += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        """Epochs that have begun."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.epoch = state["epoch"]
+
 
 class LinearWarmup(Callback):
     """Increase learning rates linearly over some steps, in a training that continues.
@@ -107,6 +115,15 @@ class ProgressMonitor(Callback):
         }
         self.bar.set_postfix(shown)
         self.bar.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps that were taken, and epochs that the bar shows."""
+        return {"step": self.step, "epochs": self.bar.n}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.step = state["step"]
+        self.bar.update(state["epochs"])
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar, and drop it, as it cannot be pickled."""

@@ -2,6 +2,7 @@
 
 import copy
 import numbers
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 LOSSES = ("cross-entropy", "logit-adjusted", "focal")
 
-SCHEDULE_CALLBACKS = ("unfreeze", "rate", "average", "stop")
+SCHEDULE_CALLBACKS = ("unfreeze", "rate", "average", "stop", "checkpoint")
 """Names of the package's callbacks that depend on the position in the whole training."""
 
 RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "updates", "clip", "pull")
@@ -185,6 +186,24 @@ class FineTune(BaseEstimator):
     cache_trunk : bool, default=True
         Run the frozen part once before the first epoch instead of in each. Without `mixup` it
         affects only time and memory. With `augment` nothing can be cached.
+    checkpoint : str, Path or None, default=None
+        Folder for the state of a training that may be killed. It is written after each epoch, and
+        every minute within one; a `fit` with the same data, parameters and source network goes on
+        from it, to the same result. A training that comes to its end removes its file. Several
+        trainings, as in a search, may share a folder. Callbacks of your own begin anew, unless they
+        have the methods ``state_dict`` and ``load_state_dict``.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Type of numbers in which the trained part of the network computes (torch's autocast).
+        Weights, head, loss and the features after the training stay float32.
+    accumulate : int, default=1
+        Number of batches whose gradients make a step, which then has ``accumulate * batch_size``
+        rows at the memory of one batch. The step is that of the large batch, apart from what
+        relates the rows of a batch: ``batch_norm="update"``, the penalties "bss" and "rkd", and the
+        alignments "coral" and "mmd" see one batch at a time.
+    recompute_activations : bool, default=False
+        Keep the activations between stages only, and compute those inside a stage again in the
+        backward pass [26]_: the same gradients with less memory, at the time of one more forward
+        pass. Not for recurrent networks.
     random_state : int, RandomState instance or None, default=None
         Seed of the training. None takes that of the estimator.
 
@@ -229,6 +248,7 @@ class FineTune(BaseEstimator):
        2021.
     .. [25] E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022,
        equation 3, with alpha equal to the rank.
+    .. [26] T. Chen et al., "Training deep nets with sublinear memory cost", 2016.
 
     Examples
     --------
@@ -285,6 +305,10 @@ class FineTune(BaseEstimator):
         gradient_clip: float | None = 1.0,
         callbacks: list[Any] | None = None,
         cache_trunk: bool = True,
+        checkpoint: str | os.PathLike[str] | None = None,
+        precision: str = "float32",
+        accumulate: int = 1,
+        recompute_activations: bool = False,
         random_state: Seed = None,
     ) -> None:
         self.unfreeze = unfreeze
@@ -324,6 +348,10 @@ class FineTune(BaseEstimator):
         self.gradient_clip = gradient_clip
         self.callbacks = callbacks
         self.cache_trunk = cache_trunk
+        self.checkpoint = checkpoint
+        self.precision = precision
+        self.accumulate = accumulate
+        self.recompute_activations = recompute_activations
         self.random_state = random_state
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -402,7 +430,7 @@ def check_strategy(strategy: Any) -> None:
         known = OPTIMIZERS if name == "optimizer" else (None, *AUGMENTATIONS)
         if not callable(value) and not any(value is k or _same(value, k) for k in known):
             raise ValueError(f"{name} must be one of {known} or callable, got {value!r}")
-    for name in ("batch_size", "patience", "min_steps"):
+    for name in ("batch_size", "patience", "min_steps", "accumulate"):
         check_scalar(getattr(strategy, name), name, numbers.Integral, min_val=1)
     for name in ("epochs", "gradual"):
         if getattr(strategy, name) is not None:
@@ -425,6 +453,9 @@ def check_strategy(strategy: Any) -> None:
     if strategy.interpolate is not None and not is_chosen(strategy.interpolate):
         check_alpha(strategy.interpolate, "interpolate", also=" or None or 'auto'")
     _check_callbacks(strategy.callbacks)
+    folder = strategy.checkpoint
+    if not isinstance(folder, str | os.PathLike | None) or folder == "":
+        raise ValueError(f"checkpoint must be None or the path of a folder, got {folder!r}")
     check_random_state(strategy.random_state)
 
 
@@ -483,6 +514,8 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "batch_norm": ("auto", "frozen", "update"),
     "head_init": ("probe", "random"),
     "cache_trunk": (True, False),
+    "precision": ("float32", "bfloat16"),
+    "recompute_activations": (True, False),
 }
 
 _RANGES = (

@@ -25,6 +25,7 @@ from sktransfer.finetuning.averaging import (
     snapshot,
 )
 from sktransfer.finetuning.batches import Batches, Inputs, TrainingRows
+from sktransfer.finetuning.checkpoints import Checkpoint
 from sktransfer.finetuning.held_out import (
     HeldOutScores,
     Split,
@@ -34,11 +35,13 @@ from sktransfer.finetuning.held_out import (
     row_losses,
     split_to_stop,
 )
+from sktransfer.finetuning.identity import training_identity
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.priors import log_prior, row_prior
 from sktransfer.finetuning.probing import fit_head
+from sktransfer.finetuning.progress_files import OpenFiles
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.skorch_net import (
     InterruptibleNet,
@@ -178,7 +181,26 @@ def tune(
     draw = np.random.RandomState(seed)
     split = split_to_stop(rows, targets, strategy, draw)
     batch_norm = batch_norm_mode(strategy, len(rows), tunable.body.n_positions)
-    training = _Training(tunable, inputs, targets, strategy, trained, seed, head, batch_norm)
+    with OpenFiles(strategy.checkpoint) as files:
+        training = _Training(
+            tunable, inputs, targets, strategy, trained, seed, head, batch_norm, files
+        )
+        tuned = _judged(training, rows, split, draw, progress)
+        if not tuned.interrupted:
+            files.remove()
+    return tuned
+
+
+def _judged(
+    training: "_Training",
+    rows: np.ndarray,
+    split: Split,
+    draw: np.random.RandomState,
+    progress: str | None,
+) -> Tuned:
+    """A tuned network, or that of the source where held-out rows say that it is better."""
+    tunable, targets = training.tunable, training.targets
+    strategy, seed = training.strategy, training.seed
     # In domain adaptation, held-out rows of the source do not tell what suits the target.
     guarded = bool(strategy.guard) and strategy.alignment is None
     folds = folds_to_judge(rows, targets, strategy, seed) if guarded and not split.stops else []
@@ -259,6 +281,7 @@ class _Training:
     seed: int
     head: LinearHead | None
     batch_norm: str
+    files: OpenFiles
 
     @property
     def prior(self) -> np.ndarray | None:
@@ -370,6 +393,8 @@ class _Training:
         tunable, targets, strategy = self.tunable, self.targets, self.strategy
         # Without trained weights in the body its features are those of the source.
         penalty = strategy.penalty if self.trained else None
+        file = None if strategy.checkpoint is None else self.files.open(self._identity(split))
+        saved = None if file is None else file.read()
         # Dropout and initialisations draw from torch's global generator, augment= from any.
         with _seeded_for(strategy, self.seed):
             head = self.initial_head(features, split.train, draw)
@@ -379,6 +404,8 @@ class _Training:
                 self.trained,
                 self.batch_norm,
                 compare={"delta": "maps", "rkd": "features"}.get(penalty or ""),
+                precision=strategy.precision,
+                recompute=strategy.recompute_activations,
                 **_partly(strategy, tunable.body, self.trained),
             ).to(tunable.device)
             objective = Objective(
@@ -393,7 +420,7 @@ class _Training:
             dataset = TrainingRows(self.inputs, targets, split.train, **sampling)
             if penalty == "delta":
                 objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
-            n_steps = len(Batches(dataset, strategy.batch_size))
+            n_steps = len(Batches(dataset, strategy.batch_size * strategy.accumulate))
             n_epochs = epochs_of(strategy, n_steps)
             watch = ProgressMonitor(n_epochs * n_steps, n_epochs, progress, strategy.learning_rate)
             callbacks = [
@@ -403,6 +430,8 @@ class _Training:
                 *schedule_callbacks(network, strategy, n_steps, n_epochs, split.stops),
             ]
             before = None if strategy.interpolate is None else snapshot(network)
+            if file is not None:
+                callbacks.append(("checkpoint", Checkpoint(file, saved)))
             net = make_net(network, objective, strategy, n_epochs, tunable.device, callbacks)
             if split.stops:
                 held_out = TrainingRows(self.inputs, targets, split.held_out)
@@ -413,6 +442,25 @@ class _Training:
             net.move_to(FIXED_ALPHA if len(self.points) > 1 else float(self.points[0] or 0))
         network.freeze()  # else low-rank updates would follow the weights into the next training
         return net
+
+    def _identity(self, split: Split) -> str:
+        """The name of the checkpoint of a training on some rows."""
+        body, strategy = self.tunable.body, self.strategy
+        some = split.train[: strategy.batch_size]
+        size, device = strategy.batch_size, self.tunable.device
+        features = extract_features(body, self.inputs, some, size, device)
+        held_out = split.held_out if split.stops else None
+        return training_identity(
+            body,
+            self.inputs,
+            features,
+            self.targets,
+            split.train,
+            held_out,
+            strategy,
+            self.seed,
+            self.head,
+        )
 
 
 def _finished(net: InterruptibleNet) -> Tuned:
@@ -498,7 +546,16 @@ def rebuild(
     batch_norm = "update" if strategy.batch_norm == "update" else "frozen"
     partly = _partly(strategy, body, trained)
     with seeded(0):
-        network = TunedNetwork(body, linear, trained, batch_norm, None, **partly)
+        network = TunedNetwork(
+            body,
+            linear,
+            trained,
+            batch_norm,
+            None,
+            precision=strategy.precision,
+            recompute=strategy.recompute_activations,
+            **partly,
+        )
     network.to(device)
     loss = make_task_loss(strategy, task, prior)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
@@ -527,7 +584,8 @@ def continue_training(
     dataset = TrainingRows(
         inputs, targets, rows, **_sampling_options(strategy, targets, np.random.RandomState(seed))
     )
-    n_steps = len(Batches(dataset, strategy.batch_size))
+    step_rows = strategy.batch_size * strategy.accumulate
+    n_steps = len(Batches(dataset, step_rows))
     watch = ProgressMonitor(n_steps, 1, None, strategy.learning_rate)
     net.callbacks_ = [
         (name, watch if name == "monitor" else each)
@@ -556,6 +614,8 @@ def continue_training(
             for group in net.optimizer_.param_groups:
                 group["lr"] = strategy.learning_rate * group["factor"]
             net.set_params(max_epochs=1, train_split=None, batch_size=strategy.batch_size)
+            # skorch sets parameters of an iterator before a net is initialised, and not after.
+            net.iterator_train__batch_size = step_rows
             net.partial_fit(dataset)
         if ends is not None:
             assert tuned.alpha is not None
