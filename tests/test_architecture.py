@@ -27,6 +27,7 @@ SPANNING = [
     "test_docs.py",
     "adaptation/test_contract.py",
     "adaptation/test_feature_maps_sklearn.py",
+    "finetuning/test_tune.py",
 ]
 
 # Each room may import from itself and from the rooms before it.
