@@ -332,13 +332,16 @@ class _Training:
             return copy.deepcopy(self.head)
         known, values = features.of(rows)
         targets, random = self.targets, self.strategy.head_init == "random"
-        return fit_head(
+        head = fit_head(
             values,
             targets.values[known],
             targets.weights[known],
             task=targets.task,
             random=draw if random else None,
         )
+        if not random:  # its scores stand for the shares of the rows, and the loss adds these
+            _move_bias(head, -self.shift)
+        return head
 
     def final_head(self, features: _Features, rows: np.ndarray) -> LinearHead:
         """The head of the frozen network, for the same shares of the classes as the tuned one."""
