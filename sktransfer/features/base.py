@@ -62,6 +62,10 @@ class Fitted:
         Names of the weights that were tuned.
     n_trained_parameters : int
     history : list of dict
+    learning_rate : float or None
+        Peak rate of the tuning.
+    rate_curve : dict of str to ndarray, or None
+        The range test that has found it.
     is_tuned : bool
         Whether the network is another one than was loaded.
     """
@@ -78,6 +82,8 @@ class Fitted:
     trained_parameters: tuple[str, ...] = ()
     n_trained_parameters: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    learning_rate: float | None = None
+    rate_curve: Mapping[str, np.ndarray] | None = None
     is_tuned: bool = False
 
     @property
@@ -159,6 +165,8 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     trained_parameters_ = FittedAttribute("trained_parameters")
     n_trained_parameters_ = FittedAttribute("n_trained_parameters")
     history_ = FittedAttribute("history")
+    learning_rate_ = FittedAttribute("learning_rate")
+    rate_curve_ = FittedAttribute("rate_curve")
 
     # --- what a subclass says -------------------------------------------------------------
 
@@ -511,6 +519,8 @@ class TransformerSource(Generic[Record]):
                 trained_parameters=tuned.trained,
                 n_trained_parameters=tuned.n_trained,
                 history=tuned.history,
+                learning_rate=tuned.learning_rate,
+                rate_curve=tuned.rate_curve,
             )
         self.fitted_ = self._transformer.fitted_ = fitted
 

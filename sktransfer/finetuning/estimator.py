@@ -14,6 +14,8 @@ from sktransfer import persistence
 from sktransfer._columns import errors_about
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
+from sktransfer.finetuning.outputs import Outputs
+from sktransfer.finetuning.rate_finding import with_rate
 from sktransfer.finetuning.settings import same_setting
 from sktransfer.finetuning.strategy import FineTune, HasStrategy, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
@@ -130,12 +132,19 @@ class FineTuned(HasStrategy):
         row_metadata = {"sample_weight": sample_weight}
         if not hasattr(self, "features_"):
             first = clone(strategy).set_params(
-                epochs=1, schedule="constant", early_stopping=False, warmup_epochs=0, gradual=None
+                epochs=1,
+                schedule="constant",
+                early_stopping=False,
+                warmup_epochs=0,
+                gradual=None,
+                scoring=None,
             )
             raise_interrupt(self._fit(X, y, first, classes, row_metadata).tuned)
             return self
         tuned = self._tuned
         self._check_unchanged(strategy, classes)
+        if isinstance(strategy.learning_rate, str):  # "find", as it was found at first
+            strategy = with_rate(strategy, tuned.learning_rate)
         targets = self._encoded(X, y, strategy, row_metadata)
         source = self.features_.__tuning_source__()
         tunable = source.tunable(X, body=tuned.network.body)
@@ -269,8 +278,10 @@ class FineTuned(HasStrategy):
                 self.features_.__tuning_source__().body(),
                 self._head,
                 self._trained_names,
-                self.features_.strategy,
-                self._fitted_task,
+                with_rate(self.features_.strategy, self.learning_rate_),
+                Outputs(
+                    self._fitted_task, getattr(self, "classes_", None), self._location, self._flat
+                ),
                 self.features_.device_,
                 self.features_.history_,
             )
@@ -287,6 +298,18 @@ class FineTuned(HasStrategy):
         """Losses and seconds of each epoch; empty for ``strategy="frozen"``."""
         check_is_fitted(self)
         return self.features_.history_
+
+    @property
+    def learning_rate_(self) -> float:
+        """Peak learning rate of the training."""
+        check_is_fitted(self)
+        return self.features_.learning_rate_
+
+    @property
+    def rate_curve_(self) -> dict[str, np.ndarray]:
+        """Arrays "rate", "loss" and "smoothed_loss" of the steps of ``learning_rate="find"``."""
+        check_is_fitted(self)
+        return self.features_.rate_curve_
 
     @property
     def trained_parameters_(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The parameters of fine-tuning as an estimator, so that searches can set them."""
 
+import copy
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -10,6 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer._validation import Seed, check_nested
+from sktransfer.finetuning.callbacks import copied_callbacks
+from sktransfer.finetuning.scoring import scorers_of
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
@@ -17,10 +20,13 @@ PENALTIES = ("l2-sp", "delta", "bss", "rkd")
 ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 
+FIND = "find"
+"""The learning rate that a range test replaces."""
+
 SCHEDULE_CALLBACKS = ("unfreeze", "rate", "stop")
 """Names of the package's callbacks that depend on the position in the whole training."""
 
-RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "clip", "pull")
+RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "clip", "pull", "scores")
 """Names of all callbacks of the package."""
 
 PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
@@ -47,8 +53,11 @@ class FineTune(BaseEstimator):
     gradual : int or None, default=None
         Number of epochs after which one more of the stages to train is unfrozen, starting from the
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
-    learning_rate : float, default=0.001
-        Peak learning rate of the head and the deepest stage.
+    learning_rate : float or "find", default=0.001
+        Peak learning rate of the head and the deepest stage. "find" chooses it by a range test
+        [15]_: at most a hundred steps on the training rows, from which network, optimizer and
+        random draws are set back; the estimator has the rate as `learning_rate_`, and the losses
+        of the test as `rate_curve_`.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
@@ -119,9 +128,16 @@ class FineTune(BaseEstimator):
     gradient_clip : float or None, default=1.0
         Largest norm of a step's gradient.
     callbacks : list or None, default=None
-        Additional skorch callbacks, or pairs of a name and one; they are cloned. Those that score
-        predictions, such as ``EpochScoring``, cannot interpret the form of the targets. Other than
-        ``EarlyStopping``, one that raises KeyboardInterrupt counts as Ctrl-C.
+        Additional skorch callbacks, or pairs of a name and one; they are cloned, but for open files
+        and connections. Those that score get y and predictions as from the fine-tuned estimator.
+        Other than ``EarlyStopping``, one that raises KeyboardInterrupt counts as Ctrl-C.
+    scoring : str, callable, list, dict or None, default=None
+        Scores of the held-out rows after each epoch, for `history_`: the name of a scikit-learn
+        scorer, such as "accuracy", or several names; a dict of names to scorers; or a callable of
+        net, rows and y, which returns a number or a dict. The net has the methods of the
+        estimator, such as `predict`; the rows have the network's form. "accuracy" is recorded as
+        "valid_accuracy", and the number of a single callable as "valid_score". Does not decide
+        about early stopping. It is an error if no rows are held out (see `early_stopping`).
     cache_trunk : bool, default=True
         Run the frozen part once before the first epoch instead of in each. Without `mixup` it
         affects only time and memory. With `augment` nothing can be cached.
@@ -150,6 +166,8 @@ class FineTune(BaseEstimator):
     .. [13] Y. Ganin et al., "Domain-adversarial training of neural networks", JMLR 2016.
     .. [14] A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
        out-of-distribution", ICLR 2022.
+    .. [15] L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017, section
+       3.3.
 
     Examples
     --------
@@ -171,7 +189,7 @@ class FineTune(BaseEstimator):
         unfreeze: int | float | str | Sequence[str] = 1,
         *,
         gradual: int | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float | str = 1e-3,
         layer_decay: float = 1.0,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         schedule: str = "cosine",
@@ -196,6 +214,7 @@ class FineTune(BaseEstimator):
         head_init: str = "probe",
         gradient_clip: float | None = 1.0,
         callbacks: list[Any] | None = None,
+        scoring: Any = None,
         cache_trunk: bool = True,
         random_state: Seed = None,
     ) -> None:
@@ -226,8 +245,17 @@ class FineTune(BaseEstimator):
         self.head_init = head_init
         self.gradient_clip = gradient_clip
         self.callbacks = callbacks
+        self.scoring = scoring
         self.cache_trunk = cache_trunk
         self.random_state = random_state
+
+    def __sklearn_clone__(self) -> Self:
+        # A clone has callbacks of its own, but callbacks may hold what cannot be copied.
+        plain = copy.copy(self)
+        plain.callbacks = None
+        other = super(FineTune, plain).__sklearn_clone__()
+        other.callbacks = copied_callbacks(self.callbacks)
+        return other
 
 
 def is_frozen(strategy: Any) -> bool:
@@ -291,12 +319,19 @@ def check_strategy(strategy: Any) -> None:
         value = getattr(strategy, name)
         if value is None and name in ("gradient_clip", "penalty_weight"):
             continue
+        if name == "learning_rate" and isinstance(value, str):
+            if value != FIND:
+                raise ValueError(
+                    f"learning_rate must be a positive number or 'find', got {value!r}"
+                )
+            continue
         check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
         if np.isnan(value) or (np.isinf(value) and name != "penalty_weight"):
             raise ValueError(f"{name} must be finite, got {value!r}")
     if np.isinf(strategy.penalty_weight or 0) and strategy.penalty != "l2-sp":
         raise ValueError("penalty_weight may be infinite for penalty='l2-sp' only")
     _check_callbacks(strategy.callbacks)
+    scorers_of(strategy.scoring)
     check_random_state(strategy.random_state)
 
 

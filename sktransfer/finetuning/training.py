@@ -1,6 +1,7 @@
 """Training of a body and a head under a strategy, with skorch."""
 
 import copy
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,15 @@ from sktransfer._validation import Seed
 from sktransfer.finetuning.batches import Batches, Inputs, TrainingRows
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
+from sktransfer.finetuning.outputs import Outputs
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.rate_finding import find_rate, with_rate
 from sktransfer.finetuning.skorch_net import (
-    InterruptibleNet,
+    FineTuningNet,
     make_net,
+    own_callbacks,
     penalty_weight,
     schedule_callbacks,
     step_callbacks,
@@ -39,7 +43,7 @@ _PROBE_ROWS = 5000
 _HELD_OUT = {"classification": 10, "multilabel": 100, "regression": 100}
 """Least held-out rows, of each class in classification, for ``early_stopping="auto"``."""
 
-_HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "dur", "event_lr")
+_NOT_IN_HISTORY = ("train_batch_count", "valid_batch_count")
 
 
 def seed_of(strategy: FineTune, random_state: Seed) -> int:
@@ -54,16 +58,22 @@ class Tuned:
 
     Parameters
     ----------
-    net : InterruptibleNet
+    net : FineTuningNet
     trained : tuple of str
         Names of the body's parameters that were trained.
     interrupted : bool
         Whether the user ended it early.
+    learning_rate : float
+        Peak rate.
+    rate_curve : dict of str to ndarray, or None
+        The range test that has found the rate.
     """
 
-    net: InterruptibleNet
+    net: FineTuningNet
     trained: tuple[str, ...]
     interrupted: bool
+    learning_rate: float
+    rate_curve: dict[str, np.ndarray] | None = None
 
     @property
     def network(self) -> TunedNetwork:
@@ -77,12 +87,12 @@ class Tuned:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Records of skorch for each epoch, without its batches."""
+        """Numbers that skorch and callbacks have recorded for each epoch, without its batches."""
         return [
             {
                 name: value.item() if isinstance(value, np.generic) else value
                 for name, value in epoch.items()
-                if name in _HISTORY_KEYS
+                if _is_number(value) and name not in _NOT_IN_HISTORY
             }
             for epoch in self.net.history
         ]
@@ -145,6 +155,12 @@ def tune(
     penalty = strategy.penalty if trained else None
     draw = np.random.RandomState(seed)
     rows, held_out = _split(rows, targets, strategy, draw)
+    if strategy.scoring is not None and held_out is None:
+        raise ValueError(
+            f"scoring={strategy.scoring!r} needs held-out rows, and early_stopping="
+            f"{strategy.early_stopping!r} holds out none of these {len(rows)}; set "
+            "early_stopping=True, or scoring=None"
+        )
     with seeded(seed):  # dropout and torch's initialisations draw from global generators
         if head is None:
             head = _initial_head(body, inputs, targets, rows, strategy, draw, tunable.device)
@@ -166,6 +182,12 @@ def tune(
         dataset = TrainingRows(inputs, targets, rows, **_sampling_options(strategy, targets, draw))
         if penalty == "delta":
             objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
+        curve = None
+        if strategy.learning_rate == "find":
+            rate, curve = find_rate(
+                network, objective, dataset, strategy, penalty, tunable.device, seed
+            )
+            strategy = with_rate(strategy, rate)
         n_steps = len(Batches(dataset, strategy.batch_size))
         watch = ProgressMonitor(
             strategy.epochs * n_steps, strategy.epochs, progress, strategy.learning_rate
@@ -174,15 +196,17 @@ def tune(
             ("monitor", watch),
             # Before the scheduler, as L2-SP needs the learning rate of the step that was taken.
             *step_callbacks(network, strategy, penalty),
+            *own_callbacks(strategy),
+            # Last, as early stopping ends the epoch for those after it.
             *schedule_callbacks(network, strategy, n_steps, held_out is not None),
         ]
-        net = make_net(network, objective, strategy, tunable.device, callbacks)
+        net = make_net(network, objective, strategy, tunable.device, callbacks, Outputs.of(targets))
         if held_out is not None:
             net.set_params(train_split=predefined_split(TrainingRows(inputs, targets, held_out)))
         net.fit(dataset)
     _drop_unfinished(net)
     freeze_for_inference(network)
-    return Tuned(net, network.unfrozen_names(), net.interrupted)
+    return Tuned(net, network.unfrozen_names(), net.interrupted, strategy.learning_rate, curve)
 
 
 def rebuild(
@@ -190,18 +214,22 @@ def rebuild(
     head: Mapping[str, np.ndarray],
     trained: tuple[str, ...],
     strategy: FineTune,
-    task: str,
+    outputs: Outputs,
     device: str,
     history: list[dict[str, Any]],
 ) -> Tuned:
     """Restore a tuned network from a file, without its source network and optimizer state."""
     linear = LinearHead.from_state(head)
     network = TunedNetwork(body, linear, trained, strategy.batch_norm, None).to(device)
-    loss = TaskLoss(task, strategy.label_smoothing)
+    loss = TaskLoss(outputs.task, strategy.label_smoothing)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
-    callbacks = [("monitor", watch), *step_callbacks(network, strategy, None)]
-    net = make_net(network, objective, strategy, device, callbacks)
+    callbacks = [
+        ("monitor", watch),
+        *step_callbacks(network, strategy, None),
+        *own_callbacks(strategy),
+    ]
+    net = make_net(network, objective, strategy, device, callbacks, outputs)
     with seeded(0):
         net.initialize()
     for epoch in history:
@@ -209,7 +237,7 @@ def rebuild(
         for name, value in epoch.items():
             net.history.record(name, value)
     network.eval().requires_grad_(False)
-    return Tuned(net, trained, False)
+    return Tuned(net, trained, False, strategy.learning_rate)
 
 
 def continue_training(
@@ -291,6 +319,11 @@ def extract_features(
 def to_device(batch: Any, device: torch.device) -> Any:
     """Move a tensor, or a tuple of them, to a device."""
     return batch.to(device) if isinstance(batch, Tensor) else tuple(t.to(device) for t in batch)
+
+
+def _is_number(value: Any) -> bool:
+    # Truth values tell about the best epoch so far, which the numbers tell, too.
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
 
 
 def _drop_unfinished(net: NeuralNet) -> None:
