@@ -6,11 +6,14 @@ rates that rise exponentially instead of linearly, as they are compared by their
 
 import copy
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback
+from torch import Tensor, nn
 
 from sktransfer.finetuning.batches import Batches, TrainingRows
 from sktransfer.finetuning.network import TunedNetwork
@@ -25,48 +28,76 @@ N_STEPS = 100
 
 _LOWEST, _HIGHEST = 1e-6, 10.0
 
+_START = 10
+"""Steps at whose tiny rates nothing is learned yet."""
+
 _EXPLODED = 4.0
-"""Ratio of the smoothed loss to its minimum at which the test ends."""
+"""Ratio of the smoothed loss to that of the start at which the test ends."""
 
 _MEMORY = 0.9
+"""Weight of the past in the moving average of losses."""
+
+_FALL = 0.5
+"""Share of the loss's fall at the chosen rate."""
 
 
-class _Exploded(Exception):
-    """The loss is out of bounds, or the last rate was tried."""
+class _TestOver(Exception):
+    """The loss has exploded, or all rates were tried."""
 
 
 class RaiseRate(Callback):
-    """Raise the learning rate exponentially at every step, and note the losses."""
+    """Raise the learning rate at every step, note the losses, and stop when they explode."""
 
     def __init__(self, rates: np.ndarray) -> None:
         self.rates = rates
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Begin with the first rate."""
-        self.losses: list[float] = []
+        self.losses_: list[float] = []
 
-    def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Set the rate of the step."""
-        if len(self.losses) == len(self.rates):
-            raise _Exploded
+    def on_batch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Set the rate of the step, which is smaller in shallow stages."""
         for group in net.optimizer_.param_groups:
-            group["lr"] = self.rates[len(self.losses)] * group["factor"]
+            group["lr"] = self.rates[len(self.losses_)] * group["factor"]
 
-    def on_batch_end(self, net: Any, loss: Any = None, **kwargs: Any) -> None:
+    def on_batch_end(self, net: Any, loss: Tensor | None = None, **kwargs: Any) -> None:
         """Note the loss, and end the test if it has exploded."""
-        self.losses.append(float(loss.detach()))
-        smoothed = smooth(self.losses)
-        if not math.isfinite(self.losses[-1]) or smoothed[-1] > _EXPLODED * smoothed.min():
-            raise _Exploded
+        assert loss is not None
+        self.losses_.append(float(loss.detach()))
+        smoothed = smooth(self.losses_)
+        exploded = not math.isfinite(self.losses_[-1])
+        if len(smoothed) > _START:
+            exploded |= bool(smoothed[-1] > _EXPLODED * np.median(smoothed[:_START]))
+        if exploded or len(self.losses_) == len(self.rates):
+            raise _TestOver
 
 
-def smooth(losses: Any) -> np.ndarray:
-    """Exponential moving average of losses, without the bias of its start."""
-    mean, out = 0.0, []
-    for number, loss in enumerate(losses, 1):
-        mean = _MEMORY * mean + (1 - _MEMORY) * loss
-        out.append(mean / (1 - _MEMORY**number))
-    return np.array(out)
+def smooth(losses: Sequence[float]) -> np.ndarray:
+    """Exponential moving average, (n,), without the bias of its start (Adam, section 3)."""
+    weights = _MEMORY ** np.arange(len(losses))
+    return np.convolve(losses, weights)[: len(losses)] / np.cumsum(weights)
+
+
+def choose_rate(curve: Mapping[str, np.ndarray]) -> float:
+    """The rate at which the loss has fallen half of the way from its start to its minimum.
+
+    It is the point of the steepest descent where the loss falls as a sigmoid of the logarithm of
+    the rate, and unlike the largest difference of neighbours it does not depend on single batches.
+
+    Raises
+    ------
+    ValueError
+        The loss has never fallen.
+    """
+    smoothed = curve["smoothed_loss"][np.isfinite(curve["smoothed_loss"])]
+    start = np.median(smoothed[:_START]) if len(smoothed) else np.nan
+    lowest = int(smoothed.argmin()) if len(smoothed) else 0
+    above = np.flatnonzero(smoothed[:lowest] > start - _FALL * (start - smoothed[lowest]))
+    if lowest < _START or not len(above):
+        raise ValueError(
+            "learning_rate='find' found no rate at which the loss falls; give a number instead"
+        )
+    return float(curve["rate"][above[-1] + 1])
 
 
 def find_rate(
@@ -78,45 +109,51 @@ def find_rate(
     device: torch.device,
     seed: int,
 ) -> tuple[float, dict[str, np.ndarray]]:
-    plain = with_rate(strategy, _LOWEST)
+    """A learning rate, and "rate", "loss" and "smoothed_loss" of the steps that it was found by.
+
+    The test trains all that `strategy` is going to train, from the same weights, on the same rows
+    with a random order of its own. Then weights and buffers are set back, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        The loss has never fallen.
+    KeyboardInterrupt
+        The user has ended the test.
+    """
     rows = copy.copy(dataset)
-    rows.rng = np.random.default_rng(seed)
-    plain.epochs = -(-N_STEPS // len(Batches(rows, strategy.batch_size))) + 1
+    rows.rng = np.random.default_rng(seed)  # that of the training must not move on
+    plain = with_rate(strategy, _LOWEST)
+    plain.epochs = -(-N_STEPS // len(Batches(rows, strategy.batch_size)))
     rising = RaiseRate(np.geomspace(_LOWEST, _HIGHEST, N_STEPS))
-    states = [
-        (module, {name: t.detach().clone() for name, t in _tensors(module)})
-        for module in (network, objective)
-    ]
-    with seeded(seed):
-        callbacks = [*step_callbacks(network, plain, penalty), ("range", rising)]
-        net = make_net(network, objective, plain, device, callbacks, Outputs.of(dataset.targets))
-        try:
-            net.fit(rows)
-        except _Exploded:
-            pass
-        finally:
-            with torch.no_grad():
-                for module, state in states:
-                    for name, tensor in _tensors(module):
-                        tensor.copy_(state[name])
-                        tensor.grad = None
+    callbacks = [*step_callbacks(network, plain, penalty), ("range", rising)]
+    net = make_net(network, objective, plain, device, callbacks, Outputs.of(dataset.targets))
+    with seeded(seed), _set_back(network, objective), suppress(_TestOver):
+        net.fit(rows)
     if net.interrupted:
-        raise KeyboardInterrupt("the range test of learning_rate='find' was interrupted")
+        raise KeyboardInterrupt(
+            "the range test of learning_rate='find' was interrupted; nothing has been fitted"
+        )
     curve = {
-        "rate": rising.rates[: len(rising.losses)],
-        "loss": np.array(rising.losses),
-        "smoothed_loss": smooth(rising.losses),
+        "rate": rising.rates[: len(rising.losses_)],
+        "loss": np.array(rising.losses_),
+        "smoothed_loss": smooth(rising.losses_),
     }
     return choose_rate(curve), curve
 
 
-def choose_rate(curve):
-    return 1e-3
-
-
-def _tensors(module):
-    yield from module.named_parameters()
-    yield from module.named_buffers()
+@contextmanager
+def _set_back(*modules: nn.Module) -> Iterator[None]:
+    """Give modules the values back that they have now, also of buffers that are not saved."""
+    tensors = [each for module in modules for each in (*module.parameters(), *module.buffers())]
+    before = [each.detach().clone() for each in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for each, value in zip(tensors, before, strict=True):
+                each.copy_(value)
+                each.grad = None
 
 
 def with_rate(strategy: FineTune, rate: float) -> FineTune:
