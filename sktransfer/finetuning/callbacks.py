@@ -1,6 +1,5 @@
 """Copies of skorch callbacks, for each fit its own."""
 
-import copy
 from typing import Any
 
 from sklearn.base import clone

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from skorch.callbacks import Callback
 from sklearn.metrics import get_scorer
+from skorch.callbacks import Callback
 
 from sktransfer.finetuning.outputs import as_scores
 

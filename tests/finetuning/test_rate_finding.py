@@ -26,7 +26,9 @@ def images_of(network=TwoStages):
     return PretrainedCNNFeatures(network, image_size=16, random_state=0, engine="torch")
 
 
-def fitted(X, y, unfreeze="all", *, features=None, domain=None, cls=FineTunedClassifier, **settings):
+def fitted(
+    X, y, unfreeze="all", *, features=None, domain=None, cls=FineTunedClassifier, **settings
+):
     how = {"epochs": 2, "batch_size": 32, "learning_rate": "find", **settings}
     features = images_of() if features is None else features
     return cls(features, strategy=FineTune(unfreeze, **how), random_state=0).fit(
@@ -117,7 +119,8 @@ def test_a_discriminator_of_domains_is_set_back(digits):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_sequences_and_numbers_have_their_rates_found_too(rng):
+def test_sequences_and_numbers_have_their_rates_found_too():
+    rng = np.random.default_rng(0)
     frequency = rng.uniform(1, 5, 30)
     X = np.sin(frequency[:, None] * np.linspace(0, 6, 30))
     features = RNNSequenceFeatures(views="z")
@@ -190,9 +193,12 @@ def test_rate_and_curve_survive_pickle_and_a_file_and_partial_fit_goes_on_with_t
     digits, tmp_path
 ):
     X, y = digits[0][:64], digits[1][:64]
-    classifier = fitted(X, y, "head", features=PretrainedCNNFeatures(
-        layer="blocks.1", image_size=32, engine="torch"
-    ))
+    classifier = fitted(
+        X,
+        y,
+        "head",
+        features=PretrainedCNNFeatures(layer="blocks.1", image_size=32, engine="torch"),
+    )
     rate = classifier.learning_rate_
     classifier.save(tmp_path / "saved")
     restored = [
