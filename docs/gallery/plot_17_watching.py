@@ -65,8 +65,8 @@ print(f"accuracy on 1,000 others {classifier.score(X_test, y_test):.3f}")
 FineTuningDisplay.from_estimator(classifier, kind="rate")
 
 # %%
-# The losses and scores over the epochs. Scores of the training rows are those of the batches as they
-# were learned from, so that they lag behind.
+# The losses and scores over the epochs. Scores of the training rows are those of the batches as
+# they were learned from, so that they lag behind.
 
 FineTuningDisplay.from_estimator(classifier)
 
@@ -74,8 +74,8 @@ FineTuningDisplay.from_estimator(classifier)
 # TensorBoard and MLflow
 # ----------------------
 #
-# skorch has callbacks for both, and they need ``pip install tensorboard`` or ``pip install mlflow``.
-# This page is made without them; the lines are:
+# skorch has callbacks for both; they need ``pip install tensorboard`` or ``pip install mlflow``.
+# This page is made without them. The lines are:
 #
 # .. code-block:: python
 #
