@@ -60,7 +60,7 @@ print(f"accuracy on 1,000 others {classifier.score(X_test, y_test):.3f}")
 # %%
 # The range test raises the rate from step to step. The loss stays where it was as long as the rate
 # is too small to change anything, falls, and explodes in the end. The rate that was chosen is the
-# one at which the loss has fallen half of its way.
+# one at which the loss has fallen two fifths of its way.
 
 FineTuningDisplay.from_estimator(classifier, kind="rate")
 
