@@ -69,6 +69,10 @@ class Fitted:
         With ``interpolate=``, the tensors of the source network and of the tuned one.
     interpolate : float or None
         Where the network lies between them.
+    learning_rate : float or None
+        Peak rate of the tuning.
+    rate_curve : dict of str to ndarray, or None
+        The range test that has found it.
     is_tuned : bool
         Whether the network is another one than was loaded.
     """
@@ -87,6 +91,8 @@ class Fitted:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     ends: Ends | None = None
     interpolate: float | None = None
+    learning_rate: float | None = None
+    rate_curve: Mapping[str, np.ndarray] | None = None
     is_tuned: bool = False
 
     def __post_init__(self) -> None:
@@ -175,6 +181,8 @@ class FeatureTransformer(TransformerMixin, HasStrategy, ABC, Generic[Record]):
     n_trained_parameters_ = FittedAttribute("n_trained_parameters")
     history_ = FittedAttribute("history")
     interpolate_ = FittedAttribute("interpolate")
+    learning_rate_ = FittedAttribute("learning_rate")
+    rate_curve_ = FittedAttribute("rate_curve")
 
     # --- what a subclass says -------------------------------------------------------------
 
@@ -557,6 +565,8 @@ class TransformerSource(Generic[Record]):
                 history=tuned.history,
                 ends=tuned.ends,
                 interpolate=tuned.alpha,
+                learning_rate=tuned.learning_rate,
+                rate_curve=tuned.rate_curve,
             )
         self.fitted_ = self._transformer.fitted_ = fitted
 

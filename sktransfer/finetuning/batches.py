@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from skorch.dataset import Dataset
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from sktransfer.finetuning.outputs import Outputs
 from sktransfer.finetuning.targets import Targets
 
 
@@ -57,8 +58,11 @@ class ArrayInputs:
         return taken
 
 
-class TrainingRows(Dataset[Any]):
-    """Some rows of X with their targets: to train on, or without a seed to validate on."""
+class TrainingRows(Dataset):
+    """Some rows of X with their targets: to train on, or without a seed to validate on.
+
+    skorch's scoring callbacks read `X` and `y`, of which `X` may be predicted by the net.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,26 @@ class TrainingRows(Dataset[Any]):
         self.rng = None if seed is None else np.random.default_rng(seed)
         self.epoch_begin: dict[str, Any] | None = None
         self._resumption: tuple[int, dict[str, Any]] | None = None
+
+    @property
+    def X(self) -> "TrainingRows":
+        """The labelled rows, in order and without mixup."""
+        labelled = self.targets.labelled[self.rows]
+        return TrainingRows(self.inputs, self.targets, self.rows[labelled])
+
+    @property
+    def y(self) -> np.ndarray:
+        """Targets of the labelled rows, in the form of the user."""
+        rows = self.X.rows
+        target = {
+            name: torch.from_numpy(getattr(self.targets, name)[rows])
+            for name in ("values", "labelled")
+        }
+        return Outputs.of(self.targets).decode(target)
+
+    def in_order(self) -> "TrainingRows":
+        """The same rows, in order and without mixup."""
+        return TrainingRows(self.inputs, self.targets, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)

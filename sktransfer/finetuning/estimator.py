@@ -15,6 +15,8 @@ from sktransfer._columns import errors_about
 from sktransfer._pairs import labels_of
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
+from sktransfer.finetuning.outputs import Outputs
+from sktransfer.finetuning.rate_finding import with_rate
 from sktransfer.finetuning.settings import same_setting
 from sktransfer.finetuning.strategy import FineTune, HasStrategy, check_strategy, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
@@ -143,11 +145,14 @@ class FineTuned(HasStrategy):
                 warmup_epochs=0,
                 gradual=None,
                 checkpoint=None,
+                scoring=None,
             )
             raise_interrupt(self._fit(X, y, first, classes, row_metadata).tuned)
             return self
         self._check_unchanged(strategy, classes)
         tuned = self._tuned
+        if isinstance(strategy.learning_rate, str):  # "find", as it was found at first
+            strategy = with_rate(strategy, tuned.learning_rate)
         targets = self._encoded(X, y, strategy, row_metadata)
         source = self.features_.__tuning_source__()
         tunable = source.tunable(X, body=tuned.network.body)
@@ -300,8 +305,10 @@ class FineTuned(HasStrategy):
                 self.features_.__tuning_source__().body(),
                 self._head,
                 self._trained_names,
-                self.features_.strategy,
-                self._fitted_task,
+                with_rate(self.features_.strategy, self.learning_rate_),
+                Outputs(
+                    self._fitted_task, getattr(self, "classes_", None), self._location, self._flat
+                ),
                 self.features_.device_,
                 self.features_.history_,
                 self.features_.fitted_.ends,
@@ -331,6 +338,18 @@ class FineTuned(HasStrategy):
         """
         check_is_fitted(self)
         return float(self.features_.interpolate_)
+
+    @property
+    def learning_rate_(self) -> float:
+        """Peak learning rate of the training."""
+        check_is_fitted(self)
+        return self.features_.learning_rate_
+
+    @property
+    def rate_curve_(self) -> dict[str, np.ndarray]:
+        """Arrays "rate", "loss" and "smoothed_loss" of the steps of ``learning_rate="find"``."""
+        check_is_fitted(self)
+        return self.features_.rate_curve_
 
     @property
     def trained_parameters_(self) -> tuple[str, ...]:

@@ -2,14 +2,18 @@
 
 import copy
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from sklearn.base import clone
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import Tags
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
-from skorch.utils import noop
+from skorch.utils import is_dataset, noop
 from torch import Tensor
 
 from sktransfer.finetuning.averaging import (
@@ -19,11 +23,14 @@ from sktransfer.finetuning.averaging import (
     rescaled_heads,
 )
 from sktransfer.finetuning.batches import Batches, pieces_of_step
+from sktransfer.finetuning.callbacks import copied_callbacks
 from sktransfer.finetuning.low_rank import WriteUpdates
 from sktransfer.finetuning.network import Body, TunedNetwork, joined_outputs
 from sktransfer.finetuning.objective import Objective
+from sktransfer.finetuning.outputs import Outputs, as_scores
 from sktransfer.finetuning.penalties import PullToSource
 from sktransfer.finetuning.schedules import rate_over_steps
+from sktransfer.finetuning.scoring import HeldOutScores
 from sktransfer.finetuning.steps import UnfreezeGradually, optimizer_for
 from sktransfer.finetuning.strategy import PENALTY_WEIGHTS, FineTune
 
@@ -37,12 +44,13 @@ _LEAST_WARMUP = 32
 """Steps. An epoch of 200 rows has only three, and so short a warmup destroyed features."""
 
 
-class InterruptibleNet(NeuralNet):
-    """A net whose training may be interrupted, resumed, and make a step of several batches.
+class FineTuningNet(NeuralNet):
+    """A net that predicts what the estimator of its network would, for scorers and callbacks.
 
-    By KeyboardInterrupt skorch ends for Ctrl-C and for early stopping; this net tells them apart.
-    Where the iterator gives several times `batch_size` rows for a step, they go through the network
-    in as many pieces.
+    Callbacks get y in the form of the user, and scores of the labelled rows as predictions. The
+    net tells Ctrl-C from early stopping: by KeyboardInterrupt skorch ends for either. It may be
+    resumed, and where the iterator gives several times `batch_size` rows for a step, they go
+    through the network in as many pieces.
 
     Attributes
     ----------
@@ -54,12 +62,17 @@ class InterruptibleNet(NeuralNet):
         Where the network lies between them.
     epochs_before : int
         Epochs of an earlier process, whose checkpoint a callback has restored.
+    rate_curve : dict of str to ndarray, or None
+        The range test that has found the learning rate.
+    outputs_ : Outputs
     """
 
     interrupted = False
     ends: Ends | None = None
     alpha: float | None = None
     epochs_before = 0
+    rate_curve: dict[str, np.ndarray] | None = None
+    outputs_: Outputs
 
     def move_to(self, alpha: float) -> None:
         """Set the network to a point between its source and its tuned weights."""
@@ -101,6 +114,71 @@ class InterruptibleNet(NeuralNet):
             outputs.append(joined_outputs([step.pop("y_pred")]))
         return {"loss": torch.stack(losses).sum(), "y_pred": joined_outputs(outputs)}
 
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the callbacks, which get batches that they can read."""
+        if method_name == "on_batch_end":
+            inputs, target = cb_kwargs["batch"]
+            scores = cb_kwargs["y_pred"].scores.detach()
+            labelled = target["labelled"].to(scores.device)
+            cb_kwargs |= {
+                "batch": (inputs, self.outputs_.decode(target)),
+                "y_pred": scores[labelled],
+            }
+        super().notify(method_name, **cb_kwargs)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Classes, for a network that tells them apart."""
+        if self.outputs_.classes is None:
+            raise AttributeError("a regressor has no classes_")
+        return self.outputs_.classes
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Tensor:
+        """Scores of a batch."""
+        return super().evaluation_step(batch, training=training).scores
+
+    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
+        """Scores of all batches of `TrainingRows` in their order, or of one batch of inputs."""
+        batches = Batches(X.in_order(), self.batch_size) if is_dataset(X) else [(X, None)]
+        for batch in batches:
+            yield self.evaluation_step(batch, training=training).to(device)
+
+    @contextmanager
+    def predicting(self, scores: np.ndarray) -> Iterator[None]:
+        """Predict from these scores instead of running the network."""
+        self.__dict__["forward_iter"] = lambda *args, **kwargs: iter([torch.from_numpy(scores)])
+        try:
+            yield
+        finally:
+            del self.__dict__["forward_iter"]
+
+    def _scores(self, X: Any) -> np.ndarray:
+        return as_scores(torch.cat([*self.forward_iter(X)]))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores of the classes."""
+        return self.outputs_.decision_function(self._scores(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes; numbers of a regressor, as skorch has it."""
+        if self.outputs_.task == "regression":
+            return self.predict(X)
+        return self.outputs_.predict_proba(self._scores(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Classes, labels or numbers in the units of y."""
+        return self.outputs_.predict(self._scores(X))
+
+    def score(self, X: Any, y: Any) -> float:
+        """Accuracy, or R2 of a regressor, as of scikit-learn's estimators."""
+        metric = r2_score if self.outputs_.task == "regression" else accuracy_score
+        return float(metric(y, self.predict(X)))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "regressor" if self.outputs_.task == "regression" else "classifier"
+        return tags
+
 
 def _is_early_stopping(end: KeyboardInterrupt) -> bool:
     innermost = list(traceback.walk_tb(end.__traceback__))[-1][0]
@@ -115,9 +193,10 @@ def make_net(
     n_epochs: int,
     device: torch.device | str,
     callbacks: list[tuple[str, Callback]],
-) -> InterruptibleNet:
+    outputs: Outputs,
+) -> FineTuningNet:
     """A skorch net, not initialized yet."""
-    return InterruptibleNet(
+    net = FineTuningNet(
         module=network,
         criterion=objective,
         optimizer=_optimizer_factory(network, strategy),
@@ -132,6 +211,8 @@ def make_net(
         device=str(device),
         verbose=0,
     )
+    net.outputs_ = outputs
+    return net
 
 
 def schedule_callbacks(
@@ -180,7 +261,7 @@ def average_callbacks(strategy: FineTune, n_steps: int) -> list[tuple[str, Callb
 def step_callbacks(
     network: TunedNetwork, strategy: FineTune, penalty: str | None
 ) -> list[tuple[str, Callback]]:
-    """Callbacks for every step, also of `continue_training`; the user's own come last."""
+    """Callbacks for every step, also of `continue_training`."""
     callbacks: list[tuple[str, Callback]] = []
     if network.updates is not None:
         callbacks.append(("updates", WriteUpdates()))
@@ -189,10 +270,17 @@ def step_callbacks(
     if penalty == "l2-sp":
         source = {n: p.detach().clone() for n, p in network.trained_parameters().items()}
         callbacks.append(("pull", PullToSource(source, penalty_weight(strategy))))
-    for number, callback in enumerate(strategy.callbacks or ()):
-        # Cloned, as skorch sets attributes of a callback, and a strategy may be used by many fits.
-        named = callback if isinstance(callback, tuple) else (f"own_{number}", callback)
-        callbacks.append((named[0], clone(named[1], safe=False)))
+    return callbacks
+
+
+def own_callbacks(strategy: FineTune) -> list[tuple[str, Callback]]:
+    """The scores and callbacks that the user asks for, also of `continue_training`."""
+    callbacks: list[tuple[str, Callback]] = []
+    if strategy.scoring is not None:
+        callbacks.append(("scores", HeldOutScores(strategy.scoring)))
+    # Copies, as skorch sets attributes of a callback, and a strategy may be used by many fits.
+    for number, each in enumerate(copied_callbacks(strategy.callbacks) or ()):
+        callbacks.append(each if isinstance(each, tuple) else (f"own_{number}", each))
     return callbacks
 
 

@@ -76,9 +76,7 @@ class ProgressMonitor(Callback):
     Without a label there is no bar.
     """
 
-    def __init__(
-        self, n_steps: int, n_epochs: int, label: str | None, learning_rate: float | None
-    ) -> None:
+    def __init__(self, n_steps: int, n_epochs: int, label: str | None, learning_rate: Any) -> None:
         self.n_steps = n_steps
         self.n_epochs = n_epochs
         self.label = label

@@ -12,6 +12,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 
 from sktransfer._validation import Seed, check_nested
+from sktransfer.finetuning.callbacks import copied_callbacks
+from sktransfer.finetuning.scoring import scorers_of
 
 TUNES = ("all", "bias", "norm", "lora")
 OPTIMIZERS = ("adamw", "sgd")
@@ -22,10 +24,13 @@ ALIGNMENTS = ("coral", "mmd", "dann")
 AUGMENTATIONS = ("light", "strong")
 LOSSES = ("cross-entropy", "logit-adjusted", "focal")
 
+FIND = "find"
+"""The learning rate that a range test replaces."""
+
 SCHEDULE_CALLBACKS = ("unfreeze", "rate", "average", "stop", "checkpoint")
 """Names of the package's callbacks that depend on the position in the whole training."""
 
-RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "updates", "clip", "pull")
+RESERVED_CALLBACKS = (*SCHEDULE_CALLBACKS, "monitor", "updates", "clip", "pull", "scores")
 """Names of all callbacks of the package."""
 
 PENALTY_WEIGHTS = {"l2-sp": 1.0, "delta": 0.01, "bss": 0.001, "rkd": 1.0}
@@ -60,11 +65,14 @@ class FineTune(BaseEstimator):
     gradual : int or None, default=None
         Number of epochs after which one more of the stages to train is unfrozen, starting from the
         head alone and the deepest stage [1]_. None unfreezes all of `unfreeze` at once.
-    learning_rate : float or None, default=None
+    learning_rate : float, "find" or None, default=None
         Peak learning rate of the head and the deepest stage. None takes what suits the samples:
         0.001 for images and sequences and for a head alone, 0.0001 for the weights of text
-        networks. With another `tune` than "all" the rate of the stage is ten times as high, as
-        biases and factors need larger steps.
+        networks. "find" chooses it by a range test [27]_: at most a hundred steps on the training
+        rows, from which network, optimizer and random draws are set back; the estimator has the
+        rate as `learning_rate_`, and the losses of the test as `rate_curve_`. With another `tune`
+        than "all" the rate of the stage is ten times as high, as biases and factors need larger
+        steps.
     layer_decay : float, default=1.0
         Factor of each stage's learning rate relative to that of the next deeper stage [1]_.
     optimizer : {"adamw", "sgd"} or callable, default="adamw"
@@ -180,9 +188,16 @@ class FineTune(BaseEstimator):
     gradient_clip : float or None, default=1.0
         Largest norm of a step's gradient.
     callbacks : list or None, default=None
-        Additional skorch callbacks, or pairs of a name and one; they are cloned. Those that score
-        predictions, such as ``EpochScoring``, cannot interpret the form of the targets. Other than
-        ``EarlyStopping``, one that raises KeyboardInterrupt counts as Ctrl-C.
+        Additional skorch callbacks, or pairs of a name and one; they are cloned, but for open files
+        and connections. Those that score get y and predictions as from the fine-tuned estimator.
+        Other than ``EarlyStopping``, one that raises KeyboardInterrupt counts as Ctrl-C.
+    scoring : str, callable, list, dict or None, default=None
+        Scores of the held-out rows after each epoch, for `history_`: the name of a scikit-learn
+        scorer, such as "accuracy", or several names; a dict of names to scorers; or a callable of
+        net, rows and y, which returns a number or a dict. The net has the methods of the
+        estimator, such as `predict`; the rows have the network's form. "accuracy" is recorded as
+        "valid_accuracy", and the number of a single callable as "valid_score". Does not decide
+        about early stopping. It is an error if no rows are held out (see `early_stopping`).
     cache_trunk : bool, default=True
         Run the frozen part once before the first epoch instead of in each. Without `mixup` it
         affects only time and memory. With `augment` nothing can be cached.
@@ -249,6 +264,8 @@ class FineTune(BaseEstimator):
     .. [25] E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022,
        equation 3, with alpha equal to the rank.
     .. [26] T. Chen et al., "Training deep nets with sublinear memory cost", 2016.
+    .. [27] L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017, section
+       3.3.
 
     Examples
     --------
@@ -272,7 +289,7 @@ class FineTune(BaseEstimator):
         tune: str = "all",
         rank: int = 8,
         gradual: int | None = None,
-        learning_rate: float | None = None,
+        learning_rate: float | str | None = None,
         layer_decay: float = 1.0,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         schedule: str = "cosine",
@@ -304,6 +321,7 @@ class FineTune(BaseEstimator):
         head_init: str = "probe",
         gradient_clip: float | None = 1.0,
         callbacks: list[Any] | None = None,
+        scoring: Any = None,
         cache_trunk: bool = True,
         checkpoint: str | os.PathLike[str] | None = None,
         precision: str = "float32",
@@ -347,6 +365,7 @@ class FineTune(BaseEstimator):
         self.head_init = head_init
         self.gradient_clip = gradient_clip
         self.callbacks = callbacks
+        self.scoring = scoring
         self.cache_trunk = cache_trunk
         self.checkpoint = checkpoint
         self.precision = precision
@@ -370,11 +389,13 @@ class FineTune(BaseEstimator):
         return super().get_params(deep=False)
 
     def __sklearn_clone__(self) -> Self:
-        without = copy.copy(self)
-        without.augment = None
-        cloned: Self = super(FineTune, without).__sklearn_clone__()
-        cloned.augment = copy.deepcopy(self.augment)
-        return cloned
+        # A clone has callbacks of its own, but callbacks may hold what cannot be copied.
+        plain = copy.copy(self)
+        plain.augment = plain.callbacks = None
+        other: Self = super(FineTune, plain).__sklearn_clone__()
+        other.augment = copy.deepcopy(self.augment)
+        other.callbacks = copied_callbacks(self.callbacks)
+        return other
 
 
 def is_frozen(strategy: Any) -> bool:
@@ -445,6 +466,12 @@ def check_strategy(strategy: Any) -> None:
         value = getattr(strategy, name)
         if value is None and name in ("learning_rate", "gradient_clip", "penalty_weight"):
             continue
+        if name == "learning_rate" and isinstance(value, str):
+            if value != FIND:
+                raise ValueError(
+                    f"learning_rate must be a positive number or 'find', got {value!r}"
+                )
+            continue
         check_scalar(value, name, numbers.Real, min_val=low, max_val=high, include_boundaries=ends)
         if np.isnan(value) or (np.isinf(value) and name != "penalty_weight"):
             raise ValueError(f"{name} must be finite, got {value!r}")
@@ -456,6 +483,7 @@ def check_strategy(strategy: Any) -> None:
     folder = strategy.checkpoint
     if not isinstance(folder, str | os.PathLike | None) or folder == "":
         raise ValueError(f"checkpoint must be None or the path of a folder, got {folder!r}")
+    scorers_of(strategy.scoring)
     check_random_state(strategy.random_state)
 
 

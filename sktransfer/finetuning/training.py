@@ -2,6 +2,7 @@
 
 import copy
 import math
+import numbers
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -29,7 +30,6 @@ from sktransfer.finetuning.checkpoints import Checkpoint
 from sktransfer.finetuning.held_out import (
     HeldOutScores,
     Split,
-    Verdict,
     folds_to_judge,
     judge,
     row_losses,
@@ -38,22 +38,25 @@ from sktransfer.finetuning.held_out import (
 from sktransfer.finetuning.identity import training_identity
 from sktransfer.finetuning.network import Body, LinearHead, TunedNetwork
 from sktransfer.finetuning.objective import Objective, TaskLoss
+from sktransfer.finetuning.outputs import Outputs
 from sktransfer.finetuning.penalties import channel_attention, loss_increase
 from sktransfer.finetuning.priors import log_prior, row_prior
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.progress_files import OpenFiles
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.rate_finding import find_rate, with_rate
 from sktransfer.finetuning.skorch_net import (
-    InterruptibleNet,
+    FineTuningNet,
     average_callbacks,
     make_net,
+    own_callbacks,
     penalty_weight,
     schedule_callbacks,
     step_callbacks,
     with_learning_rate,
 )
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
-from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune, is_chosen
+from sktransfer.finetuning.strategy import FIND, SCHEDULE_CALLBACKS, FineTune, is_chosen
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.trainable import restricted
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
@@ -71,7 +74,7 @@ _VALUES_OF_BATCH, _VALUES = 256, 2000
 _LEAST_EPOCHS = 10
 """Of ``epochs=None``."""
 
-_HISTORY_KEYS = ("epoch", "train_loss", "valid_loss", "dur", "event_lr", *Verdict._fields)
+_NOT_IN_HISTORY = ("train_batch_count", "valid_batch_count")
 
 
 def seed_of(strategy: FineTune, random_state: Seed) -> int:
@@ -86,7 +89,7 @@ class Tuned:
 
     Parameters
     ----------
-    net : InterruptibleNet
+    net : FineTuningNet
     trained : tuple of str
         Names of the body's parameters that were trained.
     interrupted : bool
@@ -95,13 +98,19 @@ class Tuned:
         With ``interpolate=``, what lies between the source network and the tuned one.
     alpha : float or None
         Where the network lies between them.
+    learning_rate : float
+        Peak rate.
+    rate_curve : dict of str to ndarray, or None
+        The range test that has found the rate.
     """
 
-    net: InterruptibleNet
+    net: FineTuningNet
     trained: tuple[str, ...]
     interrupted: bool
+    learning_rate: float
     ends: Ends | None = None
     alpha: float | None = None
+    rate_curve: dict[str, np.ndarray] | None = None
 
     @property
     def network(self) -> TunedNetwork:
@@ -115,12 +124,12 @@ class Tuned:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Records of skorch for each epoch, without its batches."""
+        """Numbers that skorch and callbacks have recorded for each epoch, without its batches."""
         return [
             {
                 name: value.item() if isinstance(value, np.generic) else value
                 for name, value in epoch.items()
-                if name in _HISTORY_KEYS
+                if _is_number(value) and name not in _NOT_IN_HISTORY
             }
             for epoch in self.net.history
         ]
@@ -180,6 +189,12 @@ def tune(
     rows = np.flatnonzero(usable)
     draw = np.random.RandomState(seed)
     split = split_to_stop(rows, targets, strategy, draw)
+    if strategy.scoring is not None and not split.stops:
+        raise ValueError(
+            f"scoring={strategy.scoring!r} needs held-out rows, and early_stopping="
+            f"{strategy.early_stopping!r} holds out none of these {len(rows)}; set "
+            "early_stopping=True, or scoring=None"
+        )
     batch_norm = batch_norm_mode(strategy, len(rows), tunable.body.n_positions)
     with OpenFiles(strategy.checkpoint) as files:
         training = _Training(
@@ -246,9 +261,11 @@ def _judged(
     best = training.final_head(features, features.rows)
     best.rescale_scores(verdict.temperature, -training.shift)
     state = {name: tensor.detach().cpu().numpy() for name, tensor in best.state_dict().items()}
-    history = Tuned(net, (), False).history
-    device, prior = str(tunable.device), training.prior
-    kept = rebuild(tunable.body, state, (), strategy, targets.task, device, history, prior=prior)
+    history = Tuned(net, (), False, float(net.lr)).history
+    strategy = with_rate(strategy, float(net.lr))
+    outputs, device, prior = Outputs.of(targets), str(tunable.device), training.prior
+    kept = rebuild(tunable.body, state, (), strategy, outputs, device, history, prior=prior)
+    kept.rate_curve = net.rate_curve
     if strategy.interpolate is not None:  # there is nothing between a network and itself
         kept.ends, kept.alpha = {}, 1.0
     return kept
@@ -340,7 +357,7 @@ class _Training:
             random=draw if random else None,
         )
         if not random:  # its scores stand for the shares of the rows, and the loss adds these
-            _move_bias(head, -self.shift)
+            head.rescale_scores(1.0, -self.shift)
         return head
 
     def final_head(self, features: _Features, rows: np.ndarray) -> LinearHead:
@@ -359,7 +376,7 @@ class _Training:
         asked: Any = self.strategy.interpolate
         return ALPHAS if is_chosen(asked) else (None if asked is None else float(asked),)
 
-    def best_point(self, net: InterruptibleNet, split: Split) -> float:
+    def best_point(self, net: FineTuningNet, split: Split) -> float:
         """The point of least loss on held-out rows."""
         rows = split.held_out
         losses = {}
@@ -370,7 +387,7 @@ class _Training:
         return min(losses, key=losses.__getitem__)
 
     def held_out_scores(
-        self, net: InterruptibleNet, features: _Features, split: Split
+        self, net: FineTuningNet, features: _Features, split: Split
     ) -> list[HeldOutScores]:
         """Scores of a net at each point, and of a head on frozen features, for held-out rows."""
         rows, values = features.of(split.held_out)
@@ -391,7 +408,7 @@ class _Training:
         features: _Features,
         draw: np.random.RandomState,
         progress: str | None,
-    ) -> InterruptibleNet:
+    ) -> FineTuningNet:
         """Train the network from its present weights."""
         tunable, targets, strategy = self.tunable, self.targets, self.strategy
         # Without trained weights in the body its features are those of the source.
@@ -423,6 +440,12 @@ class _Training:
             dataset = TrainingRows(self.inputs, targets, split.train, **sampling)
             if penalty == "delta":
                 objective.channel_weights = _channel_weights(network, objective, dataset, strategy)
+            curve = None
+            if strategy.learning_rate == FIND:
+                rate, curve = find_rate(
+                    network, objective, dataset, strategy, penalty, tunable.device, self.seed
+                )
+                strategy = with_rate(strategy, rate)
             n_steps = len(Batches(dataset, strategy.batch_size * strategy.accumulate))
             n_epochs = epochs_of(strategy, n_steps)
             watch = ProgressMonitor(n_epochs * n_steps, n_epochs, progress, strategy.learning_rate)
@@ -430,12 +453,18 @@ class _Training:
                 ("monitor", watch),
                 # Before the scheduler, as L2-SP needs the learning rate of the step that was taken.
                 *step_callbacks(network, strategy, penalty),
+                *own_callbacks(strategy),
+                # Last, as early stopping ends the epoch for those after it.
                 *schedule_callbacks(network, strategy, n_steps, n_epochs, split.stops),
             ]
             before = None if strategy.interpolate is None else snapshot(network)
             if file is not None:
                 callbacks.append(("checkpoint", Checkpoint(file, saved)))
-            net = make_net(network, objective, strategy, n_epochs, tunable.device, callbacks)
+            outputs = Outputs.of(targets)
+            net = make_net(
+                network, objective, strategy, n_epochs, tunable.device, callbacks, outputs
+            )
+            net.rate_curve = curve
             if split.stops:
                 held_out = TrainingRows(self.inputs, targets, split.held_out)
                 net.set_params(train_split=predefined_split(held_out))
@@ -466,11 +495,19 @@ class _Training:
         )
 
 
-def _finished(net: InterruptibleNet) -> Tuned:
+def _finished(net: FineTuningNet) -> Tuned:
     """The result of a training, whose weights are frozen from now on."""
     _drop_unfinished(net)
     freeze_for_inference(net.module_)
-    return Tuned(net, net.module_.unfrozen_names(), net.interrupted, net.ends, net.alpha)
+    return Tuned(
+        net,
+        net.module_.unfrozen_names(),
+        net.interrupted,
+        float(net.lr),
+        net.ends,
+        net.alpha,
+        net.rate_curve,
+    )
 
 
 def epochs_of(strategy: FineTune, n_steps: int) -> int:
@@ -498,12 +535,9 @@ def batch_norm_mode(strategy: FineTune, n_rows: int, n_positions: int) -> str:
     return "update" if enough else "frozen"
 
 
-def scores_of(net: InterruptibleNet, rows: TrainingRows) -> np.ndarray:
+def scores_of(net: FineTuningNet, rows: TrainingRows) -> np.ndarray:
     """Scores of some rows, (n, n_outputs), by a net as it is."""
-    # Not by `forward_iter`, which takes a NamedTuple of outputs apart.
-    batches = net.get_iterator(rows, training=False)
-    parts = [net.evaluation_step(batch).scores for batch in batches]
-    return np.concatenate([part.cpu().double().numpy() for part in parts])
+    return np.concatenate([part.double().numpy() for part in net.forward_iter(rows)])
 
 
 def make_task_loss(strategy: FineTune, task: str, prior: np.ndarray | None) -> TaskLoss:
@@ -532,7 +566,7 @@ def rebuild(
     head: Mapping[str, np.ndarray],
     trained: tuple[str, ...],
     strategy: FineTune,
-    task: str,
+    outputs: Outputs,
     device: str,
     history: list[dict[str, Any]],
     ends: Ends | None = None,
@@ -560,11 +594,15 @@ def rebuild(
             **partly,
         )
     network.to(device)
-    loss = make_task_loss(strategy, task, prior)
+    loss = make_task_loss(strategy, outputs.task, prior)
     objective = Objective(loss, None, 0, None, 0, linear.weight.shape[1])
     watch = ProgressMonitor(1, 1, None, strategy.learning_rate)
-    callbacks = [("monitor", watch), *step_callbacks(network, strategy, None)]
-    net = make_net(network, objective, strategy, 1, device, callbacks)
+    callbacks = [
+        ("monitor", watch),
+        *step_callbacks(network, strategy, None),
+        *own_callbacks(strategy),
+    ]
+    net = make_net(network, objective, strategy, 1, device, callbacks, outputs)
     with seeded(0):
         net.initialize()
     for epoch in history:
@@ -572,7 +610,7 @@ def rebuild(
         for name, value in epoch.items():
             net.history.record(name, value)
     network.freeze()
-    return Tuned(net, trained, False, ends, alpha)
+    return Tuned(net, trained, False, float(net.lr), ends, alpha)
 
 
 def continue_training(
@@ -685,6 +723,11 @@ def _partly(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> dict[st
         return {}
     unfrozen = resolve_unfreeze(strategy.unfreeze, body.stages)
     return {"unfrozen": unfrozen, "rank": strategy.rank if strategy.tune == "lora" else None}
+
+
+def _is_number(value: Any) -> bool:
+    # Truth values tell about the best epoch so far, which the numbers tell, too.
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
 
 
 def _drop_unfinished(net: NeuralNet) -> None:

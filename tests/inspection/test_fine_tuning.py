@@ -126,3 +126,51 @@ def test_what_cannot_be_drawn_is_refused_with_the_cure(digits):
         FineTuningDisplay([]).plot()
     with pytest.raises(ValueError, match="yscale must be 'auto', 'linear' or 'log', got 'symlog'"):
         FineTuningDisplay(HISTORY).plot(yscale="symlog")
+
+
+def test_other_scores_get_panels_of_their_own():
+    history = [
+        {**epoch, "valid_accuracy": 0.5, "train_accuracy": 0.9, "f1_macro": 0.4, "done_best": True}
+        for epoch in HISTORY
+    ]
+    display = FineTuningDisplay(history).plot()
+    assert [ax.get_ylabel() for ax in display.axes_] == ["loss", "accuracy", "f1 macro"]
+    assert set(display.lines_) == {
+        "train_loss", "valid_loss", "valid_accuracy", "train_accuracy", "f1_macro"
+    }  # fmt: skip
+    np.testing.assert_array_equal(display.lines_["train_accuracy"].get_ydata(), [0.9] * 3)
+    assert display.lines_["train_accuracy"].get_color() == display.lines_["train_loss"].get_color()
+
+
+CURVE = {"rate": [1e-4, 1e-3, 1e-2], "loss": [1.0, 0.3, 5.0], "smoothed_loss": [1.0, 0.6, 3.0]}
+
+
+def test_a_range_test_is_drawn_with_the_chosen_rate():
+    display = FineTuningDisplay(HISTORY, CURVE, 1e-3).plot(kind="rate")
+    assert set(display.lines_) == {"loss", "smoothed_loss"}
+    for name, line in display.lines_.items():
+        np.testing.assert_array_equal(line.get_xdata(), CURVE["rate"])
+        np.testing.assert_array_equal(line.get_ydata(), CURVE[name])
+    assert display.rate_line_.get_xdata() == [1e-3, 1e-3]
+    assert display.ax_.get_xscale() == "log"
+    assert display.best_epoch_ is None
+    assert FineTuningDisplay(HISTORY, CURVE, 1e-3).plot().rate_line_ is None
+
+
+def test_without_a_range_test_there_is_none_to_draw(tuned):
+    with pytest.raises(ValueError, match=r"kind='rate' shows the range test of FineTune\(learn"):
+        FineTuningDisplay.from_estimator(tuned, kind="rate")
+    with pytest.raises(ValueError, match="kind must be one of"):
+        FineTuningDisplay(HISTORY).plot(kind="rates")
+
+
+def test_the_range_test_of_an_estimator_is_found(digits):
+    strategy = FineTune("head", epochs=1, learning_rate="find")
+    features = PretrainedCNNFeatures(engine="torch", layer="blocks.1", image_size=32)
+    classifier = FineTunedClassifier(features, strategy=strategy, random_state=0)
+    classifier.fit(digits[0][:60], digits[1][:60])
+    display = FineTuningDisplay.from_estimator(classifier, kind="rate")
+    np.testing.assert_array_equal(
+        display.lines_["loss"].get_ydata(), classifier.rate_curve_["loss"]
+    )
+    assert display.learning_rate == classifier.learning_rate_
