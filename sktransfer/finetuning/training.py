@@ -71,6 +71,9 @@ _JUDGED_ROWS = 2000
 _VALUES_OF_BATCH, _VALUES = 256, 2000
 """Least values of a channel, in a batch and in all rows, from which statistics are learned."""
 
+_STEPS = 100
+"""Least steps for it."""
+
 _LEAST_EPOCHS = 10
 """Of ``epochs=None``."""
 
@@ -531,7 +534,13 @@ def batch_norm_mode(strategy: FineTune, n_rows: int, n_positions: int) -> str:
     if strategy.batch_norm != "auto":
         return strategy.batch_norm
     in_batch = min(strategy.batch_size, n_rows) * n_positions
-    enough = in_batch >= _VALUES_OF_BATCH and n_rows * n_positions >= _VALUES
+    steps_per_epoch = max(1, round(n_rows / (strategy.batch_size * strategy.accumulate)))
+    enough = (
+        in_batch >= _VALUES_OF_BATCH
+        and n_rows * n_positions >= _VALUES
+        # With fewer steps the averages would still hold much of the source's statistics.
+        and epochs_of(strategy, steps_per_epoch) * steps_per_epoch >= _STEPS
+    )
     return "update" if enough else "frozen"
 
 

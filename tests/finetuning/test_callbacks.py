@@ -60,7 +60,13 @@ class Listed(Callback):
 
 def classifier_with(callbacks, **settings):
     features = PretrainedCNNFeatures(TwoStages, image_size=16, random_state=0, engine="torch")
-    how = {"early_stopping": True, "validation_fraction": 0.3, "epochs": 2, **settings}
+    how = {
+        "early_stopping": True,
+        "validation_fraction": 0.3,
+        "epochs": 2,
+        "guard": False,
+        **settings,
+    }
     strategy = FineTune("head", callbacks=callbacks, **how)
     return FineTunedClassifier(features, strategy=strategy, random_state=0)
 

@@ -24,6 +24,8 @@ from sktransfer.finetuning.targets import encode_targets
 from tests.helpers.languages import LABELS, TEXTS, write_language
 from tests.helpers.networks import TwoStages
 
+pytestmark = pytest.mark.slow
+
 SEED = 7
 HOW = {
     "epochs": 2,
@@ -110,7 +112,7 @@ def test_numbers_sequences_and_texts_are_cross_fitted_as_well(some, tmp_path):
     )
 
 
-def test_permuted_labels_leave_a_head_at_chance(digits):
+def test_permuted_labels_leave_a_head_no_better_than_chance(digits):
     X = digits[0][:240]
     y = np.random.RandomState(0).permutation(np.arange(len(X)) % 2)
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
@@ -119,8 +121,9 @@ def test_permuted_labels_leave_a_head_at_chance(digits):
     for cross_fit in (None, 4):
         features = images_of(cross_fit=cross_fit, **tuned).fit_transform(X, y)
         scores[cross_fit] = cross_val_score(head, features, y, cv=5).mean()
-    # Three standard deviations of as many tosses of a coin.
-    assert abs(scores[4] - 0.5) < 3 * np.sqrt(0.25 / len(X))
+    # Three standard deviations of as many tosses of a coin. Below chance there is no such bound:
+    # where a row is left out, its class is the rarer one among the others, which may be learned.
+    assert scores[4] < 0.5 + 3 * np.sqrt(0.25 / len(X))
     assert scores[None] > 0.5 + 6 * np.sqrt(0.25 / len(X))
 
 

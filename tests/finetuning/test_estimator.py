@@ -34,7 +34,7 @@ from sktransfer import (
 from tests.helpers.fresh import in_another_process
 from tests.helpers.networks import SmallCNN, TwoStages, slow_sgd
 
-FEW = FineTune("all", epochs=2, batch_size=32)
+FEW = FineTune("all", epochs=2, batch_size=32, guard=False)
 
 
 def images_of(**parameters):
@@ -129,7 +129,7 @@ def test_a_class_that_a_fold_lacks_has_no_column_in_it(digits):
 def test_several_labels_at_once(digits):
     X, y = digits[0][:200], digits[1][:200]
     labels = np.stack([y % 2, y > 4, y == 0], axis=1).astype(int)
-    fitted = classifier(FineTune("all", epochs=6)).fit(X, labels)
+    fitted = classifier(FineTune("all", epochs=6, guard=False)).fit(X, labels)
     probability = fitted.predict_proba(X)
     assert probability.shape == (200, 3)
     assert_array_equal(fitted.predict(X), probability > 0.5)
@@ -431,7 +431,7 @@ def test_partial_fit_goes_on_learning(some):
 @pytest.mark.slow
 def test_partial_fit_goes_on_after_fit_and_after_unpickling(some):
     X, y = some
-    fitted = classifier(FineTune("all", epochs=2, early_stopping=False)).fit(X, y)
+    fitted = classifier(FineTune("all", epochs=2, early_stopping=False, guard=False)).fit(X, y)
     for going in (fitted, pickle.loads(pickle.dumps(fitted))):
         before = -going.predict_log_proba(X)[np.arange(160), y].mean()
         for _ in range(3):
@@ -452,8 +452,8 @@ def test_partial_fit_of_a_regressor_keeps_the_scale_of_the_first_rows(some):
 @pytest.mark.slow
 def test_a_warm_start_begins_with_the_network_and_head_of_another(some):
     X, y = some
-    first = classifier(FineTune("all", epochs=15, learning_rate=3e-3)).fit(X, y)
-    hardly = FineTune("all", epochs=1, learning_rate=1e-9)
+    first = classifier(FineTune("all", epochs=15, learning_rate=3e-3, guard=False)).fit(X, y)
+    hardly = FineTune("all", epochs=1, learning_rate=1e-9, guard=False)
     for start in (first, FrozenEstimator(first)):
         again = classifier(hardly, start_from=start).fit(X, y)
         assert_allclose(again.predict_proba(X), first.predict_proba(X), atol=1e-4)
@@ -467,7 +467,7 @@ def test_a_warm_start_begins_with_the_network_and_head_of_another(some):
 @pytest.mark.slow
 def test_a_warm_start_for_other_classes_takes_the_network_alone(some):
     X, y = some
-    first = classifier(FineTune("all", epochs=3)).fit(X, y)
+    first = classifier(FineTune("all", epochs=3, guard=False)).fit(X, y)
     again = classifier("frozen", start_from=first).fit(X, y % 3)
     assert_array_equal(again.features_.transform(X), first.features_.transform(X))
     assert again.predict_proba(X).shape == (160, 3)
@@ -552,7 +552,9 @@ SMALL_REAL = PretrainedCNNFeatures(layer="blocks.1", image_size=32)
 
 
 @pytest.fixture(
-    scope="module", params=[FineTune(1, epochs=1), FineTune("head", epochs=1), "frozen"], ids=str
+    scope="module",
+    params=[FineTune(1, epochs=1, guard=False), FineTune("head", epochs=1, guard=False), "frozen"],
+    ids=str,
 )
 def fitted(request, two):
     how = {"strategy": request.param, "class_prior": [0.3, 0.7], "random_state": 0}
@@ -581,7 +583,7 @@ def test_tuned_sequences_come_back_from_a_file(way, tmp_path):
     y = X[:, -1] > 0
     fitted = FineTunedRegressor(
         RNNSequenceFeatures(views="z+g", pooling="mean+ppv", output_dim=20),
-        strategy=FineTune(1, epochs=1),
+        strategy=FineTune(1, epochs=1, guard=False),
         random_state=0,
     ).fit(X, y)
     again = way(fitted, tmp_path)
@@ -778,9 +780,11 @@ def test_a_warm_start_of_a_regressor_minds_the_units(some):
 
 @pytest.mark.slow
 def test_a_warm_start_that_reads_another_layer_makes_a_new_head(two):
-    first = FineTunedClassifier(SMALL_REAL, strategy=FineTune(1, epochs=1)).fit(*two)
+    first = FineTunedClassifier(SMALL_REAL, strategy=FineTune(1, epochs=1, guard=False)).fit(*two)
     other = clone(SMALL_REAL).set_params(layer="blocks.2")
-    again = FineTunedClassifier(other, strategy=FineTune(1, epochs=1), start_from=first)
+    again = FineTunedClassifier(
+        other, strategy=FineTune(1, epochs=1, guard=False), start_from=first
+    )
     assert again.fit(*two).score(*two) > 0.9
 
 
@@ -817,7 +821,7 @@ def test_callbacks_that_are_none_or_clash_are_errors(callbacks, message, some):
 
 @pytest.mark.slow
 def test_going_on_trains_no_stage_that_was_never_unfrozen(some):
-    strategy = FineTune("all", epochs=3, gradual=2)
+    strategy = FineTune("all", epochs=3, gradual=2, guard=False)
     fitted = classifier(strategy).fit(*some)  # the first stage would have come after 4 epochs
     before = fitted.features_.module_.first[0].weight.detach().clone()
     fitted.set_params(strategy__augment="light").partial_fit(*some)  # so that all of it runs

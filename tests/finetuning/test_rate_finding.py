@@ -29,7 +29,7 @@ def images_of(network=TwoStages):
 def fitted(
     X, y, unfreeze="all", *, features=None, domain=None, cls=FineTunedClassifier, **settings
 ):
-    how = {"epochs": 2, "batch_size": 32, "learning_rate": "find", **settings}
+    how = {"epochs": 2, "guard": False, "batch_size": 32, "learning_rate": "find", **settings}
     features = images_of() if features is None else features
     return cls(features, strategy=FineTune(unfreeze, **how), random_state=0).fit(
         X, y, sample_domain=domain
@@ -229,7 +229,7 @@ def test_a_first_partial_fit_finds_a_rate_and_the_next_keeps_it(digits):
 def test_transformers_have_it_too_and_an_explicit_rate_has_no_curve(digits):
     X, y = digits[0][:64], digits[1][:64]
     features = clone(images_of()).set_params(
-        strategy=FineTune("head", learning_rate="find", epochs=1)
+        strategy=FineTune("head", learning_rate="find", epochs=1, guard=False)
     )
     found = features.fit(X, y).learning_rate_
     assert len(features.rate_curve_["rate"])

@@ -39,6 +39,7 @@ def fitted(X, y, cls=FineTunedClassifier, *, callbacks=(), unfreeze="all", domai
         "epochs": 3,
         "batch_size": 32,
         "early_stopping": True,
+        "guard": False,
         "validation_fraction": 0.3,
         "callbacks": [("epochs", Epochs()), *callbacks],
         **settings,
@@ -169,6 +170,7 @@ def test_sequences_are_scored_too():
             1,
             epochs=2,
             early_stopping=True,
+            guard=False,
             validation_fraction=0.25,
             scoring="accuracy",
             callbacks=[("epochs", Epochs()), EpochScoring("roc_auc", lower_is_better=False)],
@@ -205,7 +207,12 @@ def test_scores_survive_pickle_and_a_file_and_partial_fit_goes_on_without(digits
     classifier = FineTunedClassifier(
         PretrainedCNNFeatures(layer="blocks.1", image_size=32, engine="torch"),
         strategy=FineTune(
-            "head", epochs=1, early_stopping=True, validation_fraction=0.3, scoring="accuracy"
+            "head",
+            epochs=1,
+            early_stopping=True,
+            guard=False,
+            validation_fraction=0.3,
+            scoring="accuracy",
         ),
         random_state=0,
     ).fit(X, y)

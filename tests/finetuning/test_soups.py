@@ -20,6 +20,8 @@ from sktransfer import (
 )
 from tests.helpers.networks import TwoStages
 
+pytestmark = pytest.mark.slow
+
 HOW = {"epochs": 2, "batch_size": 32, "early_stopping": False, "guard": False}
 RATES = [0.01, 0.003]
 
@@ -99,10 +101,10 @@ def test_a_candidate_that_does_harm_is_left_out(some):
 def test_only_networks_of_one_kind_are_mixed(some):
     grid = {
         "strategy": ["frozen", FineTune(1, **HOW), FineTune("all", **HOW)],
-        "features__image_size": [16, 24],
+        "features__resize": ["squash", "crop"],
     }
     mixed = soup(searched(classifier(), grid, *some), *some, scoring=always, random_state=0)
-    used = [each["params"]["features__image_size"] for each in mixed.ingredients_ if each["used"]]
+    used = [each["params"]["features__resize"] for each in mixed.ingredients_ if each["used"]]
     assert len(used) == 2
     assert len(set(used)) == 1
     reasons = [each["why"] for each in mixed.ingredients_ if not each["used"]]

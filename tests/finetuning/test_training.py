@@ -31,7 +31,7 @@ def images_of(network=TwoStages, **parameters):
 
 def tuned(X, y, unfreeze="all", *, features=None, domain=None, **settings):
     """A classifier that is fitted with a strategy."""
-    how = {"epochs": 3, "batch_size": 32, **settings}
+    how = {"epochs": 3, "batch_size": 32, "guard": False, **settings}
     classifier = FineTunedClassifier(
         images_of() if features is None else features,
         strategy=FineTune(unfreeze, **how),
@@ -253,7 +253,9 @@ def test_every_schedule_and_optimizer_learns(schedule, optimizer, some):
 def test_a_training_that_diverges_says_so_and_leaves_the_estimator_as_it_was(some):
     classifier = tuned(*some)
     before = classifier.predict_proba(some[0])
-    wild = FineTune("all", learning_rate=1e30, gradient_clip=None, warmup_epochs=0, optimizer="sgd")
+    wild = FineTune(
+        "all", learning_rate=1e30, gradient_clip=None, warmup_epochs=0, optimizer="sgd", guard=False
+    )
     with pytest.raises(ValueError, match=r"fine-tuning diverged: .*learning_rate"):
         classifier.set_params(strategy=wild).fit(*some)
     assert_array_equal(classifier.predict_proba(some[0]), before)
@@ -308,7 +310,7 @@ def test_an_interrupt_in_a_callback_is_passed_on_whenever_it_comes(event, press,
     callbacks = [*stopping, InterruptAt(event, press)]
     classifier = FineTunedClassifier(
         images_of(),
-        strategy=FineTune("head", epochs=5, callbacks=callbacks),
+        strategy=FineTune("head", epochs=5, callbacks=callbacks, guard=False),
         random_state=0,
     )
     with pytest.raises(KeyboardInterrupt, match="can be used"):
@@ -350,7 +352,7 @@ def test_one_row_batches_and_fewer_rows_than_a_batch_are_no_obstacle(some):
 def test_weights_of_rows_act_as_if_the_others_were_not_there(some):
     X, y = some
     weight = np.where(np.arange(len(y)) % 2, 0.0, 3.0)
-    strategy = FineTune("all", epochs=2)
+    strategy = FineTune("all", epochs=2, guard=False)
     weighted = FineTunedClassifier(images_of(), strategy=strategy, random_state=0)
     weighted.fit(X, y, sample_weight=weight)
     fewer = FineTunedClassifier(images_of(), strategy=strategy, random_state=0).fit(X[::2], y[::2])
@@ -373,7 +375,7 @@ def test_balancing_finds_more_of_a_rare_class(remedy, digits):
 def test_images_that_cannot_be_read_are_left_out(some):
     X, y = list(some[0]), some[1]
     X[3] = np.full((8, 8), np.nan)
-    strategy = FineTune("all", epochs=2)
+    strategy = FineTune("all", epochs=2, guard=False)
     classifier = FineTunedClassifier(images_of(on_error="nan"), strategy=strategy, random_state=0)
     with pytest.warns(UserWarning, match="1 of 160 images could not be read"):
         classifier.fit(X, y)
@@ -443,7 +445,7 @@ def test_alignment_without_domains_is_an_error(some):
 def test_regression_learns_and_does_not_depend_on_the_units(some):
     X = some[0]
     y = X.mean(axis=(1, 2)) + X[:, :, :4].mean(axis=(1, 2))
-    strategy = FineTune("all", epochs=5)
+    strategy = FineTune("all", epochs=5, guard=False)
     fits = [
         FineTunedRegressor(images_of(), strategy=strategy, random_state=0).fit(X, scale * y + shift)
         for scale, shift in ((1, 0), (1000, -5e5))
@@ -548,7 +550,7 @@ def test_mixup_keeps_the_weight_of_a_rare_class():
 def test_a_transformer_can_be_told_that_whole_numbers_are_numbers(some):
     X = some[0]
     price = np.round(X.mean((1, 2)) * 1000)
-    strategy = FineTune("all", epochs=1, task="regression")
+    strategy = FineTune("all", epochs=1, task="regression", guard=False)
     features = images_of(strategy=strategy).fit(X, price)
     module = features.module_
     weights = sum(p.numel() for part in (module.first, module.second) for p in part.parameters())
@@ -564,7 +566,7 @@ def test_class_weights_that_are_none_are_errors(bad, some):
 def test_rows_without_weight_do_not_balance(some):
     X, y = some
     weight = np.where(np.arange(160) < 80, 1.0, 0.0)
-    strategy = FineTune("all", epochs=2, class_weight="balanced")
+    strategy = FineTune("all", epochs=2, class_weight="balanced", guard=False)
     weighted = FineTunedClassifier(images_of(), strategy=strategy, random_state=0)
     fewer = FineTunedClassifier(images_of(), strategy=strategy, random_state=0)
     assert_allclose(
