@@ -39,7 +39,7 @@ def sequences(**parameters) -> RNNSequenceFeatures:
 
 
 def strategy(**parameters) -> FineTune:
-    return FineTune("all", **{"epochs": 3, **parameters})
+    return FineTune("all", **{"epochs": 3, "guard": False, **parameters})
 
 
 ESTIMATORS = {
