@@ -21,7 +21,7 @@ def copied(callback: Any) -> Any:
     Parameters that cannot be copied, such as the open file of TensorBoard's ``SummaryWriter`` or
     the connection to a server, are shared.
     """
-    if not hasattr(callback, "get_params"):
+    if hasattr(callback, "__sklearn_clone__") or not hasattr(callback, "get_params"):
         return _copy_or_share(callback)
     parameters = callback.get_params(deep=False)
     return type(callback)(**{name: _copy_or_share(each) for name, each in parameters.items()})

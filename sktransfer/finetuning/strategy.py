@@ -179,8 +179,9 @@ class FineTune(BaseEstimator):
     batch_norm : {"auto", "frozen", "update"}, default="auto"
         Whether batch norm in the trained stages keeps the statistics of the source data, or
         updates them by the batches. "auto" updates them if a batch has at least 256 values of each
-        channel (rows times positions in the smallest maps), all rows have 2,000, and there are at
-        least 100 steps. In frozen stages batch norm never changes.
+        channel (rows times positions in the smallest maps), all rows have 2,000, there are at least
+        100 steps, and neither `penalty` nor `alignment` is set. In frozen stages batch norm never
+        changes.
     head_init : {"probe", "random"}, default="probe"
         "probe" starts from a linear model that is fitted to the features of the untuned network,
         so that the first steps do not distort them [14]_; its penalty is ten times the one that is

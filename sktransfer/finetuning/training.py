@@ -533,6 +533,9 @@ def batch_norm_mode(strategy: FineTune, n_rows: int, n_positions: int) -> str:
     """
     if strategy.batch_norm != "auto":
         return strategy.batch_norm
+    if strategy.penalty is not None or strategy.alignment is not None:
+        # Other statistics would lead away from the source, or be those of two domains at once.
+        return "frozen"
     in_batch = min(strategy.batch_size, n_rows) * n_positions
     steps_per_epoch = max(1, round(n_rows / (strategy.batch_size * strategy.accumulate)))
     enough = (

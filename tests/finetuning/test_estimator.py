@@ -156,7 +156,7 @@ def test_a_frozen_classifier_is_logistic_regression_on_the_features(some):
     features -= features.mean(0)
     deviations = features.std(0)
     mean = deviations.mean()
-    deviations[deviations == 0] = 1
+    deviations = np.maximum(deviations, 0.1 * mean)  # as hardly varying features tell little
     off = [
         np.abs(
             found - LogisticRegression(C=C, max_iter=1000).fit(table, some[1]).predict_proba(table)
@@ -588,7 +588,7 @@ def test_tuned_sequences_come_back_from_a_file(way, tmp_path):
     ).fit(X, y)
     again = way(fitted, tmp_path)
     assert_array_equal(again.predict(X), fitted.predict(X))
-    assert_array_equal(again.prediction_bounds_, [[-0.5], [1.5]])
+    assert_allclose(again.prediction_bounds_, [[-0.5], [1.5]], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -775,7 +775,8 @@ def test_a_warm_start_of_a_regressor_minds_the_units(some):
     first = regressor(FineTune("all", epochs=10, guard=False)).fit(X, y)
     hardly = FineTune("all", epochs=1, learning_rate=1e-12, guard=False)
     again = regressor(hardly, start_from=first).fit(X[upper], y[upper])
-    assert_allclose(again.predict(X), first.predict(X), atol=0.01)
+    bounded = np.clip(first.predict(X), *again.prediction_bounds_[:, 0])
+    assert_allclose(again.predict(X), bounded, atol=0.01)
 
 
 @pytest.mark.slow

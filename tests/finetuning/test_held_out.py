@@ -242,6 +242,8 @@ def test_without_a_number_of_epochs_there_are_ten_or_enough_for_the_steps(some):
 )
 def test_batch_norm_learns_from_large_batches_and_maps(n_rows, n_positions, expected):
     assert batch_norm_mode(FineTune(), n_rows, n_positions) == expected
+    assert batch_norm_mode(FineTune(penalty="rkd"), n_rows, n_positions) == "frozen"
+    assert batch_norm_mode(FineTune(alignment="mmd"), n_rows, n_positions) == "frozen"
     assert batch_norm_mode(FineTune(epochs=1), n_rows, n_positions) == (
         "update" if n_rows == 10_000 and n_positions > 1 else "frozen"
     )

@@ -161,9 +161,10 @@ def test_the_curve_has_the_rates_in_equal_ratios_and_at_most_so_many_steps(digit
 
 def test_the_first_loss_of_the_test_is_that_of_the_network_as_it_was(digits):
     X, y = digits[0][:32], digits[1][:32]
-    test = fitted(X, y, epochs=1).rate_curve_["loss"][0]
-    # One batch of all rows: its order changes nothing.
-    assert_allclose(test, fitted(X, y, epochs=1, learning_rate=0.1).history_[0]["train_loss"], 1e-5)
+    # One batch of all rows, whose order changes nothing, and a head alone, which has no dropout.
+    test = fitted(X, y, "head", epochs=1).rate_curve_["loss"][0]
+    plain = fitted(X, y, "head", epochs=1, learning_rate=0.1)
+    assert_allclose(test, plain.history_[0]["train_loss"], 1e-5)
 
 
 def test_smoothing_is_a_weighted_mean_of_the_past():
@@ -252,7 +253,7 @@ def test_ctrl_c_during_the_test_leaves_the_estimator_unfitted(digits, monkeypatc
     assert not hasattr(classifier, "features_")
 
 
-@pytest.mark.parametrize("rate", ["fastest", 0, -1.0, np.nan, None])
+@pytest.mark.parametrize("rate", ["fastest", 0, -1.0, np.nan])
 def test_other_rates_are_refused(rate):
     with pytest.raises((ValueError, TypeError), match="learning_rate must be|learning_rate =="):
         check_strategy(FineTune(learning_rate=rate))
