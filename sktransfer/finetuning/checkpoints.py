@@ -1,10 +1,12 @@
 """The state of a training, written while it runs so that another process can go on from it."""
 
 import copy
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring
 from torch import Tensor
@@ -27,11 +29,14 @@ class Checkpoint(Callback):
     file : ProgressFile
     saved : dict or None
         What `file` held.
+    own_code : bool
+        Whether training runs code that may draw from the generators of NumPy and Python.
     """
 
-    def __init__(self, file: ProgressFile, saved: dict[str, Any] | None) -> None:
+    def __init__(self, file: ProgressFile, saved: dict[str, Any] | None, own_code: bool) -> None:
         self.file = file
         self.saved = saved
+        self.own_code = own_code
 
     def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         """Restore the state; the epochs that are left follow."""
@@ -53,6 +58,9 @@ class Checkpoint(Callback):
         else:
             self.rows.rng.bit_generator.state = generators["rows"]
         torch.default_generator.set_state(generators["torch"])
+        if self.own_code:
+            np.random.set_state(generators["numpy"])  # noqa: NPY002
+            random.setstate(generators["python"])
         if generators["device"] is not None:
             torch.cuda.set_rng_state(generators["device"], net.device)
 
@@ -91,6 +99,8 @@ class Checkpoint(Callback):
                 "generators": {
                     "rows": self.rows.rng.bit_generator.state,
                     "torch": torch.default_generator.get_state(),
+                    "numpy": np.random.get_state() if self.own_code else None,  # noqa: NPY002
+                    "python": random.getstate() if self.own_code else None,
                     "device": torch.cuda.get_rng_state(net.device) if on_gpu else None,
                 },
             }

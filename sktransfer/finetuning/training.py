@@ -462,7 +462,9 @@ class _Training:
             ]
             before = None if strategy.interpolate is None else snapshot(network)
             if file is not None:
-                callbacks.append(("checkpoint", Checkpoint(file, saved)))
+                callbacks.append(
+                    ("checkpoint", Checkpoint(file, saved, callable(strategy.augment)))
+                )
             outputs = Outputs.of(targets)
             net = make_net(
                 network, objective, strategy, n_epochs, tunable.device, callbacks, outputs

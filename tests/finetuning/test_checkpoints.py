@@ -1,6 +1,7 @@
 """Trainings that are broken off at any moment, and go on from their checkpoints."""
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -132,6 +133,12 @@ def test_a_long_epoch_goes_on_after_the_batch_that_was_written_last(
     assert n_batches == 5 * N_EPOCHS - n_steps // 5 * 5
 
 
+def noisy(image):
+    """Draws from the generators of NumPy and Python."""
+    noise = np.random.normal(scale=0.1, size=image.shape)
+    return np.clip(random.random() * image + noise, 0, 1).astype(image.dtype)
+
+
 SETTINGS = {
     "gradual": {"gradual": 2, "batch_norm": "update", "layer_decay": 0.5},
     "stopping": {"early_stopping": True, "validation_fraction": 0.3, "patience": 2, "epochs": 9},
@@ -142,6 +149,11 @@ SETTINGS = {
     "rkd": {"penalty": "rkd", "recompute_activations": True},
     "head": {"unfreeze": "head", "head_init": "random"},
     "stage": {"unfreeze": 1},
+    "ema": {"average": "ema", "early_stopping": True, "validation_fraction": 0.3},
+    "swa": {"average": "swa", "interpolate": 0.5},
+    "lora": {"tune": "lora", "rank": 2, "average": "ema"},
+    "found rate": {"learning_rate": "find"},
+    "own changes": {"augment": noisy, "augment_input": "array"},
 }
 
 
