@@ -83,7 +83,7 @@ def soup(
     >>> images, labels = digits.images[:120] / 16, digits.target[:120]
     >>> classifier = FineTunedClassifier(
     ...     PretrainedCNNFeatures(layer="blocks.3", image_size=32),
-    ...     strategy=FineTune(epochs=2),
+    ...     strategy=FineTune(epochs=2, guard=False),
     ...     random_state=0,
     ... )
     >>> grid = {"strategy__learning_rate": [1e-3, 3e-4]}

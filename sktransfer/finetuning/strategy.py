@@ -275,7 +275,7 @@ class FineTune(BaseEstimator):
     >>> digits = load_digits()
     >>> images, labels = digits.images[:60] / 16, digits.target[:60]
     >>> features = PretrainedCNNFeatures(
-    ...     image_size=32, strategy=FineTune(unfreeze=1, epochs=2, random_state=0)
+    ...     image_size=32, strategy=FineTune(unfreeze=1, epochs=2, guard=False, random_state=0)
     ... )
     >>> features.fit(images, labels).transform(images).shape
     (60, 1280)

@@ -30,6 +30,7 @@ from sktransfer.finetuning.checkpoints import Checkpoint
 from sktransfer.finetuning.held_out import (
     HeldOutScores,
     Split,
+    Verdict,
     folds_to_judge,
     judge,
     row_losses,
@@ -132,7 +133,7 @@ class Tuned:
             {
                 name: value.item() if isinstance(value, np.generic) else value
                 for name, value in epoch.items()
-                if _is_number(value) and name not in _NOT_IN_HISTORY
+                if name in Verdict._fields or (_is_number(value) and name not in _NOT_IN_HISTORY)
             }
             for epoch in self.net.history
         ]

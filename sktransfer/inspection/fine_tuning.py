@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._composites import find_all
+from sktransfer.finetuning.held_out import Verdict
 from sktransfer.inspection._plotting import COLOURS, axes_grid, import_pyplot, secondary_colour
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ def _panels(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, str]]:
     """Names of the curves of each panel, by the keys of the history."""
     panels: dict[str, dict[str, str]] = {"loss": {k: _LOSSES[k] for k in _LOSSES if k in columns}}
     for key in columns:
-        if key in (*_LOSSES, *_NO_METRICS):
+        if key in (*_LOSSES, *_NO_METRICS, *Verdict._fields):
             continue
         prefix = next((each for each in _PREFIXES if key.startswith(each)), "")
         metric = key.removeprefix(prefix)

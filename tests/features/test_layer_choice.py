@@ -151,7 +151,7 @@ def test_images_that_cannot_be_read_have_no_say(tmp_path):
 
 @pytest.mark.slow
 def test_tuning_goes_up_to_the_layer_that_was_chosen(fitted):
-    strategy = FineTune("head", epochs=1)
+    strategy = FineTune("head", epochs=1, guard=False)
     classifier = FineTunedClassifier(auto(), strategy=strategy, random_state=0)
     classifier.fit(IMAGES, LABELS)
     assert classifier.features_.layer_ == fitted.layer_

@@ -116,7 +116,7 @@ def test_permuted_labels_leave_a_head_no_better_than_chance(digits):
     X = digits[0][:240]
     y = np.random.RandomState(0).permutation(np.arange(len(X)) % 2)
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-    tuned = {"epochs": 25, "early_stopping": False, "guard": False}
+    tuned = {"epochs": 60, "early_stopping": False}
     scores = {}
     for cross_fit in (None, 4):
         features = images_of(cross_fit=cross_fit, **tuned).fit_transform(X, y)

@@ -157,6 +157,7 @@ def test_a_frozen_classifier_is_logistic_regression_on_the_features(some):
     deviations = features.std(0)
     mean = deviations.mean()
     deviations = np.maximum(deviations, 0.1 * mean)  # as hardly varying features tell little
+    mean = deviations.mean()
     off = [
         np.abs(
             found - LogisticRegression(C=C, max_iter=1000).fit(table, some[1]).predict_proba(table)

@@ -32,7 +32,7 @@ def features(digits):
 def test_maps_are_the_most_varied_channels_of_the_layer(features, digits):
     image = digits[0][0]
     display = FeatureMapDisplay.from_estimator(features, image, layer="blocks.1", n_channels=5)
-    pixels = torch.from_numpy(features._reader(features.fitted_.preprocessing)(image))
+    pixels = torch.from_numpy(features._reader(features.fitted_.preprocessing).input(image))
     module = features.module_
     with torch.no_grad():
         x = module.bn1(module.conv_stem(pixels.permute(2, 0, 1)[None]))

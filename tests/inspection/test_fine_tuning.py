@@ -165,7 +165,7 @@ def test_without_a_range_test_there_is_none_to_draw(tuned):
 
 
 def test_the_range_test_of_an_estimator_is_found(digits):
-    strategy = FineTune("head", epochs=1, learning_rate="find")
+    strategy = FineTune("head", epochs=1, learning_rate="find", guard=False)
     features = PretrainedCNNFeatures(engine="torch", layer="blocks.1", image_size=32)
     classifier = FineTunedClassifier(features, strategy=strategy, random_state=0)
     classifier.fit(digits[0][:60], digits[1][:60])
