@@ -107,6 +107,8 @@ def timed_cases() -> dict[str, Case]:
             ("all", "all", 1),
         ):
             strategy = sktransfer.FineTune(unfreeze, epochs=epochs, early_stopping=False)
+            if "guard" in strategy.get_params():  # which earlier versions had not
+                strategy.set_params(guard=False)
             classifier = sktransfer.FineTunedClassifier(features, strategy=strategy, random_state=0)
             yield name, lambda c=classifier: c.fit(X, y)
 

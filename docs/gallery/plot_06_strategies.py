@@ -31,7 +31,7 @@ X_train, X_test, y_train, y_test = train_test_split(
     images, labels, train_size=300, test_size=1000, stratify=labels, random_state=0
 )
 
-how = {"epochs": 6, "batch_size": 32}
+how = {"epochs": 6, "batch_size": 32, "guard": False}
 strategies = {
     "frozen": "frozen",
     "last stage": FineTune(unfreeze=1, **how),

@@ -41,7 +41,12 @@ class Rates(Callback):
 fitted = {}
 for schedule in ("constant", "cosine", "one-cycle", "plateau"):
     strategy = FineTune(
-        1, epochs=8, batch_size=32, schedule=schedule, callbacks=[("rates", Rates())]
+        1,
+        epochs=8,
+        batch_size=32,
+        schedule=schedule,
+        callbacks=[("rates", Rates())],
+        guard=False,
     )
     features = PretrainedCNNFeatures(layer="blocks.3", image_size=32, engine="torch")
     classifier = FineTunedClassifier(features, strategy=strategy, random_state=0)
@@ -70,7 +75,9 @@ for ax in (left, right):
 # If part of the rows is held out, ``FineTuningDisplay`` also shows the loss on these, and which
 # epoch was kept. The training loss continues to fall long after the validation loss has stopped.
 
-strategy = FineTune(1, epochs=8, batch_size=32, early_stopping=True, validation_fraction=0.3)
+strategy = FineTune(
+    1, epochs=8, batch_size=32, early_stopping=True, validation_fraction=0.3, guard=False
+)
 features = PretrainedCNNFeatures(layer="blocks.3", image_size=32, engine="torch")
 classifier = FineTunedClassifier(features, strategy=strategy, random_state=0)
 FineTuningDisplay.from_estimator(classifier.fit(X_train, y_train))

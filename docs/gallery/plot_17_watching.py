@@ -46,6 +46,7 @@ strategy = FineTune(
     batch_size=32,
     early_stopping=True,
     validation_fraction=0.2,
+    guard=False,
     scoring=["accuracy", "f1_macro"],
     callbacks=[
         EpochScoring("accuracy", lower_is_better=False, on_train=True, name="train_accuracy"),
