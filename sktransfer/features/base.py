@@ -29,7 +29,7 @@ from sktransfer.finetuning.fitting import check_structure, fit_on_labels
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.protocols import Tunable
 from sktransfer.finetuning.strategy import FineTune, HasStrategy, check_strategy, is_frozen
-from sktransfer.finetuning.training import Tuned, raise_interrupt
+from sktransfer.finetuning.tuned import Tuned, raise_interrupt
 from sktransfer.networks.devices import device_again
 from sktransfer.networks.engines import resolve_engine
 from sktransfer.networks.modules import copied, evaluate

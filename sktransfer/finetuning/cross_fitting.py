@@ -7,9 +7,11 @@ import numpy as np
 from sklearn.base import clone
 
 from sktransfer.finetuning.protocols import Tunable
+from sktransfer.finetuning.runs import extract_features
 from sktransfer.finetuning.strategy import FineTune
 from sktransfer.finetuning.targets import Targets
-from sktransfer.finetuning.training import Tuned, extract_features, tune
+from sktransfer.finetuning.training import tune
+from sktransfer.finetuning.tuned import Tuned
 
 
 def cross_fitted(

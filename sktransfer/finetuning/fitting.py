@@ -12,9 +12,11 @@ from sktransfer.finetuning.cross_fitting import cross_fitted
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.protocols import TuningSource
+from sktransfer.finetuning.resolving import seed_of
 from sktransfer.finetuning.strategy import FineTune, is_frozen
 from sktransfer.finetuning.targets import Targets, encode_targets
-from sktransfer.finetuning.training import Tuned, seed_of, tune
+from sktransfer.finetuning.training import tune
+from sktransfer.finetuning.tuned import Tuned
 from sktransfer.networks.torch_settings import usual_settings
 
 

@@ -17,8 +17,8 @@ from sktransfer.finetuning.held_out import (
     split_to_stop,
     temperature_of,
 )
+from sktransfer.finetuning.resolving import batch_norm_mode
 from sktransfer.finetuning.targets import encode_targets
-from sktransfer.finetuning.training import batch_norm_mode
 from tests.helpers.networks import TwoStages
 
 

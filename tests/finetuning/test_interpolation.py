@@ -274,7 +274,7 @@ def test_going_on_that_fails_leaves_the_point_between(some, monkeypatch):
     between = classifier(interpolate=0.5).fit(X, y)
     before = between.predict_proba(X)
     monkeypatch.setattr(
-        "sktransfer.finetuning.training.ends_between", lambda *args: 1 / 0, raising=True
+        "sktransfer.finetuning.continuing.ends_between", lambda *args: 1 / 0, raising=True
     )
     with pytest.raises(ZeroDivisionError):
         between.partial_fit(X, y)
