@@ -164,6 +164,8 @@ def test_networks_whose_layers_cannot_be_read_are_refused_with_the_cure(make, me
 
 
 @pytest.mark.slow  # importing torch's compiler takes seconds
+# torch 2.10 warns of a use of its own.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("wrap", [torch.compile, lambda net: nn.Sequential(torch.compile(net))])
 def test_the_network_inside_a_compiled_one_is_read(wrap):
     module = SmallCNN()
