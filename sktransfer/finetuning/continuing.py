@@ -22,13 +22,13 @@ from sktransfer.finetuning.resolving import (
     partly_trained,
     sampling_options,
     seeded_for,
+    with_learning_rate,
 )
 from sktransfer.finetuning.skorch_net import (
     average_callbacks,
     make_net,
     own_callbacks,
     step_callbacks,
-    with_learning_rate,
 )
 from sktransfer.finetuning.steps import LinearWarmup, ProgressMonitor
 from sktransfer.finetuning.strategy import SCHEDULE_CALLBACKS, FineTune

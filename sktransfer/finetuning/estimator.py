@@ -17,10 +17,15 @@ from sktransfer.finetuning.continuing import continue_training, rebuild
 from sktransfer.finetuning.fitting import FitResult, fit_on_labels
 from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.outputs import Outputs
-from sktransfer.finetuning.rate_finding import with_rate
 from sktransfer.finetuning.resolving import seed_of
 from sktransfer.finetuning.settings import same_setting
-from sktransfer.finetuning.strategy import FineTune, HasStrategy, check_strategy, is_frozen
+from sktransfer.finetuning.strategy import (
+    FineTune,
+    HasStrategy,
+    check_strategy,
+    is_frozen,
+    with_rate,
+)
 from sktransfer.finetuning.targets import Targets, encode_targets
 from sktransfer.finetuning.tuned import Tuned, raise_interrupt
 from sktransfer.networks.torch_settings import usual_settings

@@ -20,7 +20,7 @@ from sktransfer.finetuning.network import TunedNetwork
 from sktransfer.finetuning.objective import Objective
 from sktransfer.finetuning.outputs import Outputs
 from sktransfer.finetuning.skorch_net import make_net, step_callbacks
-from sktransfer.finetuning.strategy import FineTune
+from sktransfer.finetuning.strategy import FineTune, with_rate
 from sktransfer.networks.seeding import seeded
 
 N_STEPS = 100
@@ -159,10 +159,3 @@ def _set_back(*modules: nn.Module) -> Iterator[None]:
             for each, value in zip(tensors, before, strict=True):
                 each.copy_(value)
                 each.grad = None
-
-
-def with_rate(strategy: FineTune, rate: float) -> FineTune:
-    """A strategy with another learning rate, and all else shared."""
-    other = copy.copy(strategy)
-    other.learning_rate = rate
-    return other

@@ -12,7 +12,7 @@ from sktransfer._validation import Seed
 from sktransfer.finetuning.network import Body
 from sktransfer.finetuning.objective import TaskLoss
 from sktransfer.finetuning.priors import log_prior
-from sktransfer.finetuning.strategy import FineTune
+from sktransfer.finetuning.strategy import FineTune, with_rate
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.unfreezing import resolve_unfreeze
 from sktransfer.networks.seeding import everything_seeded, seeded
@@ -31,6 +31,17 @@ def seed_of(strategy: FineTune, random_state: Seed) -> int:
     """Seed of a training, from the strategy's random state or else that of its estimator."""
     state = random_state if strategy.random_state is None else strategy.random_state
     return int(check_random_state(state).randint(2**31 - 1))
+
+
+def with_learning_rate(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> FineTune:
+    """A strategy whose learning rate is a number: for None that of the body, or of a head alone.
+
+    `trained` names the parameters of the body that are trained.
+    """
+    if strategy.learning_rate is not None:
+        return strategy
+    # A head alone is a linear model of standardised features, whatever these are of.
+    return with_rate(strategy, body.learning_rate if trained else Body.learning_rate)
 
 
 def epochs_of(strategy: FineTune, n_steps: int) -> int:

@@ -31,7 +31,7 @@ from sktransfer.finetuning.priors import log_prior, row_prior
 from sktransfer.finetuning.probing import fit_head
 from sktransfer.finetuning.progress_files import OpenFiles
 from sktransfer.finetuning.protocols import Tunable
-from sktransfer.finetuning.rate_finding import find_rate, with_rate
+from sktransfer.finetuning.rate_finding import find_rate
 from sktransfer.finetuning.resolving import (
     epochs_of,
     make_task_loss,
@@ -48,7 +48,7 @@ from sktransfer.finetuning.skorch_net import (
     step_callbacks,
 )
 from sktransfer.finetuning.steps import ProgressMonitor
-from sktransfer.finetuning.strategy import FIND, FineTune, is_chosen
+from sktransfer.finetuning.strategy import FIND, FineTune, is_chosen, with_rate
 from sktransfer.finetuning.targets import Targets
 
 _PROBE_ROWS = 5000

@@ -1,6 +1,5 @@
 """The skorch net of a fine-tuning, with its optimizer and callbacks."""
 
-import copy
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from sktransfer.finetuning.averaging import (
 from sktransfer.finetuning.batches import Batches, pieces_of_step
 from sktransfer.finetuning.callbacks import copied_callbacks
 from sktransfer.finetuning.low_rank import WriteUpdates
-from sktransfer.finetuning.network import Body, TunedNetwork, joined_outputs
+from sktransfer.finetuning.network import TunedNetwork, joined_outputs
 from sktransfer.finetuning.objective import Objective
 from sktransfer.finetuning.outputs import Outputs, as_scores
 from sktransfer.finetuning.penalties import PullToSource
@@ -282,19 +281,6 @@ def own_callbacks(strategy: FineTune) -> list[tuple[str, Callback]]:
     for number, each in enumerate(copied_callbacks(strategy.callbacks) or ()):
         callbacks.append(each if isinstance(each, tuple) else (f"own_{number}", each))
     return callbacks
-
-
-def with_learning_rate(strategy: FineTune, body: Body, trained: tuple[str, ...]) -> FineTune:
-    """A strategy whose learning rate is a number: for None that of the body, or of a head alone.
-
-    `trained` names the parameters of the body that are trained.
-    """
-    if strategy.learning_rate is not None:
-        return strategy
-    resolved = copy.copy(strategy)
-    # A head alone is a linear model of standardised features, whatever these are of.
-    resolved.learning_rate = body.learning_rate if trained else Body.learning_rate
-    return resolved
 
 
 def penalty_weight(strategy: FineTune) -> float:

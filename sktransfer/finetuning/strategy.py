@@ -399,6 +399,13 @@ class FineTune(BaseEstimator):
         return other
 
 
+def with_rate(strategy: FineTune, rate: float) -> FineTune:
+    """A strategy with another learning rate, and all else shared."""
+    other = copy.copy(strategy)
+    other.learning_rate = rate
+    return other
+
+
 def is_frozen(strategy: Any) -> bool:
     """Whether a strategy does not tune the network."""
     return isinstance(strategy, str) and strategy == "frozen"

@@ -17,13 +17,9 @@ from sktransfer.finetuning.network import LinearHead
 from sktransfer.finetuning.outputs import Outputs
 from sktransfer.finetuning.progress_files import OpenFiles
 from sktransfer.finetuning.protocols import Tunable
-from sktransfer.finetuning.rate_finding import with_rate
-from sktransfer.finetuning.resolving import batch_norm_mode, make_task_loss
+from sktransfer.finetuning.resolving import batch_norm_mode, make_task_loss, with_learning_rate
 from sktransfer.finetuning.runs import Training
-from sktransfer.finetuning.skorch_net import (
-    with_learning_rate,
-)
-from sktransfer.finetuning.strategy import FineTune, is_chosen
+from sktransfer.finetuning.strategy import FineTune, is_chosen, with_rate
 from sktransfer.finetuning.targets import Targets
 from sktransfer.finetuning.trainable import restricted
 from sktransfer.finetuning.tuned import Tuned, finished
@@ -100,7 +96,7 @@ def tune(
 
 
 def _judged(
-    training: "Training",
+    training: Training,
     rows: np.ndarray,
     split: Split,
     draw: np.random.RandomState,
