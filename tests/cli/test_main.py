@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -418,7 +419,10 @@ def test_an_interrupt_leaves_status_130_and_no_half_written_file(folder, tmp_pat
         for i in range(40):
             os.link(source, source.with_name(f"{source.stem}-{i}.png"))
     output = tmp_path / "f.npy"
-    with run("extract", str(folder), "-o", str(output), "--engine", "torch") as process:
+    # A shell starts what runs in the background deaf to interrupts, and that is inherited.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    arguments = ("extract", str(folder), "-o", str(output), "--engine", "torch")
+    with run(*arguments, preexec_fn=heard) as process:
         while (seen := process.stderr.read(1)) and seen != "%":  # of the progress bar
             pass
         process.send_signal(signal.SIGINT)

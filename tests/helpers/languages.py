@@ -1,5 +1,6 @@
 """Tiny networks for text with random weights, in folders as transformers writes them."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 WORDS = (
-    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "match", "team", "won", "lost"),
-    *("goal", "sauce", "dough", "bread", "cook", "slowly", "fast", "and", "in", "##s", "##ed"),
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "an", "match", "team", "won", "lost"),
+    *("goal", "sauce", "dough", "bread", "cook", "slowly", "fast", "and", "in", "##ly", "##ed"),
     *(chr(letter) for letter in range(ord("a"), ord("z") + 1)),
     *(f"##{chr(letter)}" for letter in range(ord("a"), ord("z") + 1)),
 )
@@ -115,9 +116,11 @@ def states_by_hand(folder: Path, text: str, max_length: int = 32) -> list[torch.
     logging._tqdm_active = shown
     batch = tokenizer([text], truncation=True, max_length=max_length, return_tensors="pt")
     with torch.inference_mode():
-        states = model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            output_hidden_states=True,
-        )
-    return [state[0] for state in states.hidden_states]
+        # Before transformers 5 some networks took no mask, and held back the last norm's states.
+        mask = {"attention_mask": batch["attention_mask"]}
+        if "attention_mask" not in inspect.signature(model.forward).parameters:
+            mask = {}
+        states = model(input_ids=batch["input_ids"], **mask, output_hidden_states=True)
+    found = [state[0] for state in states.hidden_states]
+    last = states.last_hidden_state[0]
+    return found if torch.equal(found[-1], last) else [*found, last]

@@ -118,8 +118,8 @@ def test_values_a_little_beyond_black_and_white_are_cut_off():
         (lambda image: image > 0.5, "array", FLOATS, "must return floats .*, got bool"),
         (np.asarray, "tensor", IMAGES, "must return a Tensor too, got ndarray. What it is given"),
         (np.asarray, "pil", IMAGES, "must return a Image too, got ndarray"),
-        (ImageOps.mirror, "auto", IMAGES, r"given a tensor \(channels, height, width\) of shape "
-         r"\(3, 5, 7\), torch.uint8, and failed with .*augment_input: 'tensor' .* 'pil'"),
+        (ImageOps.mirror, "auto", IMAGES, r"(?s)given a tensor \(channels, height, width\) of "
+         r"shape \(3, 5, 7\), torch.uint8, and failed with .*augment_input: 'tensor' .* 'pil'"),
         (lambda image: image, "pil", IMAGES[..., :2], "needs images of 1, 3 or 4 channels"),
         (Pipeline(), "array", IMAGES, "a transform of albumentations, .*set augment_input='auto'"),
     ],

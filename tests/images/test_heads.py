@@ -130,6 +130,7 @@ class SeveralOutputs(Headed):
         return {"tokens": tokens + self.last(tokens), "more": tokens}
 
 
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.parametrize(
     ("make", "why", "instead"),
     [

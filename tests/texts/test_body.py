@@ -269,6 +269,7 @@ def test_the_first_stage_of_a_network_that_sums_embeddings_is_their_own(tmp_path
     assert embedded == {"decoder.embed_tokens.weight", "decoder.embed_positions.weight"}
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 def test_relative_embeddings_are_trained_with_all_and_by_name(tmp_path):
     relative = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
     where = write_language(tmp_path, "DebertaV2", **relative, share_att_key=True)

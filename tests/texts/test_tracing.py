@@ -60,6 +60,7 @@ def test_the_sum_of_embeddings_is_a_stage_where_no_module_puts_it_out(tmp_path):
     assert times[0] < trace.execution.times["decoder.layers.0.self_attn.q_proj"][0]
 
 
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
